@@ -1,0 +1,1 @@
+"""REST service in front of the extractor and its classifiers."""

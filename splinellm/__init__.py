@@ -1,0 +1,37 @@
+"""Spline geometry of large language models, read while they read a prompt.
+
+The public names load on first use, so that ``import splinellm`` (and ``splinellm --help``) does
+not wait for torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from splinellm.errors import SplineLLMError
+    from splinellm.extraction import SplineExtractor
+    from splinellm.provenance import Provenance
+    from splinellm.table import FeatureTable
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "FeatureTable": "splinellm.table",
+    "Provenance": "splinellm.provenance",
+    "SplineExtractor": "splinellm.extraction",
+    "SplineLLMError": "splinellm.errors",
+}
+
+__all__ = ["FeatureTable", "Provenance", "SplineExtractor", "SplineLLMError", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'splinellm' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -1,0 +1,196 @@
+"""Typed errors: a stable code, what was wrong, which value, what to do.
+
+Every error that reaches a user of the library is a :class:`SplineLLMError`. The ``code`` never
+changes once released (the service maps codes to HTTP status, scripts match on them); the message
+may. No message ever contains the text of a prompt.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "AttentionUnavailableError",
+    "ConfigurationError",
+    "InputFileError",
+    "IntegrityError",
+    "ModelLoadError",
+    "ModelNotFoundError",
+    "NonFiniteFeaturesError",
+    "OfflineError",
+    "OutOfMemoryError",
+    "OutputError",
+    "PromptError",
+    "RowError",
+    "SchemaError",
+    "SplineLLMError",
+    "TableFormatError",
+    "UnsupportedArchitectureError",
+    "VerificationError",
+]
+
+
+class SplineLLMError(Exception):
+    """Base of all errors raised on purpose by this library.
+
+    Parameters
+    ----------
+    message : str
+        What was wrong and with which value, in one line.
+    hint : str, optional
+        What to do about it.
+
+    Attributes
+    ----------
+    code : str
+        Stable, machine-readable name of the kind of error.
+    """
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class ConfigurationError(SplineLLMError):
+    """An option has a value that cannot work."""
+
+    code = "invalid_configuration"
+
+
+class SchemaError(SplineLLMError):
+    """A feature or layer was asked for that does not exist, or two schemas do not match."""
+
+    code = "invalid_schema"
+
+
+class PromptError(SplineLLMError):
+    """One prompt cannot be read: not text, empty, or not valid Unicode.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong with the prompt; never its text.
+    index : int, optional
+        Position of the prompt among those given.
+    hint : str, optional
+        What to do about it.
+    """
+
+    code = "invalid_prompt"
+
+    def __init__(self, message: str, *, index: int | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.index = index
+
+    def __str__(self) -> str:
+        where = "" if self.index is None else f"prompt {self.index}: "
+        return where + super().__str__()
+
+
+class NonFiniteFeaturesError(PromptError):
+    """The model's arithmetic overflowed on this prompt (float16 does); no NaN leaves the library."""
+
+    code = "non_finite_features"
+
+
+class OutOfMemoryError(PromptError):
+    """A single prompt does not fit the device's memory, even in a batch of its own."""
+
+    code = "out_of_memory"
+
+
+class ModelNotFoundError(SplineLLMError):
+    """No model goes by this name, and no folder or file is there."""
+
+    code = "model_not_found"
+
+
+class ModelLoadError(SplineLLMError):
+    """The model was found but could not be loaded."""
+
+    code = "model_load_failed"
+
+
+class OfflineError(SplineLLMError):
+    """The model is not cached and downloading is switched off."""
+
+    code = "offline"
+
+
+class IntegrityError(SplineLLMError):
+    """A file's hash is not the expected one."""
+
+    code = "integrity"
+
+
+class UnsupportedArchitectureError(SplineLLMError):
+    """The model's architecture is not among the supported ones."""
+
+    code = "unsupported_architecture"
+
+
+class AttentionUnavailableError(SplineLLMError):
+    """The model's attention cannot be observed, so the intrinsic dimension cannot be computed."""
+
+    code = "attention_unavailable"
+
+
+class VerificationError(SplineLLMError):
+    """Fast and plain computation of the same features disagree."""
+
+    code = "verification_failed"
+
+
+class TableFormatError(SplineLLMError):
+    """A file or frame does not hold a feature table, or not one of this version."""
+
+    code = "invalid_table"
+
+
+class InputFileError(SplineLLMError):
+    """An input file is missing, unreadable or of an unknown format."""
+
+    code = "invalid_input_file"
+
+
+class OutputError(SplineLLMError):
+    """The output cannot be written."""
+
+    code = "output_failed"
+
+
+class RowError(SplineLLMError):
+    """One row of an input file is bad.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong with the row; never its text.
+    source : str
+        Name of the file.
+    row : int
+        Number of the row in the file, from 1, the header not counted.
+    reason_code : str, optional
+        Code of the underlying error.
+    """
+
+    code = "bad_row"
+
+    def __init__(
+        self, message: str, *, source: str, row: int, reason_code: str | None = None
+    ) -> None:
+        super().__init__(
+            message, hint="--on-error skip writes such rows to a rejects file and goes on"
+        )
+        self.source = source
+        self.row = row
+        self.reason_code = reason_code or self.code
+
+    def __str__(self) -> str:
+        return f"{self.source}: row {self.row}: {super().__str__()}"

@@ -1,0 +1,174 @@
+"""Where a feature table comes from: everything that changes a number in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from importlib import metadata
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+from splinellm.errors import TableFormatError
+from splinellm.schema import SCHEMA_VERSION
+
+_LIBRARIES = ("splinellm", "torch", "transformers", "tokenizers", "numpy")
+
+FINGERPRINT_FIELDS = (
+    "schema_version",
+    "weights_sha256",
+    "dtype",
+    "layers",
+    "features",
+    "n_blocks",
+    "max_tokens",
+    "granularity",
+    "dimension_rule",
+    "dimension_threshold",
+    "allow_special_tokens",
+    "tokenizer_probe",
+)
+"""Fields that must agree for two tables to be comparable; library versions may differ."""
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries whose arithmetic or tokenisation enters the features."""
+    versions = {}
+    for name in _LIBRARIES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # a source tree that was never installed
+            versions[name] = "unknown"
+    return versions
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """The settings behind a feature table.
+
+    Parameters
+    ----------
+    model : str
+        Model spec as the user gave it.
+    weights_sha256 : str
+        Hash of the model's weights.
+    architecture : str
+        transformers' ``model_type``.
+    n_layers : int
+        Decoder layers of the whole model.
+    dtype : str
+        Dtype of the forward pass: ``float32``, ``bfloat16`` or ``float16``.
+    attention : str
+        Attention implementation behind the forward pass.
+    layers : tuple of int
+        Layers in the table.
+    features : tuple of str
+        Features of each layer.
+    n_blocks : int
+        Sign blocks per layer.
+    max_tokens : int
+        Prompts are cut to this many tokens.
+    dimension_rule, dimension_threshold : str, float
+        See :class:`splinellm.geometry.DimensionRule`.
+    allow_special_tokens : bool
+        Whether special-token strings in a prompt became control tokens.
+    tokenizer_probe : tuple of int
+        Token ids of a fixed probe string, to notice a tokenizer that changed.
+    distance_precision : {"full", "reduced", "none"}
+        ``reduced`` marks distances from a half-precision forward pass, which are mostly rounding
+        noise; ``none``: no distance feature is in the table.
+    granularity : {"prompt"}
+        What a row stands for.
+    schema_version : int
+        Version of the column grammar.
+    libraries : dict of str to str
+        Library versions.
+    """
+
+    model: str
+    weights_sha256: str
+    architecture: str
+    n_layers: int
+    dtype: str
+    attention: str
+    layers: tuple[int, ...]
+    features: tuple[str, ...]
+    n_blocks: int
+    max_tokens: int
+    dimension_rule: str
+    dimension_threshold: float
+    allow_special_tokens: bool
+    tokenizer_probe: tuple[int, ...]
+    distance_precision: str
+    granularity: str = "prompt"
+    schema_version: int = SCHEMA_VERSION
+    libraries: dict[str, str] = field(default_factory=library_versions)
+
+    def to_json(self) -> str:
+        """Serialise to one line of ASCII JSON."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Provenance:
+        """Read what :meth:`to_json` wrote.
+
+        Raises
+        ------
+        TableFormatError
+            The text is not a provenance record of this schema version.
+        """
+        try:
+            record: dict[str, Any] = json.loads(text)
+            version = record["schema_version"]
+            if version != SCHEMA_VERSION:
+                raise TableFormatError(
+                    f"schema version {version} is not {SCHEMA_VERSION}, this library's",
+                    hint="extract the features again",
+                )
+            for name in ("layers", "features", "tokenizer_probe"):
+                record[name] = tuple(record[name])
+            return cls(**record)
+        except (ValueError, TypeError, KeyError) as error:
+            raise TableFormatError(f"the provenance record is unreadable: {error}") from error
+
+    def first_difference(self, other: Provenance) -> str | None:
+        """Name the first fingerprint field in which `other` differs, with both values.
+
+        Returns
+        -------
+        str or None
+            For example ``"dtype is bfloat16, not float32"``; None if the tables are comparable.
+        """
+        for name in FINGERPRINT_FIELDS:
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                return f"{name} is {_short(theirs)}, not {_short(mine)}"
+        return None
+
+
+def sidecar(path: str | PathLike[str]) -> Path:
+    """Where the provenance of a CSV or JSONL file is kept: formats without room for it."""
+    return Path(fspath(path) + ".provenance.json")
+
+
+def read_sidecar(path: str | PathLike[str]) -> Provenance:
+    """Read the provenance beside the data file `path`.
+
+    Raises
+    ------
+    TableFormatError
+        There is none, or it is unreadable.
+    """
+    try:
+        return Provenance.from_json(sidecar(path).read_bytes())
+    except FileNotFoundError as error:
+        raise TableFormatError(
+            f"'{path}' has no provenance file beside it",
+            hint=f"expected {sidecar(path).name}; Parquet keeps the provenance inside",
+        ) from error
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else text[:77] + "..."

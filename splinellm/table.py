@@ -1,0 +1,273 @@
+"""FeatureTable, the project's narrow waist.
+
+Everything above it (models, hooks, batches) produces one; everything below (files, HTTP,
+scikit-learn) consumes one and knows nothing of torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from os import PathLike
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from splinellm.errors import TableFormatError
+from splinellm.provenance import Provenance, read_sidecar, sidecar
+from splinellm.schema import FeatureSchema, FeatureSelection, is_feature_column
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+N_TOKENS = "n_tokens"
+TRUNCATED = "truncated"
+PROVENANCE_KEY = b"splinellm.provenance"
+"""Key of the provenance in Arrow and Parquet schema metadata."""
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureTable:
+    """Features of N prompts, in the prompts' order.
+
+    Parameters
+    ----------
+    values : ndarray, shape (N, L * F), float32
+        All finite.
+    n_tokens : ndarray, shape (N,), int64
+        Tokens read of each prompt.
+    truncated : ndarray, shape (N,), bool
+        Whether the prompt was longer than the provenance's ``max_tokens``.
+    provenance : Provenance
+        What the numbers come from; gives the columns their names.
+    """
+
+    values: np.ndarray
+    n_tokens: np.ndarray
+    truncated: np.ndarray
+    provenance: Provenance
+
+    def __post_init__(self) -> None:
+        expected = (len(self.n_tokens), len(self.names))
+        if self.values.shape != expected or len(self.truncated) != expected[0]:
+            raise TableFormatError(
+                f"values of shape {self.values.shape} do not fit {expected[0]} rows "
+                f"of {expected[1]} features"
+            )
+
+    def __len__(self) -> int:
+        return len(self.n_tokens)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> FeatureTable:
+        """Select rows by slice, boolean mask or integer array."""
+        return replace(
+            self,
+            values=self.values[rows],
+            n_tokens=self.n_tokens[rows],
+            truncated=self.truncated[rows],
+        )
+
+    @property
+    def schema(self) -> FeatureSchema:
+        """Names and order of the columns."""
+        return schema_of(self.provenance)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Column names, as ``layer_07.sign_mean``."""
+        return self.schema.names
+
+    @property
+    def array(self) -> np.ndarray:
+        """The values as (N, L, F), a view."""
+        return self.values.reshape(len(self), *self.schema.shape)
+
+    @classmethod
+    def concatenate(cls, tables: Sequence[FeatureTable]) -> FeatureTable:
+        """Stack tables with the same fingerprint.
+
+        Raises
+        ------
+        TableFormatError
+            There is no table, or two of them are not comparable.
+        """
+        if not tables:
+            raise TableFormatError("there is no table to concatenate")
+        first = tables[0].provenance
+        for table in tables[1:]:
+            if difference := first.first_difference(table.provenance):
+                raise TableFormatError(f"the tables are not comparable: {difference}")
+        return cls(
+            np.concatenate([table.values for table in tables]),
+            np.concatenate([table.n_tokens for table in tables]),
+            np.concatenate([table.truncated for table in tables]),
+            first,
+        )
+
+    # Arrow is the hub: pandas and every file format go through it.
+
+    def to_arrow(self) -> pa.Table:
+        """Columns ``n_tokens``, ``truncated`` and the features; provenance in the metadata."""
+        columns = [
+            pa.array(self.n_tokens, pa.int64()),
+            pa.array(self.truncated, pa.bool_()),
+            *(pa.array(column) for column in np.ascontiguousarray(self.values.T)),
+        ]
+        return pa.Table.from_arrays(columns, schema=arrow_schema(self.provenance))
+
+    @classmethod
+    def from_arrow(cls, table: pa.Table) -> FeatureTable:
+        """Read the feature columns of an Arrow table, whatever other columns it has.
+
+        Raises
+        ------
+        TableFormatError
+            Provenance or a column is missing, or a value is null or not finite.
+        """
+        metadata = table.schema.metadata or {}
+        if PROVENANCE_KEY not in metadata:
+            raise TableFormatError(
+                "the table carries no splinellm provenance",
+                hint="extract with -o FILE.parquet, which keeps it",
+            )
+        return cls._from_columns(table, Provenance.from_json(metadata[PROVENANCE_KEY]))
+
+    @classmethod
+    def _from_columns(cls, table: pa.Table, provenance: Provenance) -> FeatureTable:
+        names = schema_of(provenance).names
+        for name in (N_TOKENS, TRUNCATED, *names):
+            if name not in table.column_names:
+                raise TableFormatError(f"column '{name}' is missing")
+        found = tuple(name for name in table.column_names if is_feature_column(name))
+        if found != names:
+            raise TableFormatError("the feature columns are not those of the provenance record")
+        if any(table[name].null_count for name in (N_TOKENS, TRUNCATED, *names)):
+            raise TableFormatError("the table has missing values")
+        try:
+            values = np.empty((table.num_rows, len(names)), np.float32)
+            for position, name in enumerate(names):
+                values[:, position] = table[name].to_numpy()
+            n_tokens = table[N_TOKENS].cast(pa.int64()).to_numpy()
+            truncated = table[TRUNCATED].cast(pa.bool_()).to_numpy()
+        except (ValueError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise TableFormatError(f"a column has the wrong type: {error}") from error
+        if not np.isfinite(values).all():
+            raise TableFormatError("the table has values that are not finite")
+        return cls(values, n_tokens, truncated, provenance)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row per prompt; the provenance rides in ``DataFrame.attrs``."""
+        frame = self.to_arrow().to_pandas()
+        frame.attrs["splinellm.provenance"] = self.provenance.to_json()
+        return frame
+
+    @classmethod
+    def from_pandas(cls, frame: pd.DataFrame, provenance: Provenance | None = None) -> FeatureTable:
+        """Read the feature columns of a data frame.
+
+        Parameters
+        ----------
+        frame : DataFrame
+            With the columns that :meth:`to_pandas` makes, and any others.
+        provenance : Provenance, optional
+            Taken from ``frame.attrs`` when not given.
+        """
+        if provenance is None:
+            if "splinellm.provenance" not in frame.attrs:
+                raise TableFormatError("the frame carries no splinellm provenance")
+            provenance = Provenance.from_json(frame.attrs["splinellm.provenance"])
+        columns = (N_TOKENS, TRUNCATED)
+        wanted = [name for name in frame.columns if name in columns or is_feature_column(str(name))]
+        return cls._from_columns(
+            pa.Table.from_pandas(frame[wanted], preserve_index=False), provenance
+        )
+
+    def to_parquet(self, path: str | PathLike[str]) -> None:
+        """Write Parquet; the provenance is in the file's metadata."""
+        pa.parquet.write_table(self.to_arrow(), path, compression="zstd")
+
+    @classmethod
+    def from_parquet(cls, path: str | PathLike[str]) -> FeatureTable:
+        """Read what :meth:`to_parquet` or ``splinellm extract`` wrote."""
+        return cls.from_arrow(pa.parquet.read_table(path))
+
+    def to_csv(self, path: str | PathLike[str]) -> None:
+        """Write CSV with a header, and the provenance to ``PATH.provenance.json``."""
+        pa.csv.write_csv(self.to_arrow(), path)
+        sidecar(path).write_text(self.provenance.to_json(), encoding="utf-8")
+
+    @classmethod
+    def from_csv(
+        cls, path: str | PathLike[str], provenance: Provenance | None = None
+    ) -> FeatureTable:
+        """Read what :meth:`to_csv` or ``splinellm extract`` wrote."""
+        return cls._from_columns(pa.csv.read_csv(path), provenance or read_sidecar(path))
+
+    def records(self) -> Iterator[dict[str, float | int | bool]]:
+        """Rows as plain dictionaries, in column order."""
+        for batch in self.to_arrow().to_batches(max_chunksize=1024):
+            yield from batch.to_pylist()
+
+    def to_jsonl(self, path: str | PathLike[str]) -> None:
+        """Write one JSON object a line, and the provenance to ``PATH.provenance.json``."""
+        with open(path, "w", encoding="utf-8") as file:
+            for record in self.records():
+                file.write(json.dumps(record) + "\n")
+        sidecar(path).write_text(self.provenance.to_json(), encoding="utf-8")
+
+    @classmethod
+    def from_jsonl(
+        cls, path: str | PathLike[str], provenance: Provenance | None = None
+    ) -> FeatureTable:
+        """Read what :meth:`to_jsonl` or ``splinellm extract`` wrote."""
+        with open(path, encoding="utf-8") as file:
+            rows = [json.loads(line) for line in file]
+        return cls._from_columns(pa.Table.from_pylist(rows), provenance or read_sidecar(path))
+
+    def to_npz(self, path: str | PathLike[str]) -> None:
+        """Write a compressed NumPy archive: values, names, n_tokens, truncated, provenance."""
+        with open(path, "wb") as file:  # given a path, NumPy would add a suffix of its own
+            np.savez_compressed(
+                file,
+                values=self.values,
+                names=np.array(self.names),
+                n_tokens=self.n_tokens,
+                truncated=self.truncated,
+                provenance=np.array(self.provenance.to_json()),
+            )
+
+    @classmethod
+    def from_npz(cls, path: str | PathLike[str]) -> FeatureTable:
+        """Read what :meth:`to_npz` or ``splinellm extract`` wrote; never unpickles."""
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                provenance = Provenance.from_json(str(archive["provenance"]))
+                if tuple(archive["names"]) != schema_of(provenance).names:
+                    raise TableFormatError("the names are not those of the provenance record")
+                return cls(
+                    archive["values"], archive["n_tokens"], archive["truncated"], provenance
+                )
+        except (KeyError, ValueError) as error:
+            raise TableFormatError(f"'{path}' is not a feature archive: {error}") from error
+
+
+def schema_of(provenance: Provenance) -> FeatureSchema:
+    """Schema of the table that `provenance` describes."""
+    selection = FeatureSelection(provenance.features, provenance.n_blocks)
+    return FeatureSchema(provenance.layers, selection, provenance.n_layers)
+
+
+def arrow_schema(provenance: Provenance) -> pa.Schema:
+    """Arrow schema of the table that `provenance` describes, with it in the metadata."""
+    return pa.schema(
+        [
+            pa.field(N_TOKENS, pa.int64(), nullable=False),
+            pa.field(TRUNCATED, pa.bool_(), nullable=False),
+            *(pa.field(name, pa.float32(), nullable=False) for name in schema_of(provenance).names),
+        ],
+        metadata={PROVENANCE_KEY: provenance.to_json().encode()},
+    )
