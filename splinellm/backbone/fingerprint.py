@@ -1,0 +1,45 @@
+"""Hash of a model's weights, by which a classifier knows its backbone again."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from splinellm.backbone.cache import file_sha256
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def files_sha256(files: list[Path]) -> str:
+    """Hash of checkpoint files, independent of where they lie.
+
+    The Hugging Face cache names a large file's blob by its sha256, which is taken as is; any other
+    file is read.
+
+    Parameters
+    ----------
+    files : list of Path
+        Shards of a checkpoint. One file's hash is its sha256; several are hashed by name and hash.
+    """
+    hashes = {}
+    for path in sorted(files):
+        blob = path.resolve().name
+        hashes[path.name] = blob if _SHA256.fullmatch(blob) else file_sha256(path)
+    if len(hashes) == 1:
+        return next(iter(hashes.values()))
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(hashes.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def state_sha256(model: nn.Module) -> str:
+    """Hash of the weights in memory, for a model that did not come from files."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        flat = tensor.detach().cpu().contiguous().flatten()
+        digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,293 @@
+"""From a model spec to a backbone: weights, tokenizer, architecture, device and dtype."""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import torch
+from huggingface_hub import HfApi, try_to_load_from_cache
+from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+from torch import Tensor
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from splinellm.backbone.architectures import Architecture, architecture_of
+from splinellm.backbone.builtin import BUILTIN_MODELS, pull
+from splinellm.backbone.cache import file_sha256, is_offline
+from splinellm.backbone.conversion import dense_folder, read_gguf
+from splinellm.backbone.fingerprint import files_sha256, state_sha256
+from splinellm.backbone.norms import hyperplane_norms
+from splinellm.errors import (
+    ConfigurationError,
+    ModelLoadError,
+    ModelNotFoundError,
+    OfflineError,
+    SplineLLMError,
+)
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+TOKENIZER_PROBE = "Café naïve 3.14\n\tdef f(x): return 'ÿ'  <|im_end|></s>[INST] 今天 😀"
+"""Its token ids change with the vocabulary, the normaliser or the handling of special tokens."""
+
+
+@dataclass
+class Backbone:
+    """A decoder without its head, ready to be read, and what identifies it.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        Base model in evaluation mode.
+    tokenizer : PreTrainedTokenizerBase
+        A fast tokenizer.
+    spec : str
+        What the user asked for.
+    weights_sha256 : str, optional
+        Hash of the checkpoint; computed from the weights in memory when not given.
+
+    Attributes
+    ----------
+    architecture : Architecture
+        Where the model's parts are.
+    lock : Lock
+        Held while a recorder is attached: one thread at a time owns the model.
+    """
+
+    model: PreTrainedModel
+    tokenizer: Any
+    spec: str
+    weights_sha256: str = ""
+    architecture: Architecture = field(init=False)
+    lock: Lock = field(init=False, default_factory=Lock, repr=False)
+    _norms: dict[int, Tensor] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.architecture = architecture_of(self.model.config.model_type)
+        self.model.eval()
+        self.weights_sha256 = self.weights_sha256 or state_sha256(self.model)
+
+    @property
+    def n_layers(self) -> int:
+        """Number of decoder layers."""
+        return len(self.architecture.decoder_layers(self.model))
+
+    @property
+    def max_positions(self) -> int | None:
+        """Longest prompt that the model has positions for; None if unlimited."""
+        limit = getattr(self.model.config, "max_position_embeddings", None)
+        return int(limit) if limit else None
+
+    @property
+    def n_vocabulary(self) -> int:
+        """Number of rows of the embedding; token ids are below it."""
+        return int(self.model.get_input_embeddings().weight.shape[0])
+
+    @property
+    def device(self) -> torch.device:
+        """Where token ids go."""
+        return self.model.device
+
+    @property
+    def dtype(self) -> str:
+        """Dtype of the forward pass, by name."""
+        return str(self.model.dtype).removeprefix("torch.")
+
+    @cached_property
+    def tokenizer_probe(self) -> tuple[int, ...]:
+        """Token ids of a fixed string."""
+        return tuple(self.tokenizer(TOKENIZER_PROBE, split_special_tokens=True)["input_ids"])
+
+    def norms(self, layer: int) -> Tensor:
+        """Hyperplane norms of a layer, shape (K,), float32; computed once."""
+        if layer not in self._norms:
+            gate = self.architecture.gate_of(self.architecture.decoder_layers(self.model)[layer])
+            size = int(self.model.config.hidden_size)
+            self._norms[layer] = hyperplane_norms(gate, size, self.device)
+        return self._norms[layer]
+
+
+def load_backbone(
+    spec: str, *, dtype: str = "auto", device: str = "auto", device_map: str | None = None
+) -> Backbone:
+    """Load a model for reading.
+
+    Parameters
+    ----------
+    spec : str
+        A built-in model's name, a local folder in transformers' format, a .gguf file, or a Hugging
+        Face id. Weights are read from safetensors or GGUF; no code from a checkpoint is run.
+    dtype : {"auto", "float32", "bfloat16", "float16"}
+        ``auto`` is float32 on a CPU and the checkpoint's own dtype elsewhere.
+    device : str
+        ``auto`` (CUDA, then MPS, then CPU) or a torch device.
+    device_map : str, optional
+        For models that do not fit one device, as in transformers (needs the extra ``large``).
+
+    Returns
+    -------
+    Backbone
+
+    Raises
+    ------
+    ModelNotFoundError, OfflineError, ModelLoadError, IntegrityError, UnsupportedArchitectureError
+        The model is not there, cannot be fetched, is damaged, or is of another kind.
+    ConfigurationError
+        The dtype or device is unknown or absent.
+    """
+    target = _device(device)
+    if dtype != "auto" and dtype not in DTYPES:
+        raise ConfigurationError(f"unknown dtype '{dtype}'", hint=f"use auto, {', '.join(DTYPES)}")
+    wanted = DTYPES.get(dtype, torch.float32 if target.type == "cpu" else "auto")
+    with _quiet_transformers():
+        try:
+            backbone = _load(spec, wanted, device_map)
+        except SplineLLMError:
+            raise
+        except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise ModelLoadError(f"model '{spec[:200]}' cannot be loaded: {reason}") from error
+    if device_map is None:
+        backbone.model.to(target)
+    return backbone
+
+
+def _load(spec: str, dtype: torch.dtype | str, device_map: str | None) -> Backbone:
+    path = Path(spec).expanduser()
+    if spec in BUILTIN_MODELS:
+        builtin = BUILTIN_MODELS[spec]
+        folder = dense_folder(pull(spec), builtin.gguf_sha256)
+        return _load_checkpoint(str(folder), spec, dtype, device_map, builtin.gguf_sha256)
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise ModelNotFoundError(f"there is no file '{spec[:200]}'")
+        dense = torch.float32 if isinstance(dtype, str) else dtype
+        model, tokenizer = read_gguf(path, dense)
+        return Backbone(model, tokenizer, spec, file_sha256(path))
+    if path.is_dir():
+        return _load_checkpoint(str(path), spec, dtype, device_map)
+    _require_on_hub(spec)
+    return _load_checkpoint(spec, spec, dtype, device_map)
+
+
+def _load_checkpoint(
+    source: str,
+    spec: str,
+    dtype: torch.dtype | str,
+    device_map: str | None,
+    weights_sha256: str | None = None,
+) -> Backbone:
+    offline = is_offline() or Path(source).is_dir()
+    common: dict[str, Any] = {"trust_remote_code": False, "local_files_only": offline}
+    config = AutoConfig.from_pretrained(source, **common)
+    architecture_of(config.model_type)  # refused before gigabytes are fetched
+    model, info = AutoModel.from_pretrained(
+        source,
+        config=config,
+        dtype=dtype,
+        attn_implementation="sdpa",
+        use_safetensors=True,
+        device_map=device_map,
+        output_loading_info=True,
+        **common,
+    )
+    if missing := sorted(info["missing_keys"]):
+        raise ModelLoadError(
+            f"the checkpoint of '{spec[:200]}' lacks {len(missing)} weights, first '{missing[0]}'"
+        )
+    tokenizer = AutoTokenizer.from_pretrained(source, **common)
+    if not tokenizer.is_fast:
+        raise ModelLoadError(
+            f"model '{spec[:200]}' has no fast tokenizer", hint="add its tokenizer.json"
+        )
+    if weights_sha256 is None:
+        weights_sha256 = files_sha256(_weight_files(source))
+    return Backbone(model, tokenizer, spec, weights_sha256)
+
+
+def _weight_files(source: str) -> list[Path]:
+    folder = Path(source)
+    if not folder.is_dir():  # a Hugging Face id: its snapshot in the cache
+        config = try_to_load_from_cache(source, "config.json")
+        folder = Path(str(config)).parent
+    return sorted(folder.glob("*.safetensors"))
+
+
+def _require_on_hub(spec: str) -> None:
+    """Refuse a spec that names nothing, at once and in one line."""
+    near = difflib.get_close_matches(spec, BUILTIN_MODELS, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    hint += f"built in: {', '.join(BUILTIN_MODELS)}; or give a folder, a .gguf file or a hub id"
+    not_found = ModelNotFoundError(f"there is no model '{spec[:200]}'", hint=hint)
+    try:
+        if isinstance(try_to_load_from_cache(spec, "config.json"), str):
+            return
+        if is_offline():
+            raise OfflineError(
+                f"model '{spec[:200]}' is not cached and downloads are switched off", hint=hint
+            )
+        HfApi().model_info(spec, timeout=10)
+    except HFValidationError:
+        raise not_found from None
+    except GatedRepoError as error:
+        raise ModelLoadError(
+            f"model '{spec[:200]}' asks for its licence to be accepted",
+            hint="accept it on the model's page and log in with 'hf auth login'",
+        ) from error
+    except RepositoryNotFoundError:
+        raise not_found from None
+    except (OSError, RuntimeError) as error:
+        raise not_found from error
+    except Exception as error:  # noqa: BLE001 - the hub's HTTP client has changed more than once
+        raise ModelNotFoundError(
+            f"there is no local model '{spec[:200]}', and the hub did not answer "
+            f"({type(error).__name__})",
+            hint=hint,
+        ) from error
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigurationError(
+            f"unknown device '{name[:80]}'", hint="use auto, cpu, cuda, cuda:N or mps"
+        ) from None
+    present = {
+        "cpu": lambda: True,
+        "cuda": lambda: (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available,
+        "meta": lambda: False,
+    }.get(device.type, lambda: True)
+    if not present():
+        raise ConfigurationError(f"device '{name[:80]}' is not there", hint="use --device auto")
+    return device
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Silence bars and advice that transformers prints while loading; errors still raise."""
+    verbosity = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()

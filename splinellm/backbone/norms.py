@@ -1,0 +1,74 @@
+"""Norms of a gate's hyperplanes, also where the weight is packed or offloaded."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from splinellm.errors import ModelLoadError
+from splinellm.geometry import row_norms
+
+_PROBE_ROWS = 512
+
+
+def hyperplane_norms(gate: nn.Module, n_inputs: int, device: torch.device) -> Tensor:
+    """Norms of the rows of a linear map.
+
+    A dense weight is read directly. Any other linear map (a quantised weight that is packed in
+    blocks of its own, one that a dispatcher loads when the module is called) is asked instead: its
+    answer to the unit vectors is the transposed weight as the forward pass uses it, so the norms
+    are those of the dequantised rows.
+
+    Parameters
+    ----------
+    gate : Module
+        A linear map from D inputs to K outputs.
+    n_inputs : int
+        D.
+    device : torch.device
+        Where unit vectors are made, if they are needed.
+
+    Returns
+    -------
+    Tensor, shape (K,), float32
+        On the weight's device.
+
+    Raises
+    ------
+    ModelLoadError
+        The module does not answer like a linear map.
+    """
+    weight = getattr(gate, "weight", None)
+    if (
+        isinstance(weight, Tensor)
+        and weight.is_floating_point()
+        and weight.element_size() > 1  # float8 weights have scales elsewhere
+        and not weight.is_meta
+        and weight.shape == (getattr(gate, "out_features", -1), n_inputs)
+    ):
+        return row_norms(weight.detach())
+    try:
+        return _probed_norms(gate, n_inputs, device)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ModelLoadError(
+            f"the norms of {type(gate).__name__} cannot be computed: {error}",
+            hint="load the model dequantised",
+        ) from error
+
+
+@torch.inference_mode()
+def _probed_norms(gate: nn.Module, n_inputs: int, device: torch.device) -> Tensor:
+    parameter = next(gate.parameters(), None)
+    dtype = torch.float32
+    if parameter is not None and parameter.is_floating_point() and parameter.element_size() > 1:
+        dtype = parameter.dtype
+    offset = gate(torch.zeros(1, n_inputs, device=device, dtype=dtype)).float()
+    squares = torch.zeros(offset.shape[-1], device=offset.device)
+    for start in range(0, n_inputs, _PROBE_ROWS):
+        size = min(_PROBE_ROWS, n_inputs - start)
+        unit = torch.zeros(size, n_inputs, device=device, dtype=dtype)
+        unit[:, start:].fill_diagonal_(1)
+        squares += (gate(unit).float() - offset).square().sum(dim=0)
+    if not squares.isfinite().all():
+        raise ValueError("its answer to unit vectors is not finite")
+    return squares.sqrt()

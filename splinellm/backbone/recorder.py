@@ -1,0 +1,173 @@
+"""Watch a model's gates and attention during a forward pass.
+
+The gate is seen by a forward hook. The attention is seen through transformers' attention
+interface: a registered function shows queries and keys (after the position embedding) to the
+recorder, then lets the library's own SDPA compute the output. After the last wanted layer the
+forward pass is cut short: no later layer, final norm or language-model head is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+from weakref import WeakKeyDictionary
+
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from splinellm.backbone.architectures import Architecture
+from splinellm.backbone.reduction import PromptReduction
+from splinellm.errors import AttentionUnavailableError
+
+RECORDED_ATTENTION = "splinellm_sdpa"
+"""Name of the recorded attention in transformers' registries."""
+
+
+class Recorder:
+    """Context manager that computes the features of the prompts its model reads.
+
+    Attaches on entry and always detaches on exit. A model has one recorder, in one thread.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        Base model, without its head.
+    architecture : Architecture
+        Where its parts are.
+    reduction : PromptReduction
+        What is made of the parts' values; its schema says which layers are wanted.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, architecture: Architecture, reduction: PromptReduction
+    ) -> None:
+        self._model = model
+        self._architecture = architecture
+        self._reduction = reduction
+        self._attached = ExitStack()
+
+    def __enter__(self) -> Self:
+        schema = self._reduction.schema
+        wants_gate = schema.selection.needs_gate
+        layers = self._architecture.decoder_layers(self._model)
+        with ExitStack() as stack:  # undone at once if a later step fails
+            if schema.selection.needs_attention:
+                stack.enter_context(_recorded_attention(self._model))
+            for index in schema.layers:
+                is_last = index == schema.layers[-1]
+                if schema.selection.needs_attention:
+                    attention = self._architecture.attention_of(layers[index])
+                    stop = is_last and not wants_gate
+                    _ears[attention] = _AttentionEar(self._reduction, index, stop)
+                    stack.callback(_ears.pop, attention, None)
+                if wants_gate:
+                    gate = self._architecture.gate_of(layers[index])
+                    hook = _GateHook(self._reduction, index, is_last)
+                    stack.callback(gate.register_forward_hook(hook).remove)
+            self._attached = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._attached.close()
+
+    def read(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
+        """Run the model over right-padded prompts and return their features.
+
+        Parameters
+        ----------
+        input_ids : Tensor, shape (B, T), int64
+            Token ids; any valid id at padding. Attention is causal, so real tokens never see the
+            padding to their right, and no padding mask is needed.
+        lengths : Tensor, shape (B,), int64
+            Real tokens of each prompt, at least 1.
+
+        Returns
+        -------
+        Tensor, shape (B, L, F), float32
+            In the schema's order, on the CPU.
+        """
+        self._reduction.begin(lengths, input_ids.shape[1])
+        try:
+            self._model(input_ids=input_ids, use_cache=False)
+        except _ForwardComplete:
+            pass
+        return self._reduction.result()
+
+
+class _ForwardComplete(Exception):  # noqa: N818 - control flow, not an error
+    """Everything wanted has been seen."""
+
+
+@dataclass(frozen=True)
+class _GateHook:
+    reduction: PromptReduction
+    layer: int
+    stop: bool
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        self.reduction.on_gate(self.layer, output)
+        if self.stop:
+            raise _ForwardComplete
+
+
+@dataclass(frozen=True)
+class _AttentionEar:
+    reduction: PromptReduction
+    layer: int
+    stop: bool
+
+    def hear(self, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> None:
+        self.reduction.on_attention(self.layer, query, key, mask, scaling)
+        if self.stop:
+            raise _ForwardComplete
+
+
+# transformers calls the attention function with the module, not with anything of ours; the module
+# leads to its ear. Weak, so that a dropped model is not kept alive.
+_ears: WeakKeyDictionary[nn.Module, _AttentionEar] = WeakKeyDictionary()
+
+
+def _attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    if (ear := _ears.get(module)) is not None:
+        factor = query.shape[-1] ** -0.5 if scaling is None else scaling
+        ear.hear(query, key, attention_mask, factor)
+    output: tuple[Tensor, None] = sdpa_attention_forward(
+        module, query, key, value, attention_mask, scaling=scaling, **kwargs
+    )
+    return output
+
+
+@contextmanager
+def _recorded_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Route the model's attention through :func:`_attend`, and back again."""
+    AttentionInterface.register(RECORDED_ATTENTION, _attend)
+    AttentionMaskInterface.register(RECORDED_ATTENTION, sdpa_mask)
+    previous = model.config._attn_implementation  # noqa: SLF001 - transformers has no public name
+    model.set_attn_implementation(RECORDED_ATTENTION)
+    try:
+        if model.config._attn_implementation != RECORDED_ATTENTION:  # noqa: SLF001
+            raise AttentionUnavailableError(
+                f"the attention of {type(model).__name__} cannot be observed",
+                hint="ask for features without intrinsic_dimension",
+            )
+        yield
+    finally:
+        model.set_attn_implementation(previous)

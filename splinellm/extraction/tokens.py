@@ -1,0 +1,107 @@
+"""From prompts to token ids; the one place that takes text and ids alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from splinellm.errors import PromptError
+from splinellm.prompts import Prompt, check_prompt
+
+
+@dataclass(frozen=True)
+class TokenizedPrompt:
+    """Token ids of one prompt, cut to the limit.
+
+    Parameters
+    ----------
+    ids : list of int
+        At least one, at most ``max_tokens``.
+    truncated : bool
+        Whether the prompt had more.
+    """
+
+    ids: list[int]
+    truncated: bool
+
+
+class Tokenizer:
+    """Tokenise prompts the same way everywhere.
+
+    Parameters
+    ----------
+    tokenizer : PreTrainedTokenizerBase
+        A fast tokenizer; its own BOS and EOS rules apply.
+    n_vocabulary : int
+        Token ids must be below this.
+    max_tokens : int
+        Prompts are cut to their first so many tokens.
+    allow_special_tokens : bool
+        Whether strings such as ``</s>`` in a text become control tokens. By default they stay
+        text: whoever writes a prompt must not be able to forge them.
+    """
+
+    def __init__(
+        self, tokenizer: Any, n_vocabulary: int, max_tokens: int, *, allow_special_tokens: bool
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._n_vocabulary = n_vocabulary
+        self.max_tokens = max_tokens
+        self._split_special_tokens = not allow_special_tokens
+
+    def __call__(
+        self, prompts: Sequence[Prompt]
+    ) -> tuple[dict[int, TokenizedPrompt], dict[int, PromptError]]:
+        """Tokenise what can be tokenised.
+
+        Parameters
+        ----------
+        prompts : sequence of str or sequence of int
+            Texts or token ids.
+
+        Returns
+        -------
+        tokenized : dict of int to TokenizedPrompt
+            By position among the prompts.
+        errors : dict of int to PromptError
+            For the positions that are not among the above.
+        """
+        ids: dict[int, Sequence[int]] = {}
+        errors: dict[int, PromptError] = {}
+        texts: dict[int, str] = {}
+        for index, prompt in enumerate(prompts):
+            try:
+                check_prompt(prompt, index)
+                if isinstance(prompt, str):
+                    texts[index] = prompt
+                else:
+                    self._check_vocabulary(prompt, index)
+                    ids[index] = prompt
+            except PromptError as error:
+                errors[index] = error
+        if texts:
+            encoded = self._tokenizer(
+                list(texts.values()),
+                split_special_tokens=self._split_special_tokens,
+                return_attention_mask=False,
+                verbose=False,
+            )["input_ids"]
+            ids.update(zip(texts, encoded, strict=True))
+        tokenized = {}
+        for index in sorted(ids):
+            if len(ids[index]):
+                cut = list(ids[index][: self.max_tokens])
+                tokenized[index] = TokenizedPrompt(cut, len(ids[index]) > self.max_tokens)
+            else:  # some normalisers strip a text to nothing
+                errors[index] = PromptError("the text has no tokens", index=index)
+        return tokenized, errors
+
+    def _check_vocabulary(self, ids: Sequence[int], index: int) -> None:
+        for token in ids:
+            if not 0 <= token < self._n_vocabulary:
+                raise PromptError(
+                    f"token id {token} is not in the vocabulary",
+                    index=index,
+                    hint=f"ids are 0 to {self._n_vocabulary - 1}",
+                )

@@ -1,0 +1,197 @@
+"""Compare fast features with the same features computed slowly.
+
+The slow way shares no arithmetic with the fast one: one prompt at a time, eager attention with its
+full matrices, softmax weights compared with the threshold, every formula of the paper written out
+on the inputs of the gate, in float64. It is also what a reader may check against the paper.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from splinellm.errors import VerificationError
+from splinellm.geometry import block_bounds
+from splinellm.prompts import Prompt
+from splinellm.schema import DISTANCE_FEATURES, INTRINSIC_DIMENSION, block_name
+
+if TYPE_CHECKING:
+    from splinellm.extraction.extractor import SplineExtractor
+
+PROMPTS = (
+    "Hi",
+    "The capital of France is",
+    "def add(a, b):\n    return a + b\n",
+    "If it rains tomorrow, bring the washing in before the cat finds out.",
+)
+
+SIGN_TOLERANCE = 1.5e-3
+DISTANCE_TOLERANCE = 2e-2
+DISTANCE_FLOOR = 2e-6
+DIMENSION_TOLERANCE = 1.0
+
+
+@dataclass(frozen=True)
+class VerificationReport:
+    """Largest deviations between fast and slow features.
+
+    Parameters
+    ----------
+    n_values : int
+        Numbers compared.
+    sign : float
+        Largest absolute deviation of a sign feature or sign block.
+    distance : float
+        Largest deviation of a distance, relative, beyond an absolute floor of 2e-6.
+    distance_outliers : float
+        Share of distances whose deviation is above the tolerance.
+    dimension : float
+        Largest deviation of an intrinsic dimension.
+    dimension_outliers : float
+        Share of intrinsic dimensions that deviate at all.
+    passed : bool
+        Whether all are within tolerance. Distances are not judged in half precision, where they
+        are noise.
+    """
+
+    n_values: int
+    sign: float
+    distance: float
+    distance_outliers: float
+    dimension: float
+    dimension_outliers: float
+    passed: bool
+
+
+def verify_prompts(
+    extractor: SplineExtractor, prompts: Sequence[Prompt] | None, *, raise_on_failure: bool
+) -> VerificationReport:
+    """See :meth:`splinellm.extraction.SplineExtractor.verify`."""
+    chosen = list(PROMPTS if prompts is None else prompts)
+    fast = torch.from_numpy(extractor.extract(chosen).array).double()
+    tokenized, _ = extractor.tokenize(chosen)
+    with extractor.backbone.lock, torch.inference_mode():
+        slow = torch.stack([_slow_features(extractor, tokenized[i].ids) for i in tokenized])
+    report = _compare(extractor, fast, slow)
+    if raise_on_failure and not report.passed:
+        raise VerificationError(f"fast and slow features differ: {report}")
+    return report
+
+
+def _compare(extractor: SplineExtractor, fast: Tensor, slow: Tensor) -> VerificationReport:
+    names = extractor.schema.features
+    kinds = {
+        "distance": [i for i, name in enumerate(names) if name in DISTANCE_FEATURES],
+        "dimension": [i for i, name in enumerate(names) if name == INTRINSIC_DIMENSION],
+    }
+    kinds["sign"] = [i for i in range(len(names)) if i not in {*kinds["distance"], *kinds["dimension"]}]
+    deviation = (fast - slow).abs()
+    excess = (deviation - DISTANCE_FLOOR).clamp(min=0) / slow.abs().clamp(min=1e-30)
+    sign, dimension = deviation[..., kinds["sign"]], deviation[..., kinds["dimension"]]
+    distance = excess[..., kinds["distance"]]
+    distance_outliers = _share(distance > DISTANCE_TOLERANCE)
+    dimension_outliers = _share(dimension > 0)
+    exact = extractor.backbone.dtype == "float32"
+    return VerificationReport(
+        n_values=fast.numel(),
+        sign=_largest(sign),
+        distance=_largest(distance),
+        distance_outliers=distance_outliers,
+        dimension=_largest(dimension),
+        dimension_outliers=dimension_outliers,
+        # In half precision rounding flips signs near a hyperplane; bounds from measurements.
+        passed=_largest(sign) <= (SIGN_TOLERANCE if exact else 0.05)
+        and (not exact or distance_outliers <= 1 / 1000)
+        and (not exact or _largest(dimension) <= DIMENSION_TOLERANCE)
+        and dimension_outliers <= (1 / 200 if exact else 0.2),
+    )
+
+
+def _largest(values: Tensor) -> float:
+    return float(values.max()) if values.numel() else 0.0
+
+
+def _share(values: Tensor) -> float:
+    return float(values.double().mean()) if values.numel() else 0.0
+
+
+def _slow_features(extractor: SplineExtractor, ids: list[int]) -> Tensor:
+    """Features of one prompt, shape (L, F), float64, from the paper's formulas."""
+    backbone, schema = extractor.backbone, extractor.schema
+    gates = {
+        layer: backbone.architecture.gate_of(backbone.architecture.decoder_layers(backbone.model)[layer])
+        for layer in schema.layers
+    }
+    with _eager(backbone.model), _inputs_of(gates) as inputs:
+        output = backbone.model(
+            input_ids=torch.tensor([ids], device=backbone.device),
+            use_cache=False,
+            output_attentions=True,
+        )
+    rows = []
+    for layer in schema.layers:
+        row = _gate_features(gates[layer], inputs[layer][0], schema.selection.n_blocks)
+        weights = output.attentions[layer][0, :, -1].double()  # (H, T)
+        limit = torch.full_like(weights[:, :1], extractor.rule.threshold)
+        if extractor.rule.kind == "relative":
+            limit = limit * weights.amax(dim=-1, keepdim=True)
+        row[INTRINSIC_DIMENSION] = float((weights > limit).sum())
+        rows.append([row[name] for name in schema.features])
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def _gate_features(gate: nn.Module, x: Tensor, n_blocks: int) -> dict[str, float]:
+    weight = gate.get_parameter("weight").double()  # (K, D)
+    bias = getattr(gate, "bias", None)
+    h = x.double() @ weight.T + (0.0 if bias is None else bias.double())  # (T, K)
+    sign_fractions = (h > 0).double().mean(dim=1)  # (T,)
+    distances = (h.abs() / weight.square().sum(dim=1).sqrt()).amin(dim=1)  # (T,)
+    features = {
+        "sign_mean": float(sign_fractions.mean()),
+        "sign_min": float(sign_fractions.min()),
+        "sign_max": float(sign_fractions.max()),
+        "sign_std": _sample_std(sign_fractions),
+        "distance_min": float(distances.min()),
+        "distance_mean": float(distances.mean()),
+        "distance_std": _sample_std(distances),
+    }
+    bounds = block_bounds(weight.shape[0], n_blocks)
+    for block in range(n_blocks):
+        signs = h[:, bounds[block] : bounds[block + 1]] > 0
+        features[block_name(block)] = float(signs.double().mean())
+    return features
+
+
+def _sample_std(values: Tensor) -> float:
+    if len(values) == 1:
+        return 0.0
+    return math.sqrt(float((values - values.mean()).square().sum()) / (len(values) - 1))
+
+
+@contextmanager
+def _eager(model: Any) -> Iterator[None]:
+    previous = model.config._attn_implementation  # noqa: SLF001 - transformers has no public name
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(previous)
+
+
+@contextmanager
+def _inputs_of(gates: dict[int, nn.Module]) -> Iterator[dict[int, Tensor]]:
+    inputs: dict[int, Tensor] = {}
+    with ExitStack() as stack:
+        for layer, gate in gates.items():
+
+            def keep(module: nn.Module, args: tuple[Any, ...], layer: int = layer) -> None:
+                inputs[layer] = args[0].detach()
+
+            stack.callback(gate.register_forward_pre_hook(keep).remove)
+        yield inputs

@@ -1,0 +1,223 @@
+"""Rows of an input file, good and bad, and chunks of them.
+
+Two kinds of chunk answer the same questions: :class:`RecordChunk` holds Python values (CSV, JSON
+lines, text), :class:`~splinellm.io.parquet_reader.ArrowChunk` holds Arrow data, so that Parquet to
+Parquet never passes through Python values and every type survives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from splinellm.errors import InputFileError, PromptError
+from splinellm.io.json_columns import as_column
+from splinellm.prompts import check_prompt
+from splinellm.schema import is_feature_column
+from splinellm.table import N_TOKENS, TRUNCATED
+
+CHUNK_ROWS = 1024
+CHUNK_BYTES = 4 << 20
+"""A chunk ends at whichever comes first; together they bound memory, whatever the file's size."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a row cannot be used.
+
+    Parameters
+    ----------
+    code : str
+        Stable name of the kind of problem.
+    reason : str
+        One line; never the row's text.
+    """
+
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a text-based file.
+
+    Parameters
+    ----------
+    number : int
+        From 1, the header not counted.
+    values : dict or None
+        Column values; None if the row could not be parsed.
+    raw : str
+        The row as it stands in the file, for rows without values.
+    n_bytes : int
+        Size, to bound the size of chunks.
+    problem : Problem or None
+        Set on bad rows.
+    """
+
+    number: int
+    values: dict[str, Any] | None
+    raw: str = ""
+    n_bytes: int = 0
+    problem: Problem | None = None
+
+
+class Chunk(Protocol):
+    """Some consecutive rows of a source."""
+
+    source: str
+    problems: Mapping[int, Problem]
+
+    def __len__(self) -> int:
+        """Count the rows, bad ones included."""
+        ...
+
+    def number(self, position: int) -> int:
+        """Row number in the file of the row at `position` in the chunk."""
+        ...
+
+    def texts(self) -> list[str]:
+        """Texts of all rows; only to be called on a chunk without problems."""
+        ...
+
+    def take(self, positions: Sequence[int]) -> Chunk:
+        """Select good rows, in ascending order."""
+        ...
+
+    def records(self) -> list[dict[str, Any]]:
+        """Rows as dictionaries of plain values."""
+        ...
+
+    def to_arrow(self, schema: pa.Schema) -> pa.Table:
+        """Rows as an Arrow table with the source's schema."""
+        ...
+
+    def rejected(self, position: int) -> dict[str, Any]:
+        """Return what the rejects file keeps of a row: its ``columns``, or the ``raw`` line."""
+        ...
+
+
+class Source(Protocol):
+    """Where rows come from. Opened by :func:`splinellm.io.readers.open_source`."""
+
+    name: str
+
+    def schema(self) -> pa.Schema:
+        """Input columns with their Arrow types; may read the whole file to find out."""
+        ...
+
+    def chunks(self) -> Iterator[Chunk]:
+        """All rows in order."""
+        ...
+
+    def progress(self) -> float | None:
+        """Share of the input that was read, from 0 to 1; None if its size is unknown."""
+        ...
+
+    def close(self) -> None:
+        """Release the file."""
+        ...
+
+
+class RecordChunk:
+    """Rows as Python values.
+
+    Parameters
+    ----------
+    source : str
+        Name of the file.
+    rows : sequence of Row
+        Good and bad rows.
+    text_column : str
+        Column that holds the prompts.
+    """
+
+    def __init__(self, source: str, rows: Sequence[Row], text_column: str) -> None:
+        self.source = source
+        self.problems = {i: row.problem for i, row in enumerate(rows) if row.problem is not None}
+        self._rows = rows
+        self._text_column = text_column
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def number(self, position: int) -> int:
+        """Row number in the file."""
+        return self._rows[position].number
+
+    def texts(self) -> list[str]:
+        """Texts of all rows."""
+        return [record[self._text_column] for record in self.records()]
+
+    def take(self, positions: Sequence[int]) -> RecordChunk:
+        """Select good rows."""
+        return RecordChunk(self.source, [self._rows[i] for i in positions], self._text_column)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Values as they were read."""
+        return [row.values for row in self._rows if row.values is not None]
+
+    def to_arrow(self, schema: pa.Schema) -> pa.Table:
+        """Convert column by column to the types of the scan."""
+        records = self.records()
+        known = set(schema.names)
+        if any(record.keys() - known for record in records):
+            raise InputFileError(f"'{self.source}' changed while it was being read")
+        try:
+            return pa.Table.from_arrays(
+                [as_column([record.get(f.name) for record in records], f) for f in schema],
+                schema=schema,
+            )
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise InputFileError(f"'{self.source}' changed while it was being read") from error
+
+    def rejected(self, position: int) -> dict[str, Any]:
+        """Return the columns, or the raw line of a row that could not be parsed."""
+        row = self._rows[position]
+        return {"raw": row.raw} if row.values is None else {"columns": row.values}
+
+
+def check_text(values: Mapping[str, Any], text_column: str) -> Problem | None:
+    """Say why the row's text is no prompt, if it is none."""
+    if text_column not in values:
+        return Problem(PromptError.code, f"column '{text_column}' is missing")
+    text = values[text_column]
+    try:
+        if isinstance(text, list):  # token ids are prompts to the library, but not in a file
+            raise PromptError("expected text, got list")
+        check_prompt(text)
+    except PromptError as error:
+        return Problem(error.code, f"column '{text_column}': {error}")
+    return None
+
+
+def check_columns(source: str, names: Sequence[str], text_column: str) -> None:
+    """Refuse columns that cannot be kept or are not there.
+
+    Raises
+    ------
+    InputFileError
+        The text column is missing, a name is there twice, or it is one that the output needs.
+    """
+    if text_column not in names:
+        found = ", ".join(f"'{name[:40]}'" for name in names[:20]) or "none"
+        raise InputFileError(
+            f"'{source}' has no column '{text_column}', only: {found}",
+            hint="--text-column names the one with the texts",
+        )
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputFileError(f"'{source}' has two columns called '{twice[:80]}'")
+    if taken := next(filter(is_reserved, names), None):
+        raise InputFileError(
+            f"'{source}' already has a column '{taken}', which the output adds",
+            hint="rename or drop it; was this file extracted before?",
+        )
+
+
+def is_reserved(name: str) -> bool:
+    """Whether the output adds a column of this name, or could."""
+    return name in (N_TOKENS, TRUNCATED) or is_feature_column(name)
