@@ -94,7 +94,7 @@ class PromptError(SplineLLMError):
 
 
 class NonFiniteFeaturesError(PromptError):
-    """The model's arithmetic overflowed on this prompt (float16 does); no NaN leaves the library."""
+    """The forward pass overflowed on this prompt (float16 does); no NaN leaves the library."""
 
     code = "non_finite_features"
 

@@ -248,9 +248,7 @@ class FeatureTable:
                 provenance = Provenance.from_json(str(archive["provenance"]))
                 if tuple(archive["names"]) != schema_of(provenance).names:
                     raise TableFormatError("the names are not those of the provenance record")
-                return cls(
-                    archive["values"], archive["n_tokens"], archive["truncated"], provenance
-                )
+                return cls(archive["values"], archive["n_tokens"], archive["truncated"], provenance)
         except (KeyError, ValueError) as error:
             raise TableFormatError(f"'{path}' is not a feature archive: {error}") from error
 

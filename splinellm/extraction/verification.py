@@ -90,7 +90,9 @@ def _compare(extractor: SplineExtractor, fast: Tensor, slow: Tensor) -> Verifica
         "distance": [i for i, name in enumerate(names) if name in DISTANCE_FEATURES],
         "dimension": [i for i, name in enumerate(names) if name == INTRINSIC_DIMENSION],
     }
-    kinds["sign"] = [i for i in range(len(names)) if i not in {*kinds["distance"], *kinds["dimension"]}]
+    kinds["sign"] = [
+        i for i in range(len(names)) if i not in {*kinds["distance"], *kinds["dimension"]}
+    ]
     deviation = (fast - slow).abs()
     excess = (deviation - DISTANCE_FLOOR).clamp(min=0) / slow.abs().clamp(min=1e-30)
     sign, dimension = deviation[..., kinds["sign"]], deviation[..., kinds["dimension"]]
@@ -125,7 +127,9 @@ def _slow_features(extractor: SplineExtractor, ids: list[int]) -> Tensor:
     """Features of one prompt, shape (L, F), float64, from the paper's formulas."""
     backbone, schema = extractor.backbone, extractor.schema
     gates = {
-        layer: backbone.architecture.gate_of(backbone.architecture.decoder_layers(backbone.model)[layer])
+        layer: backbone.architecture.gate_of(
+            backbone.architecture.decoder_layers(backbone.model)[layer]
+        )
         for layer in schema.layers
     }
     with _eager(backbone.model), _inputs_of(gates) as inputs:
@@ -190,7 +194,7 @@ def _inputs_of(gates: dict[int, nn.Module]) -> Iterator[dict[int, Tensor]]:
     with ExitStack() as stack:
         for layer, gate in gates.items():
 
-            def keep(module: nn.Module, args: tuple[Any, ...], layer: int = layer) -> None:
+            def keep(_module: nn.Module, args: tuple[Any, ...], layer: int = layer) -> None:
                 inputs[layer] = args[0].detach()
 
             stack.callback(gate.register_forward_pre_hook(keep).remove)

@@ -42,9 +42,7 @@ class DimensionRule:
 
     def __post_init__(self) -> None:
         if not 0.0 < self.threshold < 1.0:
-            raise ConfigurationError(
-                f"dimension threshold {self.threshold} is not between 0 and 1"
-            )
+            raise ConfigurationError(f"dimension threshold {self.threshold} is not between 0 and 1")
         if self.kind not in ("relative", "absolute"):
             raise ConfigurationError(
                 f"unknown dimension rule '{self.kind}'", hint="use relative or absolute"

@@ -13,6 +13,8 @@ tokens. Prompts are padded on the right; no function lets padding into a result.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -48,7 +50,8 @@ def row_norms(weight: Tensor) -> Tensor:
     Tensor, shape (K,), float32
         ``||w_k||_2``, computed in float32.
     """
-    return torch.linalg.vector_norm(weight, dim=-1, dtype=torch.float32)
+    norms: Tensor = torch.linalg.vector_norm(weight, dim=-1, dtype=torch.float32)
+    return norms
 
 
 def sign_fraction(h: Tensor) -> Tensor:
@@ -164,7 +167,7 @@ def sign_block_means(h: Tensor, real: Tensor, n_blocks: int) -> Tensor:
     # float32 holds them exactly.
     counts = real[:, None, :].float() @ (h > 0).float()  # (B, 1, K)
     bounds = block_bounds(h.shape[-1], n_blocks)
-    sizes = [end - start for start, end in zip(bounds[:-1], bounds[1:], strict=True)]
+    sizes = [end - start for start, end in pairwise(bounds)]
     per_block = torch.stack([part.sum(dim=-1) for part in counts.squeeze(1).split(sizes, -1)], -1)
     n_signs = real.sum(dim=-1, keepdim=True) * torch.tensor(sizes, device=h.device)
     return per_block / n_signs
