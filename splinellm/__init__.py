@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from splinellm.errors import SplineLLMError
     from splinellm.extraction import SplineExtractor
+    from splinellm.learn.transformer import SplineFeatures
     from splinellm.provenance import Provenance
     from splinellm.table import FeatureTable
 
@@ -21,10 +22,18 @@ _HOME = {
     "FeatureTable": "splinellm.table",
     "Provenance": "splinellm.provenance",
     "SplineExtractor": "splinellm.extraction",
+    "SplineFeatures": "splinellm.learn.transformer",
     "SplineLLMError": "splinellm.errors",
 }
 
-__all__ = ["FeatureTable", "Provenance", "SplineExtractor", "SplineLLMError", "__version__"]
+__all__ = [
+    "FeatureTable",
+    "Provenance",
+    "SplineExtractor",
+    "SplineFeatures",
+    "SplineLLMError",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

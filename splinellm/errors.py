@@ -10,10 +10,13 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "ArtifactError",
     "AttentionUnavailableError",
+    "ClassifierNotFoundError",
     "ConfigurationError",
     "InputFileError",
     "IntegrityError",
+    "LabelError",
     "ModelLoadError",
     "ModelNotFoundError",
     "NonFiniteFeaturesError",
@@ -151,6 +154,24 @@ class TableFormatError(SplineLLMError):
     """A file or frame does not hold a feature table, or not one of this version."""
 
     code = "invalid_table"
+
+
+class LabelError(SplineLLMError):
+    """A label is missing or unusable, or a class has too few rows to learn from."""
+
+    code = "invalid_label"
+
+
+class ArtifactError(SplineLLMError):
+    """A classifier folder is damaged, foreign, or made for something else."""
+
+    code = "invalid_classifier"
+
+
+class ClassifierNotFoundError(SplineLLMError):
+    """No classifier goes by this name, and no folder is there."""
+
+    code = "classifier_not_found"
 
 
 class InputFileError(SplineLLMError):

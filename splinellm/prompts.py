@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 
 from splinellm.errors import PromptError
 
@@ -44,7 +45,7 @@ def check_prompt(prompt: object, index: int | None = None) -> None:
         if not prompt:
             raise PromptError("the list of token ids is empty", index=index)
         # bool is an int to Python, but True is no token.
-        if not all(isinstance(token, int) and not isinstance(token, bool) for token in prompt):
+        if not all(isinstance(token, Integral) and not isinstance(token, bool) for token in prompt):
             raise PromptError("token ids must be whole numbers", index=index)
     else:
         raise PromptError(f"expected text, got {type(prompt).__name__}", index=index)

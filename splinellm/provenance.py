@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import metadata
 from os import PathLike, fspath
 from pathlib import Path
@@ -34,6 +35,11 @@ FINGERPRINT_FIELDS = (
 
 def library_versions() -> dict[str, str]:
     """Versions of the libraries whose arithmetic or tokenisation enters the features."""
+    return dict(_library_versions())
+
+
+@cache  # reading package metadata takes milliseconds, and every extractor asks
+def _library_versions() -> dict[str, str]:
     versions = {}
     for name in _LIBRARIES:
         try:

@@ -27,7 +27,7 @@ PAPER_FEATURES = (*SPLINE_FEATURES, INTRINSIC_DIMENSION)
 DEFAULT_SIGN_BLOCKS = 32
 
 _BLOCK = re.compile(r"sign_block_(\d{2,})")
-_BLOCK_SET = re.compile(r"blocks(?::(\d+))?")
+_BLOCK_SET = re.compile(r"blocks(?::(\d{1,5}))?")  # no request may ask for a billion names
 _COLUMN = re.compile(r"layer_(\d{2,})\.(\w+)")
 
 
@@ -157,7 +157,7 @@ def parse_layers(layers: str | Iterable[int] | None, n_layers: int) -> tuple[int
     numbers: set[int] = set()
     for part in layers.split(",") if isinstance(layers, str) else layers:
         if isinstance(part, str):
-            match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
+            match = re.fullmatch(r"\s*(\d{1,9})(?:\s*-\s*(\d{1,9}))?\s*", part)
             if match is None:
                 raise SchemaError(
                     f"cannot read layer list '{str(layers)[:80]}'", hint="write it like 0-2,29"

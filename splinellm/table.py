@@ -6,11 +6,13 @@ scikit-learn) consumes one and knows nothing of torch.
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from os import PathLike
+from os import PathLike, fspath
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +21,7 @@ import pyarrow.parquet
 
 from splinellm.errors import TableFormatError
 from splinellm.provenance import Provenance, read_sidecar, sidecar
-from splinellm.schema import FeatureSchema, FeatureSelection, is_feature_column
+from splinellm.schema import DISTANCE_FEATURES, FeatureSchema, FeatureSelection, is_feature_column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +30,11 @@ N_TOKENS = "n_tokens"
 TRUNCATED = "truncated"
 PROVENANCE_KEY = b"splinellm.provenance"
 """Key of the provenance in Arrow and Parquet schema metadata."""
+
+_CSV_BLOCK_BYTES = 16 << 20
+"""No row of a CSV file may be longer."""
+_NOT_AN_ARCHIVE = (KeyError, ValueError, TypeError, AttributeError, EOFError, BadZipFile)
+"""What NumPy raises, by turns, on a file that is none of its archives."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +65,10 @@ class FeatureTable:
                 f"values of shape {self.values.shape} do not fit {expected[0]} rows "
                 f"of {expected[1]} features"
             )
+        if self.values.dtype != np.float32:
+            raise TableFormatError(f"the values are {self.values.dtype}, not float32")
+        if not np.isfinite(self.values).all():
+            raise TableFormatError("the table has values that are not finite")
 
     def __len__(self) -> int:
         return len(self.n_tokens)
@@ -70,6 +81,42 @@ class FeatureTable:
             n_tokens=self.n_tokens[rows],
             truncated=self.truncated[rows],
         )
+
+    def select(
+        self, layers: Sequence[int] | None = None, features: Sequence[str] | None = None
+    ) -> FeatureTable:
+        """Keep some layers and features: the same numbers that asking for them alone gives.
+
+        Parameters
+        ----------
+        layers : sequence of int, optional
+            All by default.
+        features : sequence of str, optional
+            Names without their layer; all by default.
+
+        Raises
+        ------
+        TableFormatError
+            The table lacks one of them.
+        """
+        mine = self.provenance
+        wanted_layers = mine.layers if layers is None else tuple(sorted(set(layers)))
+        wanted = set(mine.features if features is None else features)
+        provenance = replace(
+            mine,
+            layers=wanted_layers,
+            features=tuple(name for name in mine.features if name in wanted),
+        )
+        if wanted.isdisjoint(DISTANCE_FEATURES):
+            provenance = replace(provenance, distance_precision="none")
+        position = {name: i for i, name in enumerate(self.names)}
+        names = schema_of(provenance).names
+        if missing := next((name for name in names if name not in position), None):
+            raise TableFormatError(f"the table has no column '{missing}'")
+        if unknown := sorted(wanted.difference(mine.features)):
+            raise TableFormatError(f"the table has no feature '{unknown[0]}'")
+        columns = [position[name] for name in names]
+        return replace(self, values=self.values[:, columns], provenance=provenance)
 
     @property
     def schema(self) -> FeatureSchema:
@@ -155,8 +202,6 @@ class FeatureTable:
             truncated = table[TRUNCATED].cast(pa.bool_()).to_numpy()
         except (ValueError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise TableFormatError(f"a column has the wrong type: {error}") from error
-        if not np.isfinite(values).all():
-            raise TableFormatError("the table has values that are not finite")
         return cls(values, n_tokens, truncated, provenance)
 
     def to_pandas(self) -> pd.DataFrame:
@@ -180,8 +225,7 @@ class FeatureTable:
             if "splinellm.provenance" not in frame.attrs:
                 raise TableFormatError("the frame carries no splinellm provenance")
             provenance = Provenance.from_json(frame.attrs["splinellm.provenance"])
-        columns = (N_TOKENS, TRUNCATED)
-        wanted = [name for name in frame.columns if name in columns or is_feature_column(str(name))]
+        wanted = [name for name in frame.columns if is_own_column(name)]
         return cls._from_columns(
             pa.Table.from_pandas(frame[wanted], preserve_index=False), provenance
         )
@@ -193,7 +237,11 @@ class FeatureTable:
     @classmethod
     def from_parquet(cls, path: str | PathLike[str]) -> FeatureTable:
         """Read what :meth:`to_parquet` or ``splinellm extract`` wrote."""
-        return cls.from_arrow(pa.parquet.read_table(path))
+        try:
+            table = pa.parquet.read_table(path)
+        except pa.ArrowInvalid as error:
+            raise TableFormatError(f"'{path}' is not a Parquet file: {error}") from error
+        return cls.from_arrow(table)
 
     def to_csv(self, path: str | PathLike[str]) -> None:
         """Write CSV with a header, and the provenance to ``PATH.provenance.json``."""
@@ -205,7 +253,21 @@ class FeatureTable:
         cls, path: str | PathLike[str], provenance: Provenance | None = None
     ) -> FeatureTable:
         """Read what :meth:`to_csv` or ``splinellm extract`` wrote."""
-        return cls._from_columns(pa.csv.read_csv(path), provenance or read_sidecar(path))
+        provenance = provenance or read_sidecar(path)
+        schema = arrow_schema(provenance)
+        try:
+            table = pa.csv.read_csv(
+                path,
+                read_options=pa.csv.ReadOptions(block_size=_CSV_BLOCK_BYTES),
+                parse_options=pa.csv.ParseOptions(newlines_in_values=True),
+                # Guessed from the first block, a column that starts with zeros is one of integers.
+                convert_options=pa.csv.ConvertOptions(
+                    column_types=dict(zip(schema.names, schema.types, strict=True))
+                ),
+            )
+        except pa.ArrowInvalid as error:
+            raise TableFormatError(f"'{path}' is not a feature table: {error}") from error
+        return cls._from_columns(table, provenance)
 
     def records(self) -> Iterator[dict[str, float | int | bool]]:
         """Rows as plain dictionaries, in column order."""
@@ -224,9 +286,19 @@ class FeatureTable:
         cls, path: str | PathLike[str], provenance: Provenance | None = None
     ) -> FeatureTable:
         """Read what :meth:`to_jsonl` or ``splinellm extract`` wrote."""
-        with open(path, encoding="utf-8") as file:
-            rows = [json.loads(line) for line in file]
-        return cls._from_columns(pa.Table.from_pylist(rows), provenance or read_sidecar(path))
+        provenance = provenance or read_sidecar(path)
+        opener = gzip.open if fspath(path).endswith(".gz") else open
+        try:
+            with opener(path, "rt", encoding="utf-8") as file:
+                rows = [json.loads(line) for line in file]
+            if not rows:
+                return cls._from_columns(arrow_schema(provenance).empty_table(), provenance)
+            # Other columns may hold what Arrow has no type for.
+            names = [name for name in rows[0] if is_own_column(name)]
+            table = pa.table({name: [row.get(name) for row in rows] for name in names})
+        except (ValueError, AttributeError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise TableFormatError(f"'{path}' is not a feature table: {error}") from error
+        return cls._from_columns(table, provenance)
 
     def to_npz(self, path: str | PathLike[str]) -> None:
         """Write a compressed NumPy archive: values, names, n_tokens, truncated, provenance."""
@@ -244,13 +316,19 @@ class FeatureTable:
     def from_npz(cls, path: str | PathLike[str]) -> FeatureTable:
         """Read what :meth:`to_npz` or ``splinellm extract`` wrote; never unpickles."""
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            # Opened here: NumPy leaves a file that is no archive open.
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
                 provenance = Provenance.from_json(str(archive["provenance"]))
                 if tuple(archive["names"]) != schema_of(provenance).names:
                     raise TableFormatError("the names are not those of the provenance record")
                 return cls(archive["values"], archive["n_tokens"], archive["truncated"], provenance)
-        except (KeyError, ValueError) as error:
+        except _NOT_AN_ARCHIVE as error:
             raise TableFormatError(f"'{path}' is not a feature archive: {error}") from error
+
+
+def is_own_column(name: object) -> bool:
+    """Whether a column of this name belongs to a feature table."""
+    return name in (N_TOKENS, TRUNCATED) or (isinstance(name, str) and is_feature_column(name))
 
 
 def schema_of(provenance: Provenance) -> FeatureSchema:

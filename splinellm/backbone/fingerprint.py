@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from splinellm.backbone.cache import file_sha256
 
@@ -38,8 +38,14 @@ def files_sha256(files: list[Path]) -> str:
 def state_sha256(model: nn.Module) -> str:
     """Hash of the weights in memory, for a model that did not come from files."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        flat = tensor.detach().cpu().contiguous().flatten()
-        digest.update(flat.view(torch.uint8).numpy().data)
+    for name, value in sorted(model.state_dict().items()):
+        # A packed weight's state is a tuple of tensors and settings.
+        for part in value if isinstance(value, tuple) else (value,):
+            if not isinstance(part, Tensor):
+                digest.update(f"{name} {part}\n".encode())
+                continue
+            digest.update(f"{name} {part.dtype} {tuple(part.shape)}\n".encode())
+            dense = part.dequantize() if part.is_quantized else part
+            flat = dense.detach().cpu().contiguous().flatten()
+            digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()

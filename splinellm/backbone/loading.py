@@ -155,13 +155,13 @@ def load_backbone(
     with _quiet_transformers():
         try:
             backbone = _load(spec, wanted, device_map)
+            if device_map is None:
+                backbone.model.to(target)  # type: ignore[arg-type]  # transformers hides it
         except SplineLLMError:
             raise
-        except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
+        except Exception as error:  # each library under transformers has errors of its own
             reason = " ".join(str(error).split())[:300] or type(error).__name__
             raise ModelLoadError(f"model '{spec[:200]}' cannot be loaded: {reason}") from error
-    if device_map is None:
-        backbone.model.to(target)  # type: ignore[arg-type]  # transformers' decorator hides it
     return backbone
 
 
@@ -270,13 +270,14 @@ def _device(name: str) -> torch.device:
         raise ConfigurationError(
             f"unknown device '{name[:80]}'", hint="use auto, cpu, cuda, cuda:N or mps"
         ) from None
-    is_there = {
-        "cuda": (device.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-        "meta": False,
-    }
-    if not is_there.get(device.type, True):
-        raise ConfigurationError(f"device '{name[:80]}' is not there", hint="use --device auto")
+    try:
+        if device.type == "meta":
+            raise RuntimeError
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError):  # torch asserts that it was built for the device
+        raise ConfigurationError(
+            f"device '{name[:80]}' is not there", hint="use --device auto"
+        ) from None
     return device
 
 

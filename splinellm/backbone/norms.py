@@ -9,6 +9,7 @@ from splinellm.errors import ModelLoadError
 from splinellm.geometry import row_norms
 
 _PROBE_ROWS = 512
+_LINEARITY_TOLERANCE = 0.05  # half precision and quantised inputs round
 
 
 def hyperplane_norms(gate: nn.Module, n_inputs: int, device: torch.device) -> Tensor:
@@ -64,11 +65,19 @@ def _probed_norms(gate: nn.Module, n_inputs: int, device: torch.device) -> Tenso
         dtype = parameter.dtype
     offset = gate(torch.zeros(1, n_inputs, device=device, dtype=dtype)).float()
     squares = torch.zeros(offset.shape[-1], device=offset.device)
+    # A sum of inputs must give the sum of the answers, or this is no linear map.
+    mixture = torch.linspace(-1, 1, n_inputs, device=offset.device)
+    expected = torch.zeros_like(offset)
     for start in range(0, n_inputs, _PROBE_ROWS):
         size = min(_PROBE_ROWS, n_inputs - start)
         unit = torch.zeros(size, n_inputs, device=device, dtype=dtype)
         unit[:, start:].fill_diagonal_(1)
-        squares += (gate(unit).float() - offset).square().sum(dim=0)
+        columns = gate(unit).float() - offset
+        squares += columns.square().sum(dim=0)
+        expected += mixture[start : start + size] @ columns
     if not squares.isfinite().all():
         raise ValueError("its answer to unit vectors is not finite")
+    answer = gate(mixture.to(device, dtype)[None]).float() - offset
+    if (answer - expected).norm() > _LINEARITY_TOLERANCE * squares.sum().sqrt():
+        raise ValueError("it is no linear map")
     return squares.sqrt()

@@ -55,6 +55,7 @@ class Recorder:
         schema = self._reduction.schema
         wants_gate = schema.selection.needs_gate
         layers = self._architecture.decoder_layers(self._model)
+        self._reduction.prepare()
         with ExitStack() as stack:  # undone at once if a later step fails
             if schema.selection.needs_attention:
                 stack.enter_context(_recorded_attention(self._model))

@@ -44,6 +44,13 @@ class PromptReduction:
         self._columns: dict[tuple[int, str], Tensor] = {}
         self._lengths = torch.empty(0)
         self._real = torch.empty(0)
+        self._broken = torch.empty(0)
+
+    def prepare(self) -> None:
+        """Compute the norms before anything is hooked: those of packed weights call the gate."""
+        if self.schema.selection.needs_distance:
+            for layer in self.schema.layers:
+                self._norms(layer)
 
     def begin(self, lengths: Tensor, n_positions: int) -> None:
         """Forget the last batch and prepare for prompts of these lengths, padded to T.
@@ -58,10 +65,13 @@ class PromptReduction:
         self._columns.clear()
         self._lengths = lengths
         self._real = geometry.real_tokens(lengths, n_positions)
+        self._broken = torch.zeros_like(lengths, dtype=torch.bool)
 
     def on_gate(self, layer: int, h: Tensor) -> None:
         """Reduce the pre-activations (B, T, K) of a layer's gate."""
         self._to(h.device)
+        # A comparison with NaN is false, so that signs would hide an overflow.
+        self._broken |= (h.isnan().any(dim=-1) & self._real).any(dim=-1)
         selection = self.schema.selection
         if selection.needs_sign:
             self._keep(
@@ -84,18 +94,23 @@ class PromptReduction:
         """Reduce queries (B, H, T, D) and keys (B, H_kv, T, D) of a layer's attention."""
         self._to(query.device)
         scores = geometry.last_row_scores(query, key, self._lengths, scaling, mask)
+        self._broken |= scores.isnan().any(dim=-1).any(dim=-1)
         dimension = geometry.intrinsic_dimension(scores, self._rule)
         self._keep(layer, (INTRINSIC_DIMENSION,), dimension[:, None])
 
     def result(self) -> Tensor:
-        """Features of the batch, shape (B, L, F), float32, on the CPU, in the schema's order."""
-        return torch.stack(
+        """Features of the batch, shape (B, L, F), float32, on the CPU, in the schema's order.
+
+        All NaN for a prompt on which the forward pass made a NaN anywhere it was watched.
+        """
+        values = torch.stack(
             [
                 torch.stack([self._columns[layer, name] for name in self.schema.features], -1).cpu()
                 for layer in self.schema.layers
             ],
             dim=1,
         )
+        return values.masked_fill(self._broken.cpu()[:, None, None], torch.nan)
 
     def _keep(self, layer: int, names: tuple[str, ...] | list[str], values: Tensor) -> None:
         for name, column in zip(names, values.unbind(dim=-1), strict=True):
@@ -105,3 +120,4 @@ class PromptReduction:
         # A model split over devices shows its layers in turn; the lengths follow.
         if self._lengths.device != device:
             self._lengths, self._real = self._lengths.to(device), self._real.to(device)
+            self._broken = self._broken.to(device)

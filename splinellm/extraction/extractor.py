@@ -191,13 +191,13 @@ allow_special_tokens
         return table
 
     def iter_extract(
-        self, prompts: Iterable[Prompt], *, window: int = 1024
+        self, prompts: str | Iterable[Prompt], *, window: int = 1024
     ) -> Iterator[FeatureTable]:
         """Compute features lazily, for iterables that do not fit memory.
 
         Parameters
         ----------
-        prompts : iterable of str or of sequences of int
+        prompts : str, or iterable of str or of sequences of int
             Consumed a window at a time.
         window : int
             Prompts that are sorted by length and batched together.
@@ -212,7 +212,9 @@ allow_special_tokens
         PromptError
             A prompt cannot be read; the windows before its own have been yielded.
         """
-        iterator = iter(prompts)
+        if window < 1:
+            raise ConfigurationError(f"window is {window}; it must be at least 1")
+        iterator = iter([prompts] if isinstance(prompts, str) else prompts)
         start = 0
         while part := list(islice(iterator, window)):
             table, errors = self.extract_valid(part)
@@ -311,7 +313,7 @@ allow_special_tokens
                 lengths = [len(tokenized[key].ids) for key in order]
                 size = batch_size(lengths, self.batch_tokens)
                 try:
-                    values = recorder.read(*self._pad([tokenized[key].ids for key in order[:size]]))
+                    values = recorder.read(*self.pad([tokenized[key].ids for key in order[:size]]))
                 except (RuntimeError, MemoryError) as error:
                     if not _is_out_of_memory(error):
                         raise
@@ -327,7 +329,8 @@ allow_special_tokens
                     yield order[:size], values.flatten(1).numpy()
                 order = order[size:]
 
-    def _pad(self, prompts: list[list[int]]) -> tuple[Tensor, Tensor]:
+    def pad(self, prompts: list[list[int]]) -> tuple[Tensor, Tensor]:
+        """Stack token ids, padded on the right: ids (B, T) and lengths (B,), on the device."""
         lengths = torch.tensor([len(ids) for ids in prompts])
         # Any valid id will do: causal attention keeps real tokens from seeing what is on the right.
         input_ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.int64)
@@ -379,7 +382,8 @@ def _token_limit(max_tokens: int | None, max_positions: int | None) -> int:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    # A CPU allocation that fails raises a plain RuntimeError.
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        "can't allocate memory" in str(error) or "not enough memory" in str(error)
+    # On a CPU, on MPS and from a CUDA library it is a plain RuntimeError.
+    signs = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
+        sign in str(error) for sign in signs
     )

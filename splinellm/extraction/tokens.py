@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 from splinellm.errors import PromptError
 from splinellm.prompts import Prompt, check_prompt
+
+_one_at_a_time = Lock()
+"""A fast tokenizer keeps whether to split special tokens in itself: for another thread's, too."""
 
 
 @dataclass(frozen=True)
@@ -76,25 +80,29 @@ class Tokenizer:
                 if isinstance(prompt, str):
                     texts[index] = prompt
                 else:
-                    self._check_vocabulary(prompt, index)
-                    ids[index] = prompt
+                    ids[index] = [int(token) for token in prompt]
             except PromptError as error:
                 errors[index] = error
         if texts:
-            encoded = self._tokenizer(
-                list(texts.values()),
-                split_special_tokens=self._split_special_tokens,
-                return_attention_mask=False,
-                verbose=False,
-            )["input_ids"]
+            with _one_at_a_time:
+                encoded = self._tokenizer(
+                    list(texts.values()),
+                    split_special_tokens=self._split_special_tokens,
+                    return_attention_mask=False,
+                    verbose=False,
+                )["input_ids"]
             ids.update(zip(texts, encoded, strict=True))
         tokenized = {}
         for index in sorted(ids):
-            if len(ids[index]):
+            try:
+                if not len(ids[index]):  # some normalisers strip a text to nothing
+                    raise PromptError("the text has no tokens", index=index)
+                # Of texts, too: a tokenizer may have tokens that its model has no embedding for.
+                self._check_vocabulary(ids[index], index)
                 cut = list(ids[index][: self.max_tokens])
                 tokenized[index] = TokenizedPrompt(cut, len(ids[index]) > self.max_tokens)
-            else:  # some normalisers strip a text to nothing
-                errors[index] = PromptError("the text has no tokens", index=index)
+            except PromptError as error:
+                errors[index] = error
         return tokenized, errors
 
     def _check_vocabulary(self, ids: Sequence[int], index: int) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from splinellm.errors import VerificationError
+from splinellm.errors import ConfigurationError, VerificationError
 from splinellm.geometry import block_bounds
 from splinellm.prompts import Prompt
 from splinellm.schema import DISTANCE_FEATURES, INTRINSIC_DIMENSION, block_name
@@ -97,7 +97,7 @@ def _compare(extractor: SplineExtractor, fast: Tensor, slow: Tensor) -> Verifica
     excess = (deviation - DISTANCE_FLOOR).clamp(min=0) / slow.abs().clamp(min=1e-30)
     sign, dimension = deviation[..., kinds["sign"]], deviation[..., kinds["dimension"]]
     distance = excess[..., kinds["distance"]]
-    distance_outliers = _share(distance > DISTANCE_TOLERANCE)
+    distance_outliers = _share(~(distance <= DISTANCE_TOLERANCE))  # NaN is an outlier
     dimension_outliers = _share(dimension > 0)
     exact = extractor.backbone.dtype == "float32"
     return VerificationReport(
@@ -151,11 +151,18 @@ def _slow_features(extractor: SplineExtractor, ids: list[int]) -> Tensor:
 
 
 def _gate_features(gate: nn.Module, x: Tensor, n_blocks: int) -> dict[str, float]:
-    weight = gate.get_parameter("weight").double()  # (K, D)
+    packed = getattr(gate, "weight", None)
+    if not (isinstance(packed, Tensor) and packed.is_floating_point() and packed.ndim == 2):
+        raise ConfigurationError(
+            f"the weights of {type(gate).__name__} are packed and cannot be verified",
+            hint="load the model dequantised",
+        )
+    weight = packed.double()  # (K, D)
     bias = getattr(gate, "bias", None)
     h = x.double() @ weight.T + (0.0 if bias is None else bias.double())  # (T, K)
     sign_fractions = (h > 0).double().mean(dim=1)  # (T,)
-    distances = (h.abs() / weight.square().sum(dim=1).sqrt()).amin(dim=1)  # (T,)
+    norms = weight.square().sum(dim=1).sqrt()  # (K,); a row of zeros is no hyperplane
+    distances = (h.abs() / norms).where(norms > 0, torch.inf).amin(dim=1)  # (T,)
     features = {
         "sign_mean": float(sign_fractions.mean()),
         "sign_min": float(sign_fractions.min()),

@@ -9,11 +9,13 @@ import shutil
 import sys
 import tempfile
 import zlib
-from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from splinellm.errors import InputFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _BLANK = b" \t\r\n\xef\xbb\xbf"  # white space and the UTF-8 byte order mark
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -56,7 +58,7 @@ class ByteStream:
     def open_file(cls, path: str, *, gzipped: bool) -> ByteStream:
         """Open a file by its path."""
         with reading(path):
-            return cls(path, open(path, "rb"), gzipped=gzipped)  # noqa: SIM115 (close() closes)
+            return cls(path, open(path, "rb"), gzipped=gzipped)
 
     @classmethod
     def open_stdin(cls) -> tuple[ByteStream, str]:
@@ -88,7 +90,7 @@ class ByteStream:
     def make_rereadable(self) -> None:
         """Copy a pipe to a temporary file, so that :meth:`reader` can be called twice."""
         if self._size is None and not self._started:
-            spool = tempfile.TemporaryFile()  # noqa: SIM115 (close() closes)
+            spool = tempfile.TemporaryFile()  # noqa: SIM115 (close() closes it)
             with reading(self.name):
                 shutil.copyfileobj(self._raw, spool, 1 << 20)
                 spool.seek(0)
@@ -106,7 +108,7 @@ class ByteStream:
                     line = self._check_encoding(line).removeprefix(b"\xef\xbb\xbf")
                 yield line.removesuffix(b"\n").removesuffix(b"\r")
 
-    def text(self) -> Generator[str, None, None]:
+    def text(self) -> Iterator[str]:
         """Lines with their ends, undecodable bytes as lone surrogates; for the csv module."""
         with reading(self.name):
             text = io.TextIOWrapper(
@@ -118,7 +120,8 @@ class ByteStream:
                         self._check_encoding(line[:2].encode("utf-8", "surrogateescape"))
                     yield line
             finally:
-                text.detach()  # closing the wrapper would close the stream for the second pass
+                if not text.closed:  # the wrapper, when it goes, must not close the stream
+                    text.detach()
 
     def progress(self) -> float | None:
         """Share of the bytes that were read."""

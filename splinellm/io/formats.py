@@ -71,7 +71,7 @@ def output_format(path: str) -> str:
         return "jsonl"
     found = _format_of_name(path)
     allowed = _GZIPPED_OUTPUTS if is_gzipped(path) else OUTPUT_FORMATS
-    if found not in allowed:
+    if found is None or found not in allowed:
         raise ConfigurationError(
             f"cannot write '{path}': unknown suffix",
             hint="known: .parquet .npz .csv .jsonl (the last two also .gz), or - for JSON lines",

@@ -84,7 +84,7 @@ def as_column(values: Sequence[Any], field: pa.Field) -> pa.Array:
     return pa.array(values, field.type)
 
 
-def to_json(value: object) -> str:
+def to_json(value: object, *, ascii_only: bool = False) -> str:
     """Serialise to strict JSON on one line.
 
     Parameters
@@ -92,11 +92,13 @@ def to_json(value: object) -> str:
     value : object
         A value from JSON or Arrow. What JSON cannot say becomes text: dates in ISO 8601, bytes in
         base64, decimals in digits. NaN and infinities become null.
+    ascii_only : bool
+        Escape all other characters.
     """
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)
+        return json.dumps(value, ensure_ascii=ascii_only, allow_nan=False, default=_plain)
     except ValueError:  # only now look for the NaN: it is rare and the search is slow
-        return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False)
+        return json.dumps(_finite(value), ensure_ascii=ascii_only, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pyarrow as pa
 
-from splinellm.io.byte_stream import ByteStream
 from splinellm.io.json_columns import ColumnScan
 from splinellm.io.rows import Problem, Row, check_columns, check_text, is_reserved
 from splinellm.io.text_readers import BLANK_LINE, RowSource, bad_encoding, raw_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from splinellm.io.byte_stream import ByteStream
+
+_DEEPEST = 200
+"""Levels of nesting; what is nested more deeply might be read, but not written again."""
 
 
 class JsonlSource(RowSource):
@@ -79,6 +85,8 @@ def parse_object(line: bytes) -> dict[str, Any]:
     ValueError
         The line is not JSON, not an object, or says something that would be lost: a key twice, a
         number that is not finite.
+    RecursionError
+        The object is nested too deeply.
     """
     values = json.loads(
         line.decode("utf-8"),
@@ -86,11 +94,25 @@ def parse_object(line: bytes) -> dict[str, Any]:
         parse_float=_finite_float,
         object_pairs_hook=_unique_keys,
     )
+    if line.count(b"[") + line.count(b"{") > _DEEPEST and _is_deep(values):
+        raise RecursionError
     if not isinstance(values, dict):
         kind = {list: "an array", str: "a string", type(None): "null"}.get(type(values), "a number")
         kind = "true or false" if isinstance(values, bool) else kind
-        raise ValueError(f"expected a JSON object, got {kind}")  # noqa: TRY004 (json's own class)
+        raise ValueError(f"expected a JSON object, got {kind}")  # noqa: TRY004 (json's own errors are ValueErrors)
     return values
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [
+            child
+            for item in level
+            if isinstance(item, dict | list)
+            for child in (item.values() if isinstance(item, dict) else item)
+        ]
+    return bool(level)
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,6 +11,9 @@ import pyarrow.parquet as pq
 from splinellm.errors import InputFileError
 from splinellm.io.byte_stream import reading
 from splinellm.io.rows import CHUNK_BYTES, CHUNK_ROWS, Problem, check_columns, check_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 class ArrowChunk:
@@ -69,7 +71,7 @@ class ArrowChunk:
         rows: list[dict[str, Any]] = self._table.to_pylist()
         return rows
 
-    def to_arrow(self, schema: pa.Schema) -> pa.Table:  # noqa: ARG002 (it is the same)
+    def to_arrow(self, schema: pa.Schema) -> pa.Table:  # noqa: ARG002 (the protocol's)
         """Return the rows as they are."""
         return self._table
 
@@ -119,7 +121,7 @@ class ParquetSource:
         self.name = name
         self._files = files
         self._text_column = text_column
-        self._read = 0
+        self.n_read = 0
         self._total = 0
         self._schema = self._check()
 
@@ -137,7 +139,7 @@ class ParquetSource:
                     f"'{self._name_of(file)}' does not have the columns of "
                     f"'{self._name_of(self._files[0])}': {_difference(common, schema)}"
                 )
-        assert common is not None  # noqa: S101 (open_source gives at least one file)
+        assert common is not None  # noqa: S101 (start() comes first)
         _check_type(self.name, common.field(self._text_column))
         return common
 
@@ -147,21 +149,21 @@ class ParquetSource:
 
     def chunks(self) -> Iterator[ArrowChunk]:
         """Batches of rows, file by file."""
-        self._read = 0
+        self.n_read = 0
         for file in self._files:
             name = self._name_of(file)
             first = 1
             with self._reading(file), self._open(file) as parquet:
                 for batch in _batches(parquet):
                     table = pa.Table.from_batches([batch]).replace_schema_metadata()
-                    self._read += len(table)
+                    self.n_read += len(table)
                     problems = _problems(table, self._text_column)
                     yield ArrowChunk(name, table, self._text_column, first, problems)
                     first += len(table)
 
     def progress(self) -> float:
         """Share of the rows that were read."""
-        return self._read / self._total if self._total else 1.0
+        return self.n_read / self._total if self._total else 1.0
 
     def close(self) -> None:
         """Close a file that was handed in open."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from splinellm.errors import InputFileError
 from splinellm.io.byte_stream import ByteStream, reading
 from splinellm.io.formats import STANDARD_STREAM, input_format, is_gzipped
 from splinellm.io.jsonl_reader import JsonlSource
 from splinellm.io.parquet_reader import ParquetSource
-from splinellm.io.rows import Source
 from splinellm.io.text_readers import CsvSource, TextSource
+
+if TYPE_CHECKING:
+    from splinellm.io.rows import Source
 
 
 def open_source(path: str, *, text_column: str = "text", format: str | None = None) -> Source:  # noqa: A002 (the natural keyword)
@@ -41,6 +44,8 @@ def open_source(path: str, *, text_column: str = "text", format: str | None = No
         stream, found = ByteStream.open_stdin()
         kind = format or found
     elif Path(path).is_dir():
+        if format not in (None, "parquet"):
+            raise InputFileError(f"'{path}' is a folder: only Parquet is read from folders")
         return ParquetSource(path, _parquet_files(path), text_column)
     else:
         kind = input_format(path, format)

@@ -7,9 +7,8 @@ Parquet never passes through Python values and every type survives.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
@@ -18,6 +17,9 @@ from splinellm.io.json_columns import as_column
 from splinellm.prompts import check_prompt
 from splinellm.schema import is_feature_column
 from splinellm.table import N_TOKENS, TRUNCATED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
 
 CHUNK_ROWS = 1024
 CHUNK_BYTES = 4 << 20
@@ -70,6 +72,7 @@ class Chunk(Protocol):
 
     source: str
     problems: Mapping[int, Problem]
+    """Bad rows by their position in the chunk."""
 
     def __len__(self) -> int:
         """Count the rows, bad ones included."""
@@ -104,6 +107,8 @@ class Source(Protocol):
     """Where rows come from. Opened by :func:`splinellm.io.readers.open_source`."""
 
     name: str
+    n_read: int
+    """Rows handed out in chunks so far."""
 
     def schema(self) -> pa.Schema:
         """Input columns with their Arrow types; may read the whole file to find out."""
@@ -137,7 +142,9 @@ class RecordChunk:
 
     def __init__(self, source: str, rows: Sequence[Row], text_column: str) -> None:
         self.source = source
-        self.problems = {i: row.problem for i, row in enumerate(rows) if row.problem is not None}
+        self.problems: Mapping[int, Problem] = {
+            i: row.problem for i, row in enumerate(rows) if row.problem is not None
+        }
         self._rows = rows
         self._text_column = text_column
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from splinellm.io.byte_stream import ByteStream
 from splinellm.io.rows import (
     CHUNK_BYTES,
     CHUNK_ROWS,
@@ -18,6 +16,11 @@ from splinellm.io.rows import (
     check_columns,
     check_text,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from splinellm.io.byte_stream import ByteStream
 
 BLANK_LINE = Problem("blank_line", "the line is blank")
 
@@ -37,6 +40,7 @@ class RowSource:
 
     def __init__(self, stream: ByteStream, text_column: str) -> None:
         self.name = stream.name
+        self.n_read = 0
         self.stream = stream
         self.text_column = text_column
 
@@ -55,6 +59,7 @@ class RowSource:
         for row in _without_blank_end(self.rows()):
             chunk.append(row)
             n_bytes += row.n_bytes
+            self.n_read += 1
             if len(chunk) == CHUNK_ROWS or n_bytes >= CHUNK_BYTES:
                 yield RecordChunk(self.name, chunk, self.text_column)
                 chunk, n_bytes = [], 0
@@ -122,8 +127,7 @@ class CsvSource(RowSource):
         super().__init__(stream, text_column)
         # The module's limit is one for the whole process; it is only ever raised.
         csv.field_size_limit(max(csv.field_size_limit(), _LARGEST_FIELD))
-        self._text = stream.text()
-        self._lines = _LineTap(self._text)
+        self._lines = _LineTap(stream.text())
         self._reader = csv.reader(self._lines, delimiter=delimiter, strict=True)
         self._header = self._read_header()
 
@@ -156,11 +160,6 @@ class CsvSource(RowSource):
                 continue
             raw = self._lines.take()
             yield self._row(number, cells, raw)
-
-    def close(self) -> None:
-        """Let go of the stream before closing it."""
-        self._text.close()
-        super().close()
 
     def _row(self, number: int, cells: list[str], raw: str) -> Row:
         if not cells:

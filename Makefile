@@ -1,0 +1,45 @@
+# `make help` lists the targets. Everything runs in .venv, made from this repository's own files.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format check bench precision clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## Make .venv and install the project with its test tools
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+demo: install ## Features of the example prompts, as JSON lines
+	$(BIN)/splinellm extract examples/prompts.jsonl -o -
+
+test: install ## Run the tests
+	$(BIN)/python -m pytest
+
+lint: install ## Lint, formatting and strict types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+check: lint test ## What CI runs
+
+bench: install ## Time of a few layers against all layers
+	$(BIN)/python benchmarks/layers.py
+
+precision: install ## Differences between float32 and half precision
+	$(BIN)/python benchmarks/precision.py
+
+clean: ## Remove the environment and caches
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage build dist

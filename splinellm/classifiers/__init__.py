@@ -1,0 +1,1 @@
+"""The boxed classifiers, and the recipe that makes them (:mod:`splinellm.classifiers.build`)."""

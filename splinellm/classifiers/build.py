@@ -1,0 +1,227 @@
+"""Make the boxed classifiers from their sources: ``make classifiers DATA=folder``.
+
+Features of every source are extracted once into a work folder (a run that stopped goes on there).
+What to use of them was chosen by leaving out whole sources; ``--evaluate`` prints that comparison.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from splinellm.classifiers import sources
+from splinellm.classifiers.sources import JIGSAW_LABELS, LICENCES, TOXICITY_SOURCES
+from splinellm.classifiers.weaknesses import WEAKNESSES
+from splinellm.extraction import SplineExtractor
+from splinellm.extraction.hidden import mean_hidden_states
+from splinellm.learn.artifact import BOXED_FOLDER, save_classifier
+from splinellm.learn.evaluation import evaluate
+from splinellm.learn.labels import Labels
+from splinellm.learn.splits import leave_one_out, merged_groups, near_duplicates
+from splinellm.learn.training import train
+from splinellm.schema import SPLINE_FEATURES, FeatureSelection
+from splinellm.table import FeatureTable
+
+MAX_TOKENS = 256
+LAYERS = {"toxicity": 15, "toxicity-types": 15, "domain": 15}
+"""First layers that each classifier reads; the forward pass stops after them."""
+
+BLOCKS = FeatureSelection.parse("blocks").names
+JUDGED = ("jigsaw", "davidson", "surge", "wiki_detox")
+"""Sources that are left out in turn; the others have one class or are too narrow to judge by."""
+
+
+class Workshop:
+    """Sources with their features, extracted when first asked for.
+
+    Parameters
+    ----------
+    data : Path
+        Folder of the source files.
+    work : Path
+        Folder for the features.
+    """
+
+    def __init__(self, data: Path, work: Path) -> None:
+        self._data = data
+        self._work = work
+        self._extractor: SplineExtractor | None = None
+        work.mkdir(parents=True, exist_ok=True)
+
+    def load(
+        self, name: str, read: Callable[[Path], pd.DataFrame]
+    ) -> tuple[pd.DataFrame, FeatureTable]:
+        """Rows of a source with the features of their texts."""
+        rows = read(self._data).sample(frac=1, random_state=1).reset_index(drop=True)
+        path = self._work / f"{name}.parquet"
+        if path.is_file():
+            table = FeatureTable.from_parquet(path)
+        else:
+            table = self._extract().extract(list(rows["text"]))
+            _replace(path, lambda partial: table.to_parquet(partial))
+        if len(table) != len(rows):
+            raise SystemExit(f"{path} has {len(table)} rows, not {len(rows)}: delete it")
+        return rows, table
+
+    def hidden(self, name: str, texts: Sequence[str]) -> np.ndarray:
+        """Mean hidden states of a source's texts, for the baseline."""
+        path = self._work / f"{name}.hidden.npy"
+        if not path.is_file():
+            states = mean_hidden_states(self._extract(), texts)
+            with path.open("wb") as file:
+                np.save(file, states)
+        return np.asarray(np.load(path))
+
+    def _extract(self) -> SplineExtractor:
+        if self._extractor is None:
+            self._extractor = SplineExtractor.from_pretrained(
+                features="paper,blocks", max_tokens=MAX_TOKENS
+            )
+        return self._extractor
+
+
+def _replace(path: Path, write: Callable[[Path], None]) -> None:
+    partial = path.with_suffix(".partial")
+    write(partial)
+    partial.replace(path)
+
+
+def toxicity_rows(shop: Workshop) -> tuple[pd.DataFrame, FeatureTable]:
+    """All toxicity sources, and clean texts of other domains against the shortcut of style."""
+    frames, tables = [], []
+    for name, read in TOXICITY_SOURCES.items():
+        rows, table = shop.load(name, read)
+        frames.append(rows[["text", "label"]].assign(source=name))
+        tables.append(table)
+    rows, table = shop.load("domains", sources.domains)
+    clean = rows["label"] != "wiki_talk"  # those come from jigsaw
+    frames.append(rows.loc[clean, ["text"]].assign(label=sources.CLEAN, source="domains"))
+    tables.append(table[np.flatnonzero(clean)])
+    return pd.concat(frames, ignore_index=True), FeatureTable.concatenate(tables)
+
+
+def describe(rows: pd.DataFrame, names: Sequence[str]) -> dict[str, Any]:
+    """Summarise training data for a card."""
+    digest = hashlib.sha256("\0".join(rows["text"]).encode()).hexdigest()
+    return {
+        "name": ", ".join(names),
+        "rows": len(rows),
+        "sha256": digest,
+        "licences": "; ".join(LICENCES[name] for name in names),
+    }
+
+
+def judge(shop: Workshop) -> dict[str, dict[str, float]]:
+    """ROC-AUC on each source left out, of the boxed features and of what they compete with."""
+    rows, table = toxicity_rows(shop)
+    labels = Labels.from_columns({"label": list(rows["label"])})
+    names = [*TOXICITY_SOURCES, "domains"]
+    hidden = np.concatenate(
+        [shop.hidden(name, list(rows.loc[rows["source"] == name, "text"])) for name in names]
+    )
+    tables = {
+        "sign blocks": table.select(range(LAYERS["toxicity"]), BLOCKS),
+        "the seven": table.select(None, SPLINE_FEATURES),
+    }
+    groups = merged_groups([list(rows["source"])])
+    found: dict[str, dict[str, float]] = {}
+    for source, split in leave_one_out(list(rows["source"])).items():
+        if source not in JUDGED:
+            continue
+        row = found.setdefault(source, {})
+        for title, part in tables.items():
+            for score in evaluate(
+                part,
+                labels,
+                [split],
+                texts=list(rows["text"]),
+                hidden=hidden,
+                ablations=False,
+                tuning_groups=groups,
+            ):
+                row[title if score.section == "features" else score.item] = score.mean
+    columns = next(iter(found.values()))
+    found["mean"] = {c: float(np.mean([row[c] for row in found.values()])) for c in columns}
+    return found
+
+
+def build_toxicity(shop: Workshop, output: Path) -> None:
+    """Binary, trained across all sources."""
+    rows, table = toxicity_rows(shop)
+    classifier = train(
+        table.select(range(LAYERS["toxicity"]), BLOCKS),
+        Labels.from_columns({"label": list(rows["label"])}),
+        name="toxicity",
+        groups=merged_groups([near_duplicates(list(rows["text"]))]),
+        tuning_groups=merged_groups([list(rows["source"])]),
+        data=describe(rows, [*TOXICITY_SOURCES, "domains"]),
+        weaknesses=WEAKNESSES["toxicity"],
+    )
+    left_out = {"measured on": "each source in turn, trained on all others", **judge(shop)}
+    classifier.card.metrics["ROC-AUC on sources left out"] = left_out
+    save_classifier(classifier, output / "toxicity")
+
+
+def build_toxicity_types(shop: Workshop, output: Path) -> None:
+    """Jigsaw's six labels."""
+    rows, table = shop.load("jigsaw", sources.jigsaw)
+    classifier = train(
+        table.select(range(LAYERS["toxicity-types"]), BLOCKS),
+        Labels.from_columns({name: list(rows[name]) for name in JIGSAW_LABELS}),
+        name="toxicity-types",
+        groups=merged_groups([near_duplicates(list(rows["text"]))]),
+        data=describe(rows, ["jigsaw"]),
+        weaknesses=WEAKNESSES["toxicity-types"],
+    )
+    save_classifier(classifier, output / "toxicity-types")
+
+
+def build_domain(shop: Workshop, output: Path) -> None:
+    """Eight domains."""
+    rows, table = shop.load("domains", sources.domains)
+    classifier = train(
+        table.select(range(LAYERS["domain"]), BLOCKS),
+        Labels.from_columns({"label": list(rows["label"])}),
+        name="domain",
+        groups=merged_groups([near_duplicates(list(rows["text"]))]),
+        data=describe(rows, ["domains"]),
+        weaknesses=WEAKNESSES["domain"],
+    )
+    save_classifier(classifier, output / "domain")
+
+
+BUILDERS = {
+    "toxicity": build_toxicity,
+    "toxicity-types": build_toxicity_types,
+    "domain": build_domain,
+}
+
+
+def main() -> None:
+    """Run the recipe."""
+    parser = argparse.ArgumentParser(description="Make the boxed classifiers.")
+    parser.add_argument("data", type=Path, help="folder with the source files")
+    parser.add_argument("--work", type=Path, default=Path("build/classifiers"))
+    parser.add_argument("--output", type=Path, default=BOXED_FOLDER)
+    parser.add_argument("--only", choices=sorted(BUILDERS), action="append")
+    parser.add_argument("--evaluate", action="store_true", help="only judge by sources left out")
+    options = parser.parse_args()
+    shop = Workshop(options.data, options.work)
+    if options.evaluate:
+        for source, row in judge(shop).items():
+            figures = "  ".join(f"{title} {100 * value:.1f}" for title, value in row.items())
+            print(f"{source:<12} {figures}")  # noqa: T201
+        return
+    for name in options.only or BUILDERS:
+        BUILDERS[name](shop, options.output)
+        print(f"{name} written to {options.output / name}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""The command ``splinellm evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from splinellm.cli import learning, options
+from splinellm.cli.messages import say
+from splinellm.cli.train import Estimator
+from splinellm.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from splinellm.learn.dataset import Dataset
+    from splinellm.learn.evaluation import Score
+    from splinellm.learn.labels import Labels
+    from splinellm.learn.splits import Split
+
+
+def evaluate(
+    data: learning.Data,
+    label: learning.Label,
+    group: learning.Group = None,
+    leave_out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COL",
+            envvar="SPLINELLM_LEAVE_OUT",
+            help="Instead of random folds, leave out the rows of each value of this column in "
+            "turn: what a classifier does on a source it was not trained on.",
+        ),
+    ] = None,
+    estimator: Annotated[
+        Estimator, typer.Option(envvar="SPLINELLM_ESTIMATOR", help="What learns the features.")
+    ] = Estimator.LOGISTIC,
+    folds: Annotated[int, typer.Option(min=2, envvar="SPLINELLM_FOLDS", help="Of a split.")] = 5,
+    repeats: Annotated[
+        int, typer.Option(min=1, envvar="SPLINELLM_REPEATS", help="Of the split, reshuffled.")
+    ] = 1,
+    ablations: Annotated[
+        bool,
+        typer.Option(
+            envvar="SPLINELLM_ABLATIONS",
+            help="Also measure each layer, the first layers, and each feature.",
+        ),
+    ] = True,
+    hidden: Annotated[
+        bool,
+        typer.Option(
+            envvar="SPLINELLM_HIDDEN",
+            help="Also measure the mean hidden state, which takes another pass of the model.",
+        ),
+    ] = True,
+    labelled_shares: Annotated[
+        str,
+        typer.Option(
+            metavar="LIST",
+            envvar="SPLINELLM_LABELLED_SHARES",
+            help="Self-training with these shares of the labels, such as 0.5,0.1,0.01.",
+        ),
+    ] = "",
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", envvar="SPLINELLM_REPORT", help="Also write .html, .csv or .json."
+        ),
+    ] = None,
+    seed: learning.Seed = 0,
+    model: options.Model = "smollm2-135m",
+    layers: options.Layers = None,
+    features: options.Features = "paper",
+    text_column: options.TextColumn = "text",
+    on_error: options.OnErrorOption = options.OnError.FAIL,
+    max_tokens: options.MaxTokens = None,
+    batch_tokens: options.BatchTokens = None,
+    dtype: options.DtypeOption = options.Dtype.AUTO,
+    device: options.Device = "auto",
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure how well features separate classes, beside baselines on the same splits.
+
+    Prints ROC-AUC (in percent, one class against the rest, mean and standard deviation over
+    splits) of all features, of length alone, of TF-IDF and of the mean hidden state with logistic
+    regression, then by layer, by first layers and by feature.
+    """
+    from splinellm.learn.evaluation import evaluate as measure
+    from splinellm.learn.evaluation import length_warning
+    from splinellm.learn.report import write_report
+
+    shares = _shares(labelled_shares)
+    settings = learning.extractor_settings(
+        model, layers, features, max_tokens, batch_tokens, dtype, device
+    )
+    rows = learning.read(data, text_column, on_error)
+    labels = rows.labels(learning.names(label))
+    splits = _splits(rows, labels, group, leave_out, folds, repeats, seed)
+    if hidden and rows.texts is not None:
+        table, states = learning.features_and_hidden_states(rows, settings, quiet=quiet)
+    else:
+        table, states = learning.features_of(rows, settings, quiet=quiet), None
+    scores: list[Score] = []
+    for name, part in splits.items():
+        if name:
+            typer.echo(f"left out: {name} ({len(part[0][1]):,} rows)")
+        for score in measure(
+            table,
+            labels,
+            part,
+            texts=rows.texts,
+            hidden=states,
+            estimator=estimator.value,
+            ablations=ablations,
+            labelled_shares=shares,
+        ):
+            scores.append(score)
+            typer.echo(_line(score))
+    if warning := length_warning(scores):
+        say(f"warning: {warning}")
+    if report is not None:
+        write_report(scores, report, title=f"{rows.name}: {label}")
+
+
+def _shares(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",") if part.strip()]
+    except ValueError as error:
+        raise typer.BadParameter(f"cannot read shares '{text[:80]}'") from error
+
+
+def _splits(
+    rows: Dataset,
+    labels: Labels,
+    group: str | None,
+    leave_out: str | None,
+    folds: int,
+    repeats: int,
+    seed: int,
+) -> dict[str, list[Split]]:
+    from splinellm.learn.splits import leave_one_out, stratified_splits
+
+    if leave_out is not None:
+        if group is not None:
+            raise ConfigurationError("--leave-out and --group exclude each other")
+        return {name: [split] for name, split in leave_one_out(rows.column(leave_out)).items()}
+    groups = learning.groups_of(rows, group)
+    return {"": stratified_splits(labels, groups, n_splits=folds, n_repeats=repeats, seed=seed)}
+
+
+def _line(score: Score) -> str:
+    spread = f" ± {100 * score.std:.2f}" if len(score.values) > 1 else ""
+    return f"{score.section:<15} {score.item:<22} {score.label:<18} {100 * score.mean:6.2f}{spread}"

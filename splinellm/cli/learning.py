@@ -1,0 +1,152 @@
+"""What the commands that learn share: their arguments, reading, grouping, features, figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from splinellm.cli import loading, options
+from splinellm.cli.messages import say
+from splinellm.cli.progress import AllRead, progress_bar
+from splinellm.errors import LabelError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from splinellm.learn.dataset import Dataset
+    from splinellm.table import FeatureTable
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="Labelled texts in any format that extract reads, or what extract made of them.",
+    ),
+]
+Label = Annotated[
+    str,
+    typer.Option(
+        metavar="COL[,COL]", envvar="SPLINELLM_LABEL", help="Column, or columns, to be learnt."
+    ),
+]
+Group = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COL",
+        envvar="SPLINELLM_GROUP",
+        help="Rows with the same value here are never on both sides of a split.",
+    ),
+]
+Seed = Annotated[int, typer.Option(min=0, envvar="SPLINELLM_SEED", help="Of shuffles.")]
+
+
+def names(label: str) -> list[str]:
+    """Split a list of column names."""
+    found = [name.strip() for name in label.split(",") if name.strip()]
+    if not found:
+        raise typer.BadParameter("--label names no column")
+    return found
+
+
+def extractor_settings(
+    model: str,
+    layers: str | None,
+    features: str,
+    max_tokens: int | None,
+    batch_tokens: int | None,
+    dtype: options.Dtype,
+    device: str,
+) -> dict[str, Any]:
+    """Gather the options of the extractor."""
+    return {
+        "model": model,
+        "layers": layers,
+        "features": features,
+        "max_tokens": max_tokens,
+        "batch_tokens": batch_tokens,
+        "dtype": dtype.value,
+        "device": device,
+    }
+
+
+def read(data: str, text_column: str, on_error: options.OnError) -> Dataset:
+    """Read the data and say how many rows were left out."""
+    from splinellm.learn.dataset import read_dataset
+
+    rows = read_dataset(data, text_column=text_column, on_error=on_error.value)
+    if rows.n_skipped:
+        say(f"warning: {rows.n_skipped:,} rows without a usable text were left out")
+    if not rows.columns:
+        raise LabelError(f"'{rows.name}' has no rows")
+    return rows
+
+
+def groups_of(rows: Dataset, group: str | None) -> np.ndarray | None:
+    """Group near-duplicate texts, and what the user says belongs together."""
+    from splinellm.learn.splits import merged_groups, near_duplicates
+
+    groupings: list[Any] = []
+    if rows.texts is not None:
+        groupings.append(near_duplicates(rows.texts))
+    if group is not None:
+        groupings.append(rows.column(group))
+    return merged_groups(groupings)
+
+
+def group_numbers(rows: Dataset, column: str) -> np.ndarray | None:
+    """Number the values of a column."""
+    from splinellm.learn.splits import merged_groups
+
+    return merged_groups([rows.column(column)])
+
+
+def features_of(rows: Dataset, settings: dict[str, Any], *, quiet: bool) -> FeatureTable:
+    """Take the file's own features, or compute them."""
+    if rows.table is not None:
+        return rows.table
+    extractor = loading.load_extractor(**settings)
+    texts = rows.texts or []
+    with progress_bar(AllRead(len(texts)), quiet=quiet) as listener:
+        return extractor.extract(texts, on_progress=listener)
+
+
+def features_and_hidden_states(
+    rows: Dataset, settings: dict[str, Any], *, quiet: bool
+) -> tuple[FeatureTable, np.ndarray]:
+    """Compute features and mean hidden states with one loaded model."""
+    from splinellm.extraction.hidden import mean_hidden_states
+
+    if rows.table is not None:  # the same model and limits as its features
+        source = rows.table.provenance
+        settings = {"model": source.model, "dtype": source.dtype, "max_tokens": source.max_tokens}
+    extractor = loading.load_extractor(**settings)
+    texts = rows.texts or []
+    table = rows.table
+    if table is None:
+        with progress_bar(AllRead(len(texts)), quiet=quiet) as listener:
+            table = extractor.extract(texts, on_progress=listener)
+    with progress_bar(AllRead(len(texts)), quiet=quiet) as listener:
+        return table, mean_hidden_states(extractor, texts, on_progress=listener)
+
+
+def figures_table(figures: Mapping[str, Any], thresholds: Mapping[str, float]) -> str:
+    """Format held-out figures for the terminal."""
+    lines = [f"held out: {figures['measured on']}"]
+    rows = {name: row for name, row in figures.items() if isinstance(row, dict)}
+    width = max(len(name) for name in rows)
+    columns = ("rows", "ROC-AUC", "avg. precision", "Brier", "threshold", "precision", "recall")
+    lines.append(" ".join([" " * width, *(f"{c:>14}" for c in columns)]).rstrip())
+    for name, row in rows.items():
+        cells = [
+            f"{row['rows']:,}",
+            f"{row['roc_auc']:.2%}",
+            f"{row['average_precision']:.2%}",
+            f"{row['brier']:.4f}",
+            f"{thresholds[name]:.4f}",
+            f"{row['precision']:.2%}",
+            f"{row['recall']:.2%}",
+        ]
+        lines.append(" ".join([f"{name:<{width}}", *(f"{cell:>14}" for cell in cells)]))
+    return "\n".join(lines)

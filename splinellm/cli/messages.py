@@ -1,0 +1,49 @@
+"""One-line messages on standard error."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from contextlib import suppress
+from typing import TextIO
+
+BROKEN_PIPE = 141
+"""Exit code that a shell reports of a program that SIGPIPE ended."""
+
+
+def say(text: str) -> None:
+    """Print one line on standard error, whatever line breaks `text` holds."""
+    # A terminal may be gone (a closed SSH session); that must not hide what happened before.
+    with suppress(OSError):
+        print("splinellm:", " ".join(text.split()), file=sys.stderr, flush=True)  # noqa: T201 (the one place)
+
+
+def say_error(error: BaseException | str) -> None:
+    """Print an error as one line."""
+    say(f"error: {error}")
+
+
+def show_warnings_as_lines() -> None:
+    """Show Python warnings as one line each, without source code."""
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        del category, filename, lineno, file, line
+        say(f"warning: {message}")
+
+    warnings.showwarning = show
+
+
+def silence_stdout() -> None:
+    """Point standard output to nowhere, so that Python's own flush at exit cannot fail."""
+    with suppress(OSError, ValueError, AttributeError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)

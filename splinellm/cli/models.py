@@ -1,0 +1,49 @@
+"""The commands ``splinellm models`` and ``splinellm models pull``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from splinellm.cli.messages import say
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.callback(invoke_without_command=True)
+def models(context: typer.Context) -> None:
+    """List the built-in models: name, whether cached, size, description and path."""
+    if context.invoked_subcommand is not None:
+        return
+    from splinellm.backbone.builtin import list_models
+
+    rows = [
+        (
+            m.name,
+            "cached" if m.cached else "-",
+            f"{m.size_bytes / 1e6:.0f} MB",
+            m.description,
+            str(m.path),
+        )
+        for m in list_models()
+    ]
+    rows.insert(0, ("NAME", "CACHED", "SIZE", "DESCRIPTION", "PATH"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        typer.echo("  ".join(cells).rstrip())
+
+
+@app.command()
+def pull(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As in the list of models.")],
+) -> None:
+    """Fetch a built-in model into the cache, check its hash, and print its path."""
+    from splinellm.backbone.builtin import BUILTIN_MODELS
+    from splinellm.backbone.builtin import pull as fetch
+
+    model = BUILTIN_MODELS.get(name)
+    if model is not None and not model.path.is_file():
+        say(f"fetching {name}, {model.size_bytes / 1e6:.0f} MB")
+    typer.echo(fetch(name))

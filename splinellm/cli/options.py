@@ -1,0 +1,216 @@
+"""Options that several commands share: one spelling, one help text, one environment twin each."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from splinellm.errors import SplineLLMError
+from splinellm.schema import FeatureSelection, parse_layers
+
+_MANY_LAYERS = 10_000  # more than any model has; which layers exist is known once it is loaded
+
+
+class Dtype(StrEnum):
+    """Dtypes of the forward pass."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+class DimensionRule(StrEnum):
+    """When an attention weight counts towards the intrinsic dimension."""
+
+    RELATIVE = "relative"
+    ABSOLUTE = "absolute"
+
+
+class OnError(StrEnum):
+    """What happens at a bad row."""
+
+    FAIL = "fail"
+    SKIP = "skip"
+
+
+class InputFormat(StrEnum):
+    """Input formats, for when a name does not tell."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+    TSV = "tsv"
+    TXT = "txt"
+    PARQUET = "parquet"
+
+
+def _check_layers(layers: str | None) -> str | None:
+    if layers is not None:
+        try:
+            parse_layers(layers, _MANY_LAYERS)
+        except SplineLLMError as error:
+            raise typer.BadParameter(str(error)) from error
+    return layers
+
+
+def _check_features(features: str) -> str:
+    try:
+        FeatureSelection.parse(features)
+    except SplineLLMError as error:
+        raise typer.BadParameter(str(error)) from error
+    return features
+
+
+def _check_device(device: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
+        raise typer.BadParameter(f"'{device}' is none of auto, cpu, cuda, cuda:N, mps")
+    return device
+
+
+def _check_threshold(threshold: float) -> float:
+    if not 0.0 < threshold < 1.0:
+        raise typer.BadParameter(f"{threshold} is not between 0 and 1")
+    return threshold
+
+
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        envvar="SPLINELLM_MODEL",
+        metavar="NAME",
+        help="Built-in model, Hugging Face id, local folder or .gguf file.",
+    ),
+]
+DtypeOption = Annotated[
+    Dtype,
+    typer.Option(
+        "--dtype",
+        envvar="SPLINELLM_DTYPE",
+        help="Of the forward pass. auto: float32 on a CPU, the checkpoint's on a GPU.",
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        envvar="SPLINELLM_DEVICE",
+        metavar="auto|cpu|cuda|cuda:N|mps",
+        callback=_check_device,
+        help="Where the model runs.",
+    ),
+]
+DeviceMap = Annotated[
+    str | None,
+    typer.Option(
+        "--device-map",
+        envvar="SPLINELLM_DEVICE_MAP",
+        metavar="MAP",
+        help="Spread a large model over devices, as in transformers: auto, balanced, ...",
+    ),
+]
+Layers = Annotated[
+    str | None,
+    typer.Option(
+        "--layers",
+        envvar="SPLINELLM_LAYERS",
+        metavar="LIST",
+        callback=_check_layers,
+        help="Layers counted from 0, such as 0-2,29. All by default.",
+    ),
+]
+Features = Annotated[
+    str,
+    typer.Option(
+        "--features",
+        envvar="SPLINELLM_FEATURES",
+        metavar="LIST",
+        callback=_check_features,
+        help="Of paper, spline, blocks, blocks:B, and single names such as sign_mean.",
+    ),
+]
+MaxTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--max-tokens",
+        envvar="SPLINELLM_MAX_TOKENS",
+        min=1,
+        metavar="N",
+        help="Longer prompts are cut, and marked as truncated. 1024 by default.",
+    ),
+]
+BatchTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-tokens",
+        envvar="SPLINELLM_BATCH_TOKENS",
+        min=1,
+        metavar="N",
+        help="Tokens of a batch, padding included. Chosen for the device by default.",
+    ),
+]
+DimensionRuleOption = Annotated[
+    DimensionRule,
+    typer.Option(
+        "--dimension-rule",
+        envvar="SPLINELLM_DIMENSION_RULE",
+        help="Intrinsic dimension: count attention above the threshold times the row's "
+        "maximum, or above the threshold itself.",
+    ),
+]
+DimensionThreshold = Annotated[
+    float,
+    typer.Option(
+        "--dimension-threshold",
+        envvar="SPLINELLM_DIMENSION_THRESHOLD",
+        metavar="X",
+        callback=_check_threshold,
+        help="Between 0 and 1.",
+    ),
+]
+AllowSpecialTokens = Annotated[
+    bool,
+    typer.Option(
+        "--allow-special-tokens",
+        envvar="SPLINELLM_ALLOW_SPECIAL_TOKENS",
+        help="Read special-token strings in a text, such as <|im_start|>, as control tokens.",
+    ),
+]
+TextColumn = Annotated[
+    str,
+    typer.Option(
+        "--text-column",
+        envvar="SPLINELLM_TEXT_COLUMN",
+        metavar="NAME",
+        help="Column or JSON key that holds the texts.",
+    ),
+]
+InputFormatOption = Annotated[
+    InputFormat | None,
+    typer.Option(
+        "--input-format",
+        envvar="SPLINELLM_INPUT_FORMAT",
+        help="Overrides the input's suffix.",
+        show_default=False,
+    ),
+]
+OnErrorOption = Annotated[
+    OnError,
+    typer.Option(
+        "--on-error",
+        envvar="SPLINELLM_ON_ERROR",
+        help="At a bad row: stop, or note it in the rejects and go on.",
+    ),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet",
+        "-q",
+        envvar="SPLINELLM_QUIET",
+        help="No progress bar and no final count.",
+    ),
+]

@@ -1,0 +1,143 @@
+"""Writers of Parquet and NumPy archives."""
+
+from __future__ import annotations
+
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.lib import format as npy
+
+from splinellm.io.json_columns import to_json
+from splinellm.table import FeatureTable, arrow_schema, schema_of
+
+if TYPE_CHECKING:
+    from splinellm.io.rows import Chunk
+    from splinellm.provenance import Provenance
+
+_ROW_GROUP_ROWS = 32_768
+_ROW_GROUP_BYTES = 64 << 20
+"""Chunks are gathered into row groups: thousands of tiny ones would bloat the file's footer."""
+
+_DTYPES = {"values": "<f4", "n_tokens": "<i8", "truncated": "|b1", "input_jsonl": "|u1"}
+
+
+class ParquetWriter:
+    """Parquet with zstd; the provenance is in the schema's metadata.
+
+    Parameters
+    ----------
+    file : BinaryIO
+        Open for writing.
+    columns : pa.Schema
+        Input columns.
+    provenance : Provenance
+        Of the features.
+    """
+
+    needs_schema: ClassVar[bool] = True
+    needs_sidecar: ClassVar[bool] = False
+    keeps_whole_rows: ClassVar[bool] = False
+
+    def __init__(self, file: BinaryIO, columns: pa.Schema, provenance: Provenance) -> None:
+        features = arrow_schema(provenance)
+        self._columns = columns
+        self._schema = pa.schema([*columns, *features], metadata=features.metadata)
+        self._writer = pq.ParquetWriter(file, self._schema, compression="zstd")
+        self._pending: list[pa.Table] = []
+
+    def write(self, rows: Chunk, features: FeatureTable) -> None:
+        """Append rows to the row group in memory, and write it when it is large."""
+        table = rows.to_arrow(self._columns)
+        columns = [*table.columns, *features.to_arrow().columns]
+        self._pending.append(pa.Table.from_arrays(columns, schema=self._schema))
+        n_rows = sum(len(table) for table in self._pending)
+        n_bytes = sum(table.nbytes for table in self._pending)
+        if n_rows >= _ROW_GROUP_ROWS or n_bytes >= _ROW_GROUP_BYTES:
+            self._flush()
+
+    def close(self) -> None:
+        """Write the last row group and the footer."""
+        try:
+            self._flush()
+        finally:
+            self._writer.close()
+
+    def _flush(self) -> None:
+        if self._pending:
+            # Emptied first: rows that could not be written must not be tried again on closing.
+            tables, self._pending = self._pending, []
+            self._writer.write_table(pa.concat_tables(tables))
+
+
+class NpzWriter:
+    """NumPy archive as of :meth:`FeatureTable.to_npz`, plus the input columns.
+
+    The member ``input_jsonl`` holds the input columns as JSON lines in UTF-8 bytes: NumPy keeps
+    texts of different length only by pickling them, or padded to the longest. Arrays begin with
+    their length, so that rows wait in temporary files until it is known.
+
+    Parameters
+    ----------
+    file : BinaryIO
+        Open for writing.
+    columns : pa.Schema, optional
+        Not needed.
+    provenance : Provenance
+        Of the features.
+    """
+
+    needs_schema: ClassVar[bool] = False
+    needs_sidecar: ClassVar[bool] = False
+    keeps_whole_rows: ClassVar[bool] = False
+
+    def __init__(self, file: BinaryIO, columns: pa.Schema | None, provenance: Provenance) -> None:  # noqa: ARG002 (the protocol's)
+        self._file = file
+        self._provenance = provenance
+        self._n_rows = 0
+        # Beside the output, where there must be room for it anyway; /tmp may be small.
+        folder = Path(file.name).parent
+        self._parts = {name: tempfile.TemporaryFile(dir=folder) for name in _DTYPES}  # noqa: SIM115 (close() closes it)
+
+    def write(self, rows: Chunk, features: FeatureTable) -> None:
+        """Append rows to the temporary files."""
+        for name in ("values", "n_tokens", "truncated"):
+            array = getattr(features, name).astype(_DTYPES[name])
+            self._parts[name].write(np.ascontiguousarray(array).tobytes())
+        lines = "".join(to_json(record) + "\n" for record in rows.records())
+        self._parts["input_jsonl"].write(lines.encode("utf-8"))
+        self._n_rows += len(features)
+
+    def close(self) -> None:
+        """Put the archive together."""
+        names = schema_of(self._provenance).names
+        try:
+            with zipfile.ZipFile(self._file, "w", zipfile.ZIP_DEFLATED) as archive:
+                for name, dtype in _DTYPES.items():
+                    shape = (self._n_rows, len(names)) if name == "values" else (self._n_rows,)
+                    self._add(archive, name, dtype, shape)
+                for name, array in (
+                    ("names", np.array(names)),
+                    ("provenance", np.array(self._provenance.to_json())),
+                ):
+                    with archive.open(f"{name}.npy", "w") as member:
+                        npy.write_array(member, array, allow_pickle=False)
+        finally:
+            for part in self._parts.values():
+                part.close()
+
+    def _add(self, archive: zipfile.ZipFile, name: str, dtype: str, shape: tuple[int, ...]) -> None:
+        part = self._parts[name]
+        if name == "input_jsonl":
+            shape = (part.tell(),)
+        part.seek(0)
+        # zip64 from the start: the size is not known to the zip file before it is written.
+        with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+            header = {"descr": dtype, "fortran_order": False, "shape": shape}
+            npy.write_array_header_1_0(member, header)
+            while block := part.read(1 << 20):
+                member.write(block)

@@ -1,0 +1,45 @@
+"""scikit-learn on top of feature tables: transformer, caches, the models behind them.
+
+The names load on first use: the caches do without scikit-learn, and all of it without torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from splinellm.learn.backbones import register_backbone, release_backbones, shared_backbone
+    from splinellm.learn.cache import CachedExtractor
+    from splinellm.learn.stores import DiskStore, MemoryStore
+    from splinellm.learn.transformer import SplineFeatures
+
+_HOME = {
+    "CachedExtractor": "splinellm.learn.cache",
+    "DiskStore": "splinellm.learn.stores",
+    "MemoryStore": "splinellm.learn.stores",
+    "SplineFeatures": "splinellm.learn.transformer",
+    "register_backbone": "splinellm.learn.backbones",
+    "release_backbones": "splinellm.learn.backbones",
+    "shared_backbone": "splinellm.learn.backbones",
+}
+
+__all__ = [
+    "CachedExtractor",
+    "DiskStore",
+    "MemoryStore",
+    "SplineFeatures",
+    "register_backbone",
+    "release_backbones",
+    "shared_backbone",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'splinellm.learn' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

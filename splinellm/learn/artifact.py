@@ -1,0 +1,179 @@
+"""Classifier folders: ``classifier.skops``, ``card.json``, ``README.md``. No pickle, ever."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import skops.io
+
+from splinellm.errors import ArtifactError, ClassifierNotFoundError, OutputError
+from splinellm.learn.classifier import Card, Classifier
+from splinellm.learn.readme import readme_of
+from splinellm.table import schema_of
+
+ESTIMATORS_FILE = "classifier.skops"
+CARD_FILE = "card.json"
+README_FILE = "README.md"
+
+TRUSTED_TYPES = (
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.calibration._TemperatureScaling",
+    "sklearn.ensemble._hist_gradient_boosting.binning._BinMapper",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn._loss.link.Interval",
+    "sklearn._loss.link.LogitLink",
+    "sklearn._loss.link.MultinomialLogit",
+    "sklearn._loss.loss.HalfBinomialLoss",
+    "sklearn._loss.loss.HalfMultinomialLoss",
+    "sklearn._loss._loss.CyHalfBinomialLoss",
+    "sklearn._loss._loss.CyHalfMultinomialLoss",
+    "sklearn.tree._tree.Tree",
+    "splinellm.learn.estimators.SelfTrained",
+)
+"""What a file may hold beyond skops' own defaults; a file's own list is never believed."""
+
+MAX_FILE_BYTES = 256 << 20
+MAX_MEMBERS = 50_000
+MAX_UNPACKED_BYTES = 1 << 30
+MAX_CARD_BYTES = 4 << 20
+
+BOXED_FOLDER = Path(__file__).parent.parent / "classifiers"
+
+
+def save_classifier(classifier: Classifier, folder: str | PathLike[str]) -> Classifier:
+    """Write a classifier folder.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        Trained.
+    folder : path
+        Made if it is not there; only this function's three files in it are replaced.
+
+    Returns
+    -------
+    Classifier
+        With the file's hash in its card.
+    """
+    target = Path(folder)
+    data: bytes = skops.io.dumps(classifier.estimators)
+    _require_trusted(data)
+    card = replace(classifier.card, classifier_sha256=hashlib.sha256(data).hexdigest())
+    files = {
+        ESTIMATORS_FILE: data,
+        CARD_FILE: card.to_json().encode(),
+        README_FILE: readme_of(card).encode(),
+    }
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            partial = target / f"{name}.partial"
+            partial.write_bytes(content)
+            partial.replace(target / name)
+    except OSError as error:
+        raise OutputError(f"cannot write '{target}': {error.strerror or error}") from error
+    return Classifier(classifier.estimators, card)
+
+
+def load_classifier(name: str | PathLike[str]) -> Classifier:
+    """Load a classifier folder, or a boxed classifier by name.
+
+    Parameters
+    ----------
+    name : str or path
+        A folder, or a name that :func:`boxed_names` lists.
+
+    Raises
+    ------
+    ClassifierNotFoundError
+        There is neither.
+    ArtifactError, TableFormatError
+        The folder is damaged, foreign or of another version; the message says what is wrong.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        boxed = boxed_names()
+        if str(name) not in boxed:
+            raise ClassifierNotFoundError(
+                f"there is no classifier '{str(name)[:200]}'",
+                hint=f"boxed: {', '.join(boxed) or 'none'}; or give a folder",
+            )
+        folder = BOXED_FOLDER / str(name)
+    card = Card.from_json(_read(folder / CARD_FILE, MAX_CARD_BYTES))
+    data = _read(folder / ESTIMATORS_FILE, MAX_FILE_BYTES)
+    _require_harmless(data)
+    _require_trusted(data)
+    found = hashlib.sha256(data).hexdigest()
+    if found != card.classifier_sha256:
+        raise ArtifactError(
+            f"{ESTIMATORS_FILE} has sha256 {found[:16]}…, but the card says "
+            f"{card.classifier_sha256[:16]}…"
+        )
+    try:
+        estimators = skops.io.loads(data, trusted=list(TRUSTED_TYPES))
+    except Exception as error:  # whatever a damaged file makes skops raise
+        raise ArtifactError(f"{ESTIMATORS_FILE} cannot be read: {error}") from error
+    _require_fit(estimators, card)
+    return Classifier(estimators, card)
+
+
+def boxed_names() -> list[str]:
+    """Names of the classifiers that come with the library."""
+    return sorted(path.parent.name for path in BOXED_FOLDER.glob(f"*/{CARD_FILE}"))
+
+
+def _read(path: Path, limit: int) -> bytes:
+    try:
+        if path.stat().st_size > limit:
+            raise ArtifactError(f"{path.name} is larger than {limit >> 20} MB")
+        return path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"'{path}' cannot be read: {error.strerror or error}") from error
+
+
+def _require_harmless(data: bytes) -> None:
+    """Refuse what is no zip file, or one that would unpack to far more than it is."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = archive.infolist()
+    except zipfile.BadZipFile as error:
+        raise ArtifactError(
+            f"{ESTIMATORS_FILE} is truncated or not a skops file: {error}"
+        ) from error
+    unpacked = sum(member.file_size for member in members)
+    if len(members) > MAX_MEMBERS or unpacked > MAX_UNPACKED_BYTES:
+        raise ArtifactError(
+            f"{ESTIMATORS_FILE} would unpack to {len(members)} files of {unpacked >> 20} MB"
+        )
+
+
+def _require_trusted(data: bytes) -> None:
+    try:
+        foreign = sorted(set(skops.io.get_untrusted_types(data=data)) - set(TRUSTED_TYPES))
+    except Exception as error:  # whatever a damaged file makes skops raise
+        raise ArtifactError(f"{ESTIMATORS_FILE} is damaged: {error}") from error
+    if foreign:
+        raise ArtifactError(f"{ESTIMATORS_FILE} holds a type that is not trusted: {foreign[0]}")
+
+
+def _require_fit(estimators: Any, card: Card) -> None:
+    expected = len(card.classes) if card.kind == "multilabel" else 1
+    if not isinstance(estimators, list) or len(estimators) != expected:
+        raise ArtifactError(f"{ESTIMATORS_FILE} does not hold {expected} estimators")
+    n_features = len(schema_of(card.provenance).names)
+    n_classes = 2 if card.kind == "multilabel" else len(card.classes)
+    for estimator in estimators:
+        if getattr(estimator, "n_features_in_", None) != n_features:
+            raise ArtifactError(
+                f"an estimator takes {getattr(estimator, 'n_features_in_', 'no')} features, "
+                f"but the card names {n_features}"
+            )
+        if len(estimator.classes_) != n_classes:
+            raise ArtifactError(f"an estimator has {len(estimator.classes_)} classes")

@@ -1,0 +1,164 @@
+"""A trained classifier and its card."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from splinellm.errors import ArtifactError
+from splinellm.learn.labels import Kind
+from splinellm.learn.predictions import Predictions
+from splinellm.provenance import Provenance
+from splinellm.table import FeatureTable, schema_of
+
+CARD_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Card:
+    """What one must know of a classifier before using it.
+
+    Parameters
+    ----------
+    name : str
+        Name of the classifier.
+    kind : {"binary", "multiclass", "multilabel"}
+        Of the task.
+    classes : tuple of str
+        Classes or labels, in the order of the probabilities.
+    thresholds : dict of str to float
+        Probability from which a class is said to be there, and in ``settings`` how it was chosen.
+    provenance : Provenance
+        Of the features that it was trained on; what it is applied to must match.
+    data : dict
+        Name, number of rows and sha256 of the training data.
+    settings : dict
+        Estimator, hyperparameters, calibration.
+    metrics : dict
+        Figures, with how they were measured.
+    weaknesses : tuple of str
+        What it is known to get wrong.
+    libraries : dict of str to str
+        Versions of the libraries that fitted it.
+    classifier_sha256 : str
+        Hash of ``classifier.skops``; set when saved.
+    card_version : int
+        Version of this format.
+    """
+
+    name: str
+    kind: Kind
+    classes: tuple[str, ...]
+    thresholds: dict[str, float]
+    provenance: Provenance
+    data: dict[str, Any]
+    settings: dict[str, Any]
+    metrics: dict[str, Any]
+    weaknesses: tuple[str, ...] = ()
+    libraries: dict[str, str] = field(default_factory=dict)
+    classifier_sha256: str = ""
+    card_version: int = CARD_VERSION
+
+    def to_json(self) -> str:
+        """Serialise, indented for readers."""
+        return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Card:
+        """Read what :meth:`to_json` wrote.
+
+        Raises
+        ------
+        ArtifactError
+            The text is no card of this version.
+        TableFormatError
+            The features are of another schema version.
+        """
+        try:
+            record = json.loads(text)
+            if record["card_version"] != CARD_VERSION:
+                raise ArtifactError(
+                    f"card version {record['card_version']} is not {CARD_VERSION}, this library's"
+                )
+            record["provenance"] = Provenance.from_json(json.dumps(record["provenance"]))
+            record["classes"] = tuple(record["classes"])
+            record["weaknesses"] = tuple(record["weaknesses"])
+            return cls(**record)
+        except (ValueError, TypeError, KeyError) as error:
+            raise ArtifactError(f"card.json is unreadable: {error}") from error
+
+
+class Classifier:
+    """Estimators with their card.
+
+    Parameters
+    ----------
+    estimators : list
+        Fitted scikit-learn classifiers: one, or one per label of a multi-label task.
+    card : Card
+        Everything about them.
+    """
+
+    def __init__(self, estimators: list[Any], card: Card) -> None:
+        self.estimators = estimators
+        self.card = card
+
+    def predict(self, table: FeatureTable) -> Predictions:
+        """Classify the prompts of a feature table.
+
+        Parameters
+        ----------
+        table : FeatureTable
+            With the classifier's columns, and possibly more layers or features.
+
+        Returns
+        -------
+        Predictions
+
+        Raises
+        ------
+        ArtifactError
+            The table comes from another model, dtype, or setting; names the first difference.
+        """
+        values = self.columns_of(table)
+        if not len(values):  # scikit-learn refuses empty arrays
+            probabilities = np.empty((0, len(self.card.classes)))
+        elif self.card.kind == "multilabel":
+            probabilities = np.stack([e.predict_proba(values)[:, 1] for e in self.estimators], 1)
+        else:
+            probabilities = self.estimators[0].predict_proba(values)
+        return Predictions(self.card.kind, self.card.classes, probabilities, self.card.thresholds)
+
+    def columns_of(self, table: FeatureTable) -> np.ndarray:
+        """Select the columns that the classifier was trained on, shape (N, L * F), float32."""
+        require_match(self.card.provenance, table.provenance)
+        names = schema_of(self.card.provenance).names
+        if names == table.names:
+            return table.values
+        position = {name: i for i, name in enumerate(table.names)}
+        return table.values[:, [position[name] for name in names]]
+
+
+def require_match(trained: Provenance, given: Provenance) -> None:
+    """Refuse features that are not those a classifier was trained on.
+
+    More layers or features than needed are fine: the needed columns are the same numbers.
+
+    Raises
+    ------
+    ArtifactError
+        Names the first difference.
+    """
+    if set(trained.layers) <= set(given.layers):
+        given = replace(given, layers=trained.layers)
+    if set(trained.features) <= set(given.features):
+        given = replace(given, features=trained.features)
+    if difference := trained.first_difference(given):
+        raise ArtifactError(
+            f"the features do not match the classifier: {difference}",
+            hint="extract them with the settings in its card.json",
+        )

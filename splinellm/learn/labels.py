@@ -1,0 +1,141 @@
+"""Labels: from the columns of a file to one task that every estimator understands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from splinellm.errors import ConfigurationError, LabelError
+
+Kind = Literal["binary", "multiclass", "multilabel"]
+
+_NEGATIVE = {"0", "false", "no"}
+_POSITIVE = {"1", "true", "yes"}
+MIN_ROWS_PER_CLASS = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """What is to be learnt of N rows.
+
+    Parameters
+    ----------
+    kind : {"binary", "multiclass", "multilabel"}
+        ``multilabel`` has several yes-or-no columns, the others one column with classes.
+    classes : tuple of str
+        Sorted class names; for ``multilabel`` the column names as given. The second class of a
+        binary task is the positive one.
+    values : ndarray
+        Class indices, shape (N,), int64; for ``multilabel`` zeros and ones, shape (N, C).
+    """
+
+    kind: Kind
+    classes: tuple[str, ...]
+    values: np.ndarray
+
+    @classmethod
+    def from_columns(cls, columns: dict[str, Sequence[Any]]) -> Labels:
+        """Read label columns.
+
+        Parameters
+        ----------
+        columns : dict of str to sequence
+            One column of class names (numbers and booleans count as their text), or several
+            columns of 0/1, true/false or yes/no.
+
+        Raises
+        ------
+        LabelError
+            A label is missing or of the wrong kind, or a class has too few rows to learn from.
+        """
+        if not columns:
+            raise ConfigurationError("no label column was named")
+        if len(columns) == 1:
+            ((name, raw),) = columns.items()
+            texts = [_text(value, name, row) for row, value in enumerate(raw, 1)]
+            classes = tuple(sorted(set(texts)))
+            if len(classes) < 2:
+                raise LabelError(f"column '{name}' has one class only: {', '.join(classes)[:80]}")
+            if len(classes) > max(50, len(texts) // MIN_ROWS_PER_CLASS):
+                raise LabelError(f"column '{name}' has {len(classes)} classes; is it a label?")
+            index = {label: position for position, label in enumerate(classes)}
+            values = np.array([index[text] for text in texts], np.int64)
+            labels = cls("binary" if len(classes) == 2 else "multiclass", classes, values)
+        else:
+            values = np.array(
+                [
+                    [_flag(v, name, row) for row, v in enumerate(raw, 1)]
+                    for name, raw in columns.items()
+                ],
+                np.int64,
+            ).T
+            labels = cls("multilabel", tuple(columns), values)
+        labels.require_enough()
+        return labels
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, rows: np.ndarray) -> Labels:
+        """Select rows."""
+        return Labels(self.kind, self.classes, self.values[rows])
+
+    @property
+    def scored_classes(self) -> tuple[str, ...]:
+        """Classes that get a score of their own: the positive one of a binary task, else all."""
+        return self.classes[1:] if self.kind == "binary" else self.classes
+
+    def indicator(self, name: str) -> np.ndarray:
+        """Whether each row has the class `name`, shape (N,), int64: one against the rest."""
+        position = self.classes.index(name)
+        if self.kind == "multilabel":
+            return np.asarray(self.values[:, position])
+        return np.asarray(self.values == position, np.int64)
+
+    def strata(self) -> np.ndarray:
+        """One integer per row for stratified splits; rare label combinations are merged."""
+        if self.kind != "multilabel":
+            return self.values
+        # Stratify by the rarest label that a row has: the common ones spread by themselves.
+        order = np.argsort(self.values.sum(axis=0))
+        strata = np.full(len(self), len(self.classes), np.int64)
+        for position in order[::-1]:
+            strata[self.values[:, position] == 1] = position
+        return strata
+
+    def require_enough(self) -> None:
+        """Refuse classes with fewer than ten rows, or (yes-or-no) fewer than ten without."""
+        for name in self.classes:
+            count = int(self.indicator(name).sum())
+            if min(count, len(self) - count) < MIN_ROWS_PER_CLASS:
+                raise LabelError(
+                    f"class '{name}' has {count} of {len(self)} rows",
+                    hint=f"at least {MIN_ROWS_PER_CLASS} with it and without it are needed",
+                )
+
+
+def _text(value: Any, name: str, row: int) -> str:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, (str, int, float)) and str(value) not in ("", "nan"):
+        return str(value)
+    raise LabelError(f"row {row} has no label in column '{name}'")
+
+
+def _flag(value: Any, name: str, row: int) -> int:
+    text = _text(value, name, row).strip().lower()
+    if text in _POSITIVE:
+        return 1
+    if text in _NEGATIVE:
+        return 0
+    raise LabelError(
+        f"row {row} has '{text[:40]}' in column '{name}'",
+        hint="with several label columns each must hold 0/1, true/false or yes/no",
+    )

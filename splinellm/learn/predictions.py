@@ -1,0 +1,68 @@
+"""What a classifier says of N prompts, as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from splinellm.learn.labels import Kind
+
+PREDICTED = "predicted"
+PROBABILITY = "probability"
+DEFAULT_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Calibrated probabilities and the decisions made of them.
+
+    Parameters
+    ----------
+    kind : {"binary", "multiclass", "multilabel"}
+        Of the task.
+    classes : tuple of str
+        C classes.
+    probabilities : ndarray, shape (N, C), float64
+        Rows sum to one, except for ``multilabel``.
+    thresholds : mapping of str to float
+        Probability from which a class is said to be there; used for binary and multi-label tasks.
+    """
+
+    kind: Kind
+    classes: tuple[str, ...]
+    probabilities: np.ndarray
+    thresholds: Mapping[str, float]
+
+    def __len__(self) -> int:
+        return len(self.probabilities)
+
+    @property
+    def flags(self) -> np.ndarray:
+        """Whether each class' probability reaches its threshold, shape (N, C), bool."""
+        limits = [self.thresholds.get(name, DEFAULT_THRESHOLD) for name in self.classes]
+        return self.probabilities >= np.array(limits)
+
+    @property
+    def predicted(self) -> list[str]:
+        """One class per prompt: binary by threshold, otherwise the most probable."""
+        if self.kind == "binary":
+            chosen = self.flags[:, 1].astype(int)
+        else:
+            chosen = self.probabilities.argmax(axis=1)
+        return [self.classes[position] for position in chosen]
+
+    def to_arrow(self) -> pa.Table:
+        """Columns ``predicted`` and ``probability.<class>``; multi-label ``predicted.<label>``."""
+        if self.kind == "multilabel":
+            flags = self.flags
+            columns = {
+                f"{PREDICTED}.{name}": pa.array(flags[:, i]) for i, name in enumerate(self.classes)
+            }
+        else:
+            columns = {PREDICTED: pa.array(self.predicted)}
+        for i, name in enumerate(self.classes):
+            columns[f"{PROBABILITY}.{name}"] = pa.array(self.probabilities[:, i])
+        return pa.table(columns)

@@ -1,0 +1,80 @@
+"""Evaluation figures as CSV, JSON, or a page."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from splinellm.errors import ConfigurationError, OutputError
+from splinellm.learn.evaluation import Score
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 56rem; margin: 2rem auto; padding: 0 1rem;
+  color: #1c2024; background: #fff }
+table { border-collapse: collapse; margin: 1rem 0 }
+th, td { padding: .25rem .75rem; text-align: left }
+th { border-bottom: 2px solid #8b9198 } tr + tr td { border-top: 1px solid #e3e6e8 }
+td.number { text-align: right; font-variant-numeric: tabular-nums }
+"""
+
+
+def scores_frame(scores: Sequence[Score]) -> pd.DataFrame:
+    """Tabulate scores: section, item, class, mean and std of ROC-AUC, and number of splits."""
+    return pd.DataFrame(
+        [(s.section, s.item, s.label, s.mean, s.std, len(s.values)) for s in scores],
+        columns=["section", "item", "class", "roc_auc", "std", "splits"],
+    )
+
+
+def write_report(scores: Sequence[Score], path: Path, *, title: str) -> None:
+    """Write scores as ``.html``, ``.csv`` or ``.json``, by the file's suffix.
+
+    Raises
+    ------
+    ConfigurationError
+        Another suffix.
+    OutputError
+        The file cannot be written.
+    """
+    frame = scores_frame(scores)
+    if path.suffix == ".csv":
+        text = frame.to_csv(index=False)
+    elif path.suffix == ".json":
+        text = json.dumps(frame.to_dict(orient="records"), indent=1) + "\n"
+    elif path.suffix == ".html":
+        text = _page(frame, title)
+    else:
+        raise ConfigurationError(f"a report is .html, .csv or .json, not '{path.suffix}'")
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot write '{path}': {error.strerror or error}") from error
+
+
+def _page(frame: pd.DataFrame, title: str) -> str:
+    parts = [
+        '<!doctype html><html lang="en"><meta charset="utf-8">',
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style>",
+        f"<h1>{html.escape(title)}</h1>",
+        "<p>ROC-AUC in percent, one class against the rest; mean and standard deviation.</p>",
+    ]
+    for section, rows in frame.groupby("section", sort=False):
+        parts.append(f"<h2>{html.escape(str(section)).capitalize()}</h2>")
+        parts.append(_table(rows))
+    return "\n".join(parts) + "\n"
+
+
+def _table(rows: pd.DataFrame) -> str:
+    lines = ["<table><tr><th></th><th>class</th><th>ROC-AUC</th><th>±</th></tr>"]
+    for row in rows.itertuples():
+        name, label = html.escape(str(row.item)), html.escape(str(row[3]))
+        lines.append(
+            f"<tr><td>{name}</td><td>{label}</td>"
+            f'<td class="number">{100 * row.roc_auc:.2f}</td>'
+            f'<td class="number">{100 * row.std:.2f}</td></tr>'
+        )
+    return "\n".join([*lines, "</table>"])

@@ -1,0 +1,183 @@
+"""From a labelled feature table to a classifier that says how well it does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from splinellm.learn.classifier import Card, Classifier
+from splinellm.learn.estimators import EstimatorName, fit_calibrated
+from splinellm.learn.labels import Labels
+from splinellm.learn.metrics import Target, choose_threshold, class_figures
+from splinellm.learn.predictions import DEFAULT_THRESHOLD
+from splinellm.learn.splits import Split, stratified_splits
+from splinellm.provenance import library_versions
+from splinellm.table import FeatureTable
+
+N_FOLDS = 5
+
+
+def train(
+    table: FeatureTable,
+    labels: Labels,
+    *,
+    name: str,
+    estimator: EstimatorName = "logistic",
+    groups: np.ndarray | None = None,
+    tuning_groups: np.ndarray | None = None,
+    target: Target | None = None,
+    data: dict[str, Any] | None = None,
+    weaknesses: Sequence[str] = (),
+    seed: int = 0,
+) -> Classifier:
+    """Train a classifier, and measure it on a fifth of the rows kept aside.
+
+    A first fit on four fifths of the rows gives the held-out figures; the classifier itself is
+    then fitted to all rows with the same procedure.
+
+    Parameters
+    ----------
+    table : FeatureTable
+        Features of N prompts.
+    labels : Labels
+        Their labels.
+    name : str
+        Name of the classifier.
+    estimator : {"logistic", "forest", "boosting"}
+        See :func:`splinellm.learn.estimators.plain_estimator`.
+    groups : ndarray of int, optional
+        Rows of one group are never on both sides of a split.
+    tuning_groups : ndarray of int, optional
+        Groups for the folds that tune and calibrate, if other than `groups`: with the rows' sources
+        here, penalty and calibration are chosen for sources that were not trained on.
+    target : Target, optional
+        Precision or recall for which each class' threshold is chosen, on out-of-fold
+        probabilities; 0.5 otherwise.
+    data : dict, optional
+        Name, rows and hash of the training data, for the card.
+    weaknesses : sequence of str
+        For the card.
+    seed : int
+        Of shuffles and forests.
+
+    Returns
+    -------
+    Classifier
+
+    Raises
+    ------
+    LabelError
+        A class has too few rows.
+    """
+    labels.require_enough()
+    learn, test = stratified_splits(labels, groups, n_splits=N_FOLDS, seed=seed)[0]
+    if tuning_groups is None:
+        tuning_groups = groups
+    learn_groups = None if tuning_groups is None else tuning_groups[learn]
+    tried, _ = _fit(estimator, table.values[learn], labels[learn], learn_groups, seed)
+    thresholds, unreached = _thresholds(
+        estimator, table.values[learn], labels[learn], learn_groups, target, seed
+    )
+    figures = class_figures(
+        labels[test], _probabilities(tried, labels, table.values[test]), thresholds
+    )
+    fitted, settings = _fit(estimator, table.values, labels, tuning_groups, seed)
+    if target is not None:
+        settings["threshold_for"] = f"{target.measure} {target.value}"
+    if unreached:
+        settings["target_not_reached"] = unreached
+    held_out = f"{len(test)} of {len(labels)} rows, stratified"
+    if groups is not None:
+        held_out += ", no group or near-duplicate on both sides"
+    card = Card(
+        name=name,
+        kind=labels.kind,
+        classes=labels.classes,
+        thresholds=thresholds,
+        provenance=table.provenance,
+        data=data or {"rows": len(labels)},
+        settings=settings,
+        metrics={"held out": {"measured on": held_out, **figures}},
+        weaknesses=tuple(weaknesses),
+        libraries={**library_versions(), "scikit-learn": metadata.version("scikit-learn")},
+    )
+    return Classifier(fitted, card)
+
+
+def _targets(labels: Labels) -> list[np.ndarray]:
+    """What each estimator learns: all classes at once, or label by label."""
+    if labels.kind == "multilabel":
+        return [labels.indicator(name) for name in labels.classes]
+    return [labels.values]
+
+
+def _fit(
+    estimator: EstimatorName,
+    values: np.ndarray,
+    labels: Labels,
+    groups: np.ndarray | None,
+    seed: int,
+) -> tuple[list[Any], dict[str, Any]]:
+    fitted, chosen = [], []
+    for target, splits in _tasks(labels, groups, seed):
+        one, settings = fit_calibrated(estimator, values, target, splits, seed=seed)
+        fitted.append(one)
+        chosen.append(settings)
+    if len(chosen) == 1:
+        return fitted, chosen[0]
+    merged = {key: [settings[key] for settings in chosen] for key in chosen[0]}
+    return fitted, {k: v[0] if len(set(v)) == 1 else v for k, v in merged.items()}
+
+
+def _tasks(
+    labels: Labels, groups: np.ndarray | None, seed: int
+) -> list[tuple[np.ndarray, list[Split]]]:
+    tasks = []
+    for target in _targets(labels):
+        classes = tuple(str(label) for label in range(int(target.max()) + 1))
+        stratify = Labels("multiclass", classes, target)
+        tasks.append((target, stratified_splits(stratify, groups, n_splits=N_FOLDS, seed=seed)))
+    return tasks
+
+
+def _probabilities(estimators: list[Any], labels: Labels, values: np.ndarray) -> np.ndarray:
+    if labels.kind == "multilabel":
+        return np.stack([e.predict_proba(values)[:, 1] for e in estimators], axis=1)
+    return np.asarray(estimators[0].predict_proba(values))
+
+
+def _thresholds(
+    estimator: EstimatorName,
+    values: np.ndarray,
+    labels: Labels,
+    groups: np.ndarray | None,
+    target: Target | None,
+    seed: int,
+) -> tuple[dict[str, float], list[str]]:
+    """Choose thresholds on probabilities of rows that neither fit nor calibration saw."""
+    thresholds = dict.fromkeys(labels.scored_classes, DEFAULT_THRESHOLD)
+    unreached: list[str] = []
+    if target is None:
+        return thresholds, unreached
+    columns = []
+    for task, splits in _tasks(labels, groups, seed):
+        out_of_fold = np.zeros((len(task), int(task.max()) + 1))
+        for learn, test in splits:
+            inner_groups = None if groups is None else groups[learn]
+            part = Labels("multiclass", labels.classes, task[learn])
+            inner = stratified_splits(part, inner_groups, n_splits=3, seed=seed)
+            fitted, _ = fit_calibrated(estimator, values[learn], task[learn], inner, seed=seed)
+            out_of_fold[test] = fitted.predict_proba(values[test])
+        columns.append(out_of_fold)
+    scores = np.stack([c[:, 1] for c in columns], 1) if len(columns) > 1 else columns[0]
+    for name in thresholds:
+        position = labels.classes.index(name)
+        chosen = choose_threshold(labels.indicator(name), scores[:, position], target)
+        if chosen is None:
+            unreached.append(name)
+            chosen = 1.0
+        thresholds[name] = chosen
+    return thresholds, unreached

@@ -1,0 +1,108 @@
+"""Stand-ins for the model: instant, and different for every text, so that a swapped row shows."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from splinellm.errors import NonFiniteFeaturesError, PromptError
+from splinellm.provenance import Provenance
+from splinellm.schema import FeatureSelection, parse_layers
+from splinellm.table import FeatureTable, schema_of
+
+N_LAYERS = 3
+
+
+def fake_provenance(**changes: Any) -> Provenance:
+    """A record like that of a small model."""
+    record: dict[str, Any] = {
+        "model": "fake",
+        "weights_sha256": "0" * 64,
+        "architecture": "llama",
+        "n_layers": N_LAYERS,
+        "dtype": "float32",
+        "attention": "sdpa",
+        "layers": (0, 2),
+        "features": FeatureSelection.parse("paper").names,
+        "n_blocks": 32,
+        "max_tokens": 8,
+        "dimension_rule": "relative",
+        "dimension_threshold": 0.1,
+        "allow_special_tokens": False,
+        "tokenizer_probe": (1, 2, 3),
+        "distance_precision": "full",
+    }
+    return Provenance(**(record | changes))
+
+
+def fake_features(text: str, n_columns: int) -> np.ndarray:
+    """Features of a text: like random numbers, whole ones and tiny ones among them."""
+    values = np.random.default_rng(zlib.crc32(text.encode())).random(n_columns)
+    values[::4] = np.round(values[::4] * 10)
+    values[1::4] *= 1e-9
+    return values.astype(np.float32)
+
+
+class FakeExtractor:
+    """The part of SplineExtractor that readers of files use.
+
+    A text with ``NAN`` in it fails as if the model had overflowed; other markers can be given
+    errors to raise.
+    """
+
+    def __init__(
+        self,
+        provenance: Provenance | None = None,
+        raises: dict[str, BaseException] | None = None,
+        **settings: Any,
+    ) -> None:
+        self.provenance = provenance or fake_provenance()
+        self.raises = raises or {}
+        self.settings = settings
+        self.seen: list[str] = []
+
+    @classmethod
+    def from_pretrained(cls, model: str = "fake", **settings: Any) -> FakeExtractor:
+        changes: dict[str, Any] = {"model": model}
+        if settings.get("layers") is not None:
+            changes["layers"] = parse_layers(settings["layers"], N_LAYERS)
+        if "features" in settings:
+            selection = FeatureSelection.parse(settings["features"])
+            changes |= {"features": selection.names, "n_blocks": selection.n_blocks}
+        if settings.get("max_tokens") is not None:
+            changes["max_tokens"] = settings["max_tokens"]
+        return cls(fake_provenance(**changes), model=model, **settings)
+
+    def extract_valid(
+        self, prompts: Sequence[str], *, on_progress: Callable[[int, int], None] | None = None
+    ) -> tuple[FeatureTable, dict[int, PromptError]]:
+        errors: dict[int, PromptError] = {}
+        good = []
+        for index, text in enumerate(prompts):
+            self.seen.append(text)
+            for marker, error in self.raises.items():
+                if marker in text:
+                    raise error
+            if "NAN" in text:
+                errors[index] = NonFiniteFeaturesError("the forward pass overflowed", index=index)
+            else:
+                good.append(text)
+        if on_progress is not None:
+            on_progress(len(prompts), sum(map(len, prompts)))
+        return self.table(good), errors
+
+    def table(self, texts: Sequence[str]) -> FeatureTable:
+        """What a correct run makes of `texts`."""
+        n_columns = len(schema_of(self.provenance).names)
+        limit = self.provenance.max_tokens
+        return FeatureTable(
+            np.array([fake_features(t, n_columns) for t in texts], np.float32).reshape(
+                len(texts), n_columns
+            ),
+            np.array([min(len(t), limit) for t in texts], np.int64),
+            np.array([len(t) > limit for t in texts], bool),
+            self.provenance,
+        )

@@ -1,0 +1,86 @@
+"""Write rows as a file of any input format; run rows through the fake extractor."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from splinellm.io.pipeline import extract_rows
+from splinellm.io.readers import open_source
+from splinellm.io.rows import Chunk
+from splinellm.io.sink import open_sink
+from tests.fakes import FakeExtractor
+
+ROWS = [
+    {"id": "a1", "text": "plain", "note": ""},
+    {"id": "b,2", "text": 'quotes " and, commas', "note": "x"},
+    {"id": "c3", "text": "two\nlines\r\nand \ttab", "note": " "},
+    {"id": "d4", "text": "日本語 \u2028 \x85 \x0b é 👍", "note": "\x00"},
+    {"id": "e5", "text": " leading and trailing ", "note": "null"},
+]
+ONE_LINE_ROWS = [{"text": row["text"]} for row in ROWS if "\n" not in row["text"]]
+
+
+def write_input(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Write `rows` in the format of the suffix; TXT keeps the texts alone."""
+    suffix = path.name.removesuffix(".gz").rpartition(".")[2]
+    if suffix == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+        return path
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "wt", encoding="utf-8", newline="") as file:
+        if suffix == "jsonl":
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        elif suffix == "txt":
+            file.writelines(row["text"] + "\n" for row in rows)
+        else:
+            writer = csv.writer(file, delimiter="\t" if suffix == "tsv" else ",")
+            writer.writerow(rows[0])
+            writer.writerows(row.values() for row in rows)
+    return path
+
+
+def read_chunks(path: str | Path, **options: Any) -> list[Chunk]:
+    with closing(open_source(str(path), **options)) as source:
+        return list(source.chunks())
+
+
+def read_good(path: str | Path, **options: Any) -> list[dict[str, Any]]:
+    """Records of the good rows."""
+    return [
+        record
+        for chunk in read_chunks(path, **options)
+        for record in chunk.take(
+            [i for i in range(len(chunk)) if i not in chunk.problems]
+        ).records()
+    ]
+
+
+def read_problems(path: str | Path, **options: Any) -> dict[int, tuple[str, str]]:
+    """Code and reason of bad rows, by row number."""
+    return {
+        chunk.number(i): (problem.code, problem.reason)
+        for chunk in read_chunks(path, **options)
+        for i, problem in chunk.problems.items()
+    }
+
+
+def run(
+    source_path: str | Path,
+    output: str | Path,
+    extractor: FakeExtractor | None = None,
+    on_error: Any = "fail",
+    **options: Any,
+) -> FakeExtractor:
+    """The whole loop; returns the extractor, which knows the texts it saw."""
+    extractor = extractor or FakeExtractor()
+    with closing(open_source(str(source_path), **options)) as source:
+        extract_rows(source, open_sink(str(output), str(source_path)), extractor, on_error=on_error)
+    return extractor

@@ -1,0 +1,172 @@
+"""Classifier folders: round trips, and every way to tamper with one."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skops.io
+from sklearn.linear_model import LogisticRegression
+
+from splinellm.errors import ArtifactError, ClassifierNotFoundError, SplineLLMError
+from splinellm.learn.artifact import TRUSTED_TYPES, load_classifier, save_classifier
+from splinellm.learn.estimators import ESTIMATORS
+from splinellm.learn.labels import Labels
+from splinellm.learn.training import train
+from tests.learn.tables import balanced, learnable_table
+
+TARGET = balanced(200)
+TABLE = learnable_table(TARGET)
+LABELS = Labels("binary", ("clean", "toxic"), TARGET)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_classifier(train(TABLE, LABELS, name="x"), tmp_path / "x")
+    return tmp_path / "x"
+
+
+def edit_card(folder: Path, change: Callable[[dict[str, object]], object]) -> None:
+    card = json.loads((folder / "card.json").read_text())
+    change(card)
+    (folder / "card.json").write_text(json.dumps(card))
+
+
+def replace_skops(folder: Path, data: bytes) -> None:
+    (folder / "classifier.skops").write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    edit_card(folder, lambda card: card.update(classifier_sha256=digest))
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
+def test_every_estimator_and_task_comes_back_the_same(
+    estimator: str, kind: str, tmp_path: Path
+) -> None:
+    target = balanced(240, 3)
+    labels = {
+        "binary": Labels("binary", ("a", "b"), target % 2),
+        "multiclass": Labels("multiclass", ("a", "b", "c"), target),
+        "multilabel": Labels("multilabel", ("a", "b"), np.stack([target == 0, target > 1], 1) * 1),
+    }[kind]
+    table = learnable_table(target)
+    saved = save_classifier(train(table, labels, name="x", estimator=estimator), tmp_path / "x")  # type: ignore[arg-type]
+    loaded = load_classifier(tmp_path / "x")
+    assert loaded.card == saved.card
+    assert np.array_equal(
+        loaded.predict(table).probabilities, saved.predict(table).probabilities
+    )
+
+
+def test_the_readme_says_what_the_card_says(folder: Path) -> None:
+    readme = (folder / "README.md").read_text()
+    card = load_classifier(folder).card
+    assert card.provenance.weights_sha256 in readme
+    assert f"{card.metrics['held out']['toxic']['roc_auc']:.4g}" in readme
+
+
+def test_another_dtype_or_backbone_in_the_card_no_longer_matches_the_features(
+    folder: Path,
+) -> None:
+    for change in ({"dtype": "bfloat16"}, {"weights_sha256": "f" * 64}):
+        edit_card(folder, lambda card, change=change: card["provenance"].update(change))
+        with pytest.raises(ArtifactError, match=next(iter(change))):
+            load_classifier(folder).predict(TABLE)
+
+
+def test_another_schema_or_card_version_is_refused(folder: Path) -> None:
+    edit_card(folder, lambda card: card["provenance"].update(schema_version=99))
+    with pytest.raises(SplineLLMError, match="schema version 99"):
+        load_classifier(folder)
+    edit_card(folder, lambda card: card.update(card_version=7))
+    with pytest.raises(ArtifactError, match="card version 7"):
+        load_classifier(folder)
+
+
+def test_a_foreign_type_is_refused_by_name(folder: Path) -> None:
+    class Payload:
+        pass
+
+    Payload.__module__, Payload.__qualname__ = "evil", "Payload"
+    data = skops.io.dumps([LogisticRegression()])
+    harmless = zipfile.ZipFile(io.BytesIO(data))
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in harmless.namelist():
+            content = harmless.read(name)
+            if name == "schema.json":
+                schema = json.loads(content)
+                schema["content"][0].update({"__class__": "system", "__module__": "os"})
+                content = json.dumps(schema).encode()
+            archive.writestr(name, content)
+    replace_skops(folder, buffer.getvalue())
+    with pytest.raises(ArtifactError, match="not trusted"):
+        load_classifier(folder)
+
+
+def test_a_pickle_is_never_opened(folder: Path) -> None:
+    replace_skops(folder, b"cos\nsystem\n(S'true'\ntR.")
+    with pytest.raises(ArtifactError, match="not a skops file"):
+        load_classifier(folder)
+
+
+def test_a_zip_bomb_is_refused_before_it_is_unpacked(folder: Path) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(3):
+            archive.writestr(f"{number}.npy", bytes(400 << 20))
+    replace_skops(folder, buffer.getvalue())
+    with pytest.raises(ArtifactError, match="would unpack to 3 files of 1200 MB"):
+        load_classifier(folder)
+
+
+def test_a_truncated_file_is_refused(folder: Path) -> None:
+    path = folder / "classifier.skops"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ArtifactError, match="truncated"):
+        load_classifier(folder)
+
+
+def test_a_file_that_is_not_the_card_s_is_refused(folder: Path, tmp_path: Path) -> None:
+    other = save_classifier(train(TABLE, LABELS, name="y", seed=3), tmp_path / "y")
+    assert other.card.classifier_sha256
+    (folder / "classifier.skops").write_bytes((tmp_path / "y" / "classifier.skops").read_bytes())
+    edit_card(folder, lambda card: card.update(classifier_sha256="0" * 64))
+    with pytest.raises(ArtifactError, match="but the card says 0000"):
+        load_classifier(folder)
+
+
+def test_an_estimator_of_another_width_is_refused(folder: Path) -> None:
+    narrow = TABLE.select([0])
+    data = skops.io.dumps(train(narrow, LABELS, name="x").estimators)
+    replace_skops(folder, data)
+    with pytest.raises(ArtifactError, match="takes 8 features"):
+        load_classifier(folder)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"card_version": 1}', "null"])
+def test_an_unreadable_card_is_refused(folder: Path, text: str) -> None:
+    (folder / "card.json").write_text(text)
+    with pytest.raises(ArtifactError, match="card"):
+        load_classifier(folder)
+
+
+def test_a_missing_file_is_named(folder: Path) -> None:
+    (folder / "classifier.skops").unlink()
+    with pytest.raises(ArtifactError, match=r"classifier\.skops"):
+        load_classifier(folder)
+
+
+def test_an_unknown_name_lists_the_boxed_ones() -> None:
+    with pytest.raises(ClassifierNotFoundError, match="boxed:"):
+        load_classifier("toxicityy")
+
+
+def test_only_listed_types_are_trusted() -> None:
+    assert not [name for name in TRUSTED_TYPES if name.startswith(("builtins", "os", "numpy"))]

@@ -1,0 +1,382 @@
+from __future__ import annotations
+
+import logging
+import sqlite3
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+
+from splinellm import SplineExtractor
+from splinellm.errors import ConfigurationError, NonFiniteFeaturesError, PromptError
+from splinellm.learn import CachedExtractor, DiskStore, MemoryStore
+from splinellm.learn import cache as cache_module
+from splinellm.learn.cache import shared_store
+from tests.learn.counting import count_reads
+from tests.tiny import tiny_backbone
+
+TEXTS = ["The capital of France", "is Paris", "If it rains", "The capital of France", "x"]
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    return count_reads(monkeypatch)
+
+
+@pytest.fixture(params=["memory", "disk"])
+def store(request, tmp_path):
+    return MemoryStore() if request.param == "memory" else DiskStore(tmp_path / "f.sqlite")
+
+
+def row(*values):
+    return np.array(values, np.float32)
+
+
+def equal(one, other):
+    # A row that was computed among other batch mates may differ in the last bits.
+    np.testing.assert_allclose(one.values, other.values, rtol=2e-2, atol=1e-5)
+    np.testing.assert_array_equal(one.n_tokens, other.n_tokens)
+    np.testing.assert_array_equal(one.truncated, other.truncated)
+    assert one.provenance == other.provenance
+
+
+def test_second_extraction_equals_the_first_without_a_forward_pass(llama, store, reads):
+    plain = SplineExtractor(llama)
+    cached = CachedExtractor(plain, store)
+    expected = plain.extract(TEXTS)
+    reads.clear()
+    first = cached.extract(TEXTS)
+    assert len(reads) == 4  # the repeated text once
+    equal(first, expected)
+    again = cached.extract(TEXTS[::-1])
+    assert len(reads) == 4
+    np.testing.assert_array_equal(again.values, first.values[::-1])
+    assert cached.schema.names == expected.names
+
+
+def test_only_what_is_missing_is_read_and_order_is_kept(llama, store, reads):
+    cached = CachedExtractor(SplineExtractor(llama), store)
+    cached.extract(TEXTS[1:3])
+    reads.clear()
+    table = cached.extract(TEXTS)
+    assert len(reads) == 2
+    equal(table, SplineExtractor(llama).extract(TEXTS))
+
+
+def test_text_and_its_token_ids_are_one_prompt(llama, store, reads):
+    cached = CachedExtractor(SplineExtractor(llama), store)
+    ids = cached.extractor.tokenize(TEXTS[:1])[0][0].ids
+    table = cached.extract([TEXTS[0], ids])
+    assert len(reads) == 1
+    np.testing.assert_array_equal(table.values[0], table.values[1])
+    assert len(cached.extract(TEXTS[0])) == 1  # a bare string is one prompt
+
+
+def test_truncated_is_each_texts_own(llama, store):
+    cached = CachedExtractor(SplineExtractor(llama, max_tokens=4), store)
+    ids = list(range(10, 20))
+    for _ in range(2):
+        table = cached.extract([ids, ids[:4], ids[:5]])
+        assert table.truncated.tolist() == [True, False, True]
+        assert table.n_tokens.tolist() == [4, 4, 4]
+        np.testing.assert_array_equal(table.values[0], table.values[1])
+
+
+def test_errors_keep_their_place_and_are_not_kept(llama, store):
+    cached = CachedExtractor(SplineExtractor(llama), store)
+    for _ in range(2):
+        table, errors = cached.extract_valid(["", "fine", None, "fine", [999_999]])
+        assert len(table) == 2
+        assert {position: error.index for position, error in errors.items()} == {0: 0, 2: 2, 4: 4}
+    with pytest.raises(PromptError, match="prompt 1"):
+        cached.extract(["fine", ""])
+
+
+def test_failed_reading_fails_each_copy_of_the_prompt_alone(store):
+    backbone = tiny_backbone()
+    with torch.no_grad():
+        backbone.model.get_input_embeddings().weight[300] = torch.inf
+    cached = CachedExtractor(SplineExtractor(backbone), store)
+    for _ in range(2):  # and is tried again
+        table, errors = cached.extract_valid([[5], [300], [6, 7], [300]])
+        assert len(table) == 2
+        assert sorted(errors) == [1, 3]
+        assert all(isinstance(error, NonFiniteFeaturesError) for error in errors.values())
+        assert [errors[position].index for position in (1, 3)] == [1, 3]
+
+
+def test_no_prompts_make_an_empty_table(llama, store):
+    table, errors = CachedExtractor(SplineExtractor(llama), store).extract_valid([])
+    assert table.values.shape == (0, 24)
+    assert not errors
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"layers": "0-1"},
+        {"features": "spline"},
+        {"features": "blocks:8"},
+        {"max_tokens": 100},
+        {"dimension_rule": "absolute"},
+        {"dimension_threshold": 0.2},
+        {"allow_special_tokens": True},
+    ],
+    ids=str,
+)
+def test_other_settings_never_hit(llama, store, reads, change):
+    CachedExtractor(SplineExtractor(llama), store).extract(TEXTS)
+    reads.clear()
+    equal(
+        CachedExtractor(SplineExtractor(llama, **change), store).extract(TEXTS),
+        SplineExtractor(llama, **change).extract(TEXTS),
+    )
+    assert len(reads) == 4 + len(TEXTS)
+
+
+def test_other_blocks_of_the_same_count_never_hit(llama, store):
+    for features in ("blocks:8", "blocks:4,sign_mean,sign_min,sign_max,sign_std"):
+        extractor = SplineExtractor(llama, features=features)
+        equal(CachedExtractor(extractor, store).extract(TEXTS), extractor.extract(TEXTS))
+
+
+def test_other_weights_or_dtype_never_hit(llama, store, reads):
+    CachedExtractor(SplineExtractor(llama, features="blocks"), store).extract(TEXTS)
+    for other in (tiny_backbone(seed=1), tiny_backbone(dtype=torch.bfloat16)):
+        reads.clear()
+        CachedExtractor(SplineExtractor(other, features="blocks"), store).extract(TEXTS)
+        assert len(reads) == 4
+
+
+def test_other_library_versions_never_hit(llama, store, reads, monkeypatch):
+    CachedExtractor(SplineExtractor(llama), store).extract(TEXTS)
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "99")
+    CachedExtractor(SplineExtractor(llama), store).extract(TEXTS)
+    assert len(reads) == 8
+
+
+def test_same_weights_under_another_name_do_hit(llama, store, reads):
+    CachedExtractor(SplineExtractor(llama), store).extract(TEXTS)
+    twin = tiny_backbone()
+    twin.spec = "/elsewhere"
+    table = CachedExtractor(SplineExtractor(twin), store).extract(TEXTS)
+    assert len(reads) == 4
+    assert table.provenance.model == "/elsewhere"
+
+
+def test_interrupted_extraction_keeps_what_it_read(llama, store, reads, monkeypatch):
+    monkeypatch.setattr(cache_module, "_WINDOW", 2)
+    cached = CachedExtractor(SplineExtractor(llama), store)
+
+    def interrupt(n_prompts, n_tokens):
+        if len(reads) > 2:
+            raise KeyboardInterrupt
+
+    prompts = [[n] for n in range(6)]
+    with pytest.raises(KeyboardInterrupt):
+        cached.extract(prompts, on_progress=interrupt)
+    reads.clear()
+    cached.extract(prompts)
+    assert sorted(reads) == [[2], [3], [4], [5]]
+
+
+def test_progress_adds_up(llama, store):
+    cached = CachedExtractor(SplineExtractor(llama), store)
+    cached.extract([[1, 2], [3]])
+    calls = []
+    cached.extract([[1, 2], [4, 5, 6], [3], [4, 5, 6]], on_progress=lambda *n: calls.append(n))
+    assert calls == [(3, 6), (1, 3)]
+
+
+def test_memory_store_lets_the_least_recently_used_go():
+    store = MemoryStore(max_bytes=3 * (4 + 250))
+    for name in (b"a", b"b", b"c"):
+        store.put({name: row(1)})
+    store.get([b"a"])
+    store.put({b"d": row(1), b"c": row(2)})
+    assert sorted(store.get([b"a", b"b", b"c", b"d"])) == [b"a", b"c", b"d"]
+    assert store.get([b"c"])[b"c"] == row(2)
+    store.clear()
+    assert len(store) == 0
+
+
+def test_memory_store_does_not_keep_the_table_alive():
+    table = np.zeros((1000, 4), np.float32)
+    store = MemoryStore()
+    store.put({b"a": table[0]})
+    assert store.get([b"a"])[b"a"].base is None
+
+
+def test_disk_store_looks_many_keys_up_in_few_queries(tmp_path):
+    store = DiskStore(tmp_path / "f.sqlite")
+    rows = {b"%d" % n: row(n, -n) for n in range(1201)}
+    store.put(rows)
+    statements = []
+    connect = store._connect
+
+    def traced():
+        connection = connect()
+        connection.set_trace_callback(statements.append)
+        return connection
+
+    store._connect = traced
+    found = store.get([*rows, b"none"])
+    assert len(statements) == 3
+    assert found.keys() == rows.keys()
+    np.testing.assert_array_equal(found[b"1200"], rows[b"1200"])
+
+
+def test_disk_store_drops_the_oldest_rows(tmp_path):
+    store = DiskStore(tmp_path / "f.sqlite", max_bytes=200_000)
+    row_ = np.zeros(250, np.float32)
+    for start in range(0, 600, 20):
+        store.put({b"%d" % n: row_ for n in range(start, start + 20)})
+    assert 100 < len(store) < 250
+    assert store.get([b"0", b"599"]).keys() == {b"599"}
+    assert store.path.stat().st_size < 400_000
+
+
+def test_disk_store_survives_the_process(llama, tmp_path, reads):
+    code = f"""
+from splinellm import SplineExtractor
+from splinellm.learn import CachedExtractor, DiskStore
+from tests.tiny import tiny_backbone
+store = DiskStore({str(tmp_path / "f.sqlite")!r})
+CachedExtractor(SplineExtractor(tiny_backbone()), store).extract({TEXTS!r})
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    CachedExtractor(SplineExtractor(llama), DiskStore(tmp_path / "f.sqlite")).extract(TEXTS)
+    assert not reads
+
+
+def test_processes_make_and_fill_one_file_at_once(tmp_path):
+    code = f"""
+import sys, numpy as np
+from splinellm.learn import DiskStore
+for n in range(40):
+    store = DiskStore({str(tmp_path / "f.sqlite")!r})
+    store.put({{f"{{sys.argv[1]}}.{{n}}".encode(): np.float32([n]), b"shared": np.float32([7])}})
+"""
+    writers = [
+        subprocess.Popen([sys.executable, "-c", code, name], stderr=subprocess.PIPE)
+        for name in "ab"
+    ]
+    assert [writer.communicate()[1] for writer in writers] == [b"", b""]
+    store = DiskStore(tmp_path / "f.sqlite")
+    found = store.get([f"{name}.{n}".encode() for name in "ab" for n in range(40)])
+    assert len(found) == 80
+    assert len(store) == 81
+
+
+def test_threads_share_a_disk_store(tmp_path):
+    store = DiskStore(tmp_path / "f.sqlite")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: store.put({b"%d" % n: row(n)}), range(40)))
+    assert len(store) == 40
+
+
+def overwrite_all(path):
+    path.write_bytes(b"no database " * 1000)
+
+
+def overwrite_pages(path):
+    content = bytearray(path.read_bytes())
+    content[4096:] = b"\xff" * (len(content) - 4096)
+    path.write_bytes(content)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def older_layout(path):
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 0")
+    connection.close()
+
+
+@pytest.mark.parametrize("damage", [overwrite_all, overwrite_pages, cut])
+@pytest.mark.parametrize("while_open", [True, False])
+def test_damaged_file_is_put_aside_and_begun_anew(tmp_path, damage, while_open, caplog):
+    path = tmp_path / "f.sqlite"
+    store = DiskStore(path)
+    rows = {b"%d" % n: row(*range(200)) for n in range(50)}
+    store.put(rows)
+    damage(path)
+    with caplog.at_level(logging.WARNING):
+        store = store if while_open else DiskStore(path)
+        assert not store.get(rows)
+        store.put(rows)
+    assert len(store.get(rows)) == 50
+    assert "damaged" in caplog.text
+    assert (tmp_path / "f.sqlite.corrupt").exists()
+
+
+def test_file_that_was_deleted_meanwhile_is_made_again(tmp_path):
+    store = DiskStore(tmp_path / "f.sqlite")
+    store.path.unlink()
+    store.put({b"a": row(1)})
+    assert len(store.get([b"a"])) == 1
+
+
+def test_older_layout_is_replaced(tmp_path):
+    DiskStore(tmp_path / "f.sqlite").put({b"a": row(1)})
+    older_layout(tmp_path / "f.sqlite")
+    assert len(DiskStore(tmp_path / "f.sqlite")) == 0
+
+
+def test_damaged_row_is_a_miss(tmp_path):
+    store = DiskStore(tmp_path / "f.sqlite")
+    store.put({b"a": row(1), b"b": row(2)})
+    connection = sqlite3.connect(store.path)
+    connection.execute("UPDATE features SET row = zeroblob(4) WHERE key = ?", (b"a",))
+    connection.commit()
+    connection.close()
+    assert store.get([b"a", b"b"]).keys() == {b"b"}
+
+
+def test_another_programs_database_is_refused_and_left_alone(tmp_path):
+    path = tmp_path / "notes.sqlite"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE notes (text)")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(ConfigurationError, match="not a feature cache"):
+        DiskStore(path)
+    assert path.read_bytes() == before
+
+
+def test_place_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match="SPLINELLM_CACHE"):
+        DiskStore(tmp_path / "file" / "f.sqlite")
+
+
+def test_store_that_breaks_does_not_fail_the_extraction(llama, tmp_path, caplog):
+    cached = CachedExtractor(SplineExtractor(llama), DiskStore(tmp_path / "sub" / "f.sqlite"))
+    for file in (tmp_path / "sub").iterdir():
+        file.unlink()
+    (tmp_path / "sub").rmdir()
+    (tmp_path / "sub").touch()
+    with caplog.at_level(logging.WARNING):
+        assert len(cached.extract(TEXTS)) == len(TEXTS)
+    assert "of no use" in caplog.text
+
+
+def test_no_text_reaches_the_disk(llama, tmp_path):
+    CachedExtractor(SplineExtractor(llama), DiskStore(tmp_path / "f.sqlite")).extract(TEXTS)
+    content = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert b"France" not in content
+    ids = SplineExtractor(llama).tokenize(TEXTS)[0][0].ids
+    assert np.array(ids, "<i8").tobytes() not in content
+
+
+def test_shared_stores(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPLINELLM_CACHE", str(tmp_path))
+    assert shared_store("memory") is shared_store("memory")
+    assert shared_store("disk").path == tmp_path / "features" / "features.sqlite"
+    with pytest.raises(ConfigurationError, match="'memory', 'disk' or None"):
+        shared_store("ram")

@@ -1,0 +1,124 @@
+"""The default model's numbers, against an independent implementation (tests/golden).
+
+24 prompts, float32, tolerances of DESIGN.md, section 2: alone, in batches with much padding, and
+shuffled among others. A change here breaks every classifier that was trained before it.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from splinellm import FeatureTable, SplineExtractor
+from tests import oracle
+
+pytestmark = [pytest.mark.model, pytest.mark.usefixtures("_all_threads")]
+
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "smollm2_135m.json").read_text())
+RECORDS: list[dict[str, Any]] = GOLDEN["prompts"]
+TEXTS = [record["text"] for record in RECORDS]
+LENGTHS = [len(record["token_ids"]) for record in RECORDS]
+
+SEVEN = np.array([record["features"] for record in RECORDS], dtype=float)  # (N, L, 7)
+SEVEN[np.isnan(SEVEN)] = 0.0  # the deviation of one token, which has none
+DIMENSION = np.array([record["intrinsic_dimension"] for record in RECORDS])  # (N, L)
+
+OTHERS = [f"{start}{end}" for start in ("Why", "No", "x =", "El", "{") for end in range(20)]
+
+
+def check_golden(table: FeatureTable, rows: list[int]) -> None:
+    """Compare a table of the golden prompts `rows`."""
+    assert table.n_tokens.tolist() == [LENGTHS[row] for row in rows]
+    assert not table.truncated.any()
+    found = table.array[..., :7]
+    deviation = np.abs(found - SEVEN[rows])
+    assert deviation[..., :4].max() <= 1.5e-3
+    distance, expected = deviation[..., 4:], np.abs(SEVEN[rows][..., 4:])
+    beyond = (distance > 2e-2 * expected) & (distance > 2e-6)
+    assert beyond.mean() <= 1 / 1000
+    off = np.abs(table.array[..., 7] - DIMENSION[rows])
+    assert off.max() <= 1
+    assert (off > 0).mean() <= 1 / 200
+
+
+@pytest.fixture(scope="module")
+def alone(default_extractor: SplineExtractor) -> FeatureTable:
+    return FeatureTable.concatenate([default_extractor.extract([text]) for text in TEXTS])
+
+
+def test_golden_file_is_of_the_feature_order() -> None:
+    assert GOLDEN["feature_names"] == [
+        *("sign_mean", "sign_min", "sign_max", "sign_std"),
+        *("distance_min", "distance_mean", "distance_std"),
+    ]
+    assert SEVEN.shape == (24, 30, 7)
+
+
+def test_token_ids(default_extractor: SplineExtractor) -> None:
+    tokenized, errors = default_extractor.tokenize(TEXTS)
+    assert not errors
+    assert [tokenized[i].ids for i in range(24)] == [r["token_ids"] for r in RECORDS]
+
+
+def test_alone(alone: FeatureTable) -> None:
+    check_golden(alone, list(range(24)))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [row for row in range(24) if LENGTHS[row] <= 35],
+        [LENGTHS.index(1), LENGTHS.index(197), LENGTHS.index(5)],
+    ],
+    ids=["17 prompts", "one token beside 197"],
+)
+def test_in_one_batch(
+    default_extractor: SplineExtractor, rows: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(default_extractor, "batch_tokens", 10_000)
+    sizes: list[int] = []
+    texts = [TEXTS[row] for row in rows]
+    table = default_extractor.extract(texts, on_progress=lambda n, _tokens: sizes.append(n))
+    assert sizes == [len(rows)]
+    check_golden(table, rows)
+
+
+def test_shuffled_among_a_hundred_others(
+    default_extractor: SplineExtractor, alone: FeatureTable
+) -> None:
+    texts = [*TEXTS, *OTHERS]
+    assert len(texts) == 124
+    order = list(range(124))
+    random.Random(0).shuffle(order)
+    table = default_extractor.extract([texts[i] for i in order])
+    found = table[np.array([order.index(row) for row in range(24)])]
+    check_golden(found, list(range(24)))
+    blocks = np.abs(found.array[..., 8:] - alone.array[..., 8:])
+    assert blocks.mean() < 1e-4  # the signs of a few hyperplanes, each in one of 32 blocks
+    assert (blocks > 0).mean() < 0.01
+
+
+@pytest.mark.parametrize("row", [0, 1, 15])
+def test_sign_blocks_equal_the_oracle(
+    default_extractor: SplineExtractor, alone: FeatureTable, row: int
+) -> None:
+    model = default_extractor.backbone.model
+    weights = {name: value.numpy() for name, value in model.state_dict().items()}
+    views = oracle.read_prompt(weights, model.config, RECORDS[row]["token_ids"])
+    slow = np.array([list(oracle.features(view).values()) for view in views])
+    found = alone.array[row]
+    one_sign = 1 / (48 * LENGTHS[row])  # of 1536 / 32 hyperplanes
+    assert np.abs(found[:, 8:] - slow[:, 8:]).max() < 1.5 * one_sign
+    assert np.abs(found[:, 8:] - slow[:, 8:]).mean() < 0.01 * one_sign
+    np.testing.assert_array_equal(found[:, 7], slow[:, 7])
+    # Of the golden values themselves, too: the oracle knows nothing of either implementation.
+    assert np.abs(SEVEN[row] - slow[:, :7])[:, :4].max() <= 1.5e-3
+
+
+def test_verify(default_extractor: SplineExtractor) -> None:
+    assert default_extractor.verify().passed
