@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format check bench precision clean
+.PHONY: help install demo test lint format check bench precision classifiers judge clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,12 @@ bench: install ## Time of a few layers against all layers
 
 precision: install ## Differences between float32 and half precision
 	$(BIN)/python benchmarks/precision.py
+
+classifiers: install ## Make the boxed classifiers anew: make classifiers DATA=folder
+	$(BIN)/python -m splinellm.classifiers.build $(DATA)
+
+judge: install ## Measure them on sources left out: make judge DATA=folder
+	$(BIN)/python -m splinellm.classifiers.build $(DATA) --evaluate
 
 clean: ## Remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage build dist

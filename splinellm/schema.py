@@ -52,14 +52,15 @@ class FeatureSelection:
     n_blocks: int = DEFAULT_SIGN_BLOCKS
 
     @classmethod
-    def parse(cls, features: str | Iterable[str]) -> FeatureSelection:
+    def parse(cls, features: str | Iterable[str] | FeatureSelection) -> FeatureSelection:
         """Read a feature list such as ``"paper"``, ``"blocks:16"`` or ``"sign_mean,blocks"``.
 
         Parameters
         ----------
-        features : str or iterable of str
-            Set names (``paper``: the seven and the intrinsic dimension; ``spline``: the seven;
-            ``blocks`` or ``blocks:B``: the sign blocks, B = 32 by default) and single names.
+        features : str, iterable of str, or FeatureSelection
+            A selection as it is, or set names (``paper``: the seven and the intrinsic dimension;
+            ``spline``: the seven; ``blocks`` or ``blocks:B``: the sign blocks, B = 32 by
+            default) and single names.
 
         Returns
         -------
@@ -71,6 +72,8 @@ class FeatureSelection:
         SchemaError
             Nothing was named, or a name is unknown.
         """
+        if isinstance(features, FeatureSelection):
+            return features
         items = features.split(",") if isinstance(features, str) else list(features)
         wanted: set[str] = set()
         n_blocks: int | None = None

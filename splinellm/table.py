@@ -186,8 +186,9 @@ class FeatureTable:
     @classmethod
     def _from_columns(cls, table: pa.Table, provenance: Provenance) -> FeatureTable:
         names = schema_of(provenance).names
+        present = set(table.column_names)  # built anew at each access, of a thousand names
         for name in (N_TOKENS, TRUNCATED, *names):
-            if name not in table.column_names:
+            if name not in present:
                 raise TableFormatError(f"column '{name}' is missing")
         found = tuple(name for name in table.column_names if is_feature_column(name))
         if found != names:

@@ -69,12 +69,25 @@ class FakeExtractor:
         changes: dict[str, Any] = {"model": model}
         if settings.get("layers") is not None:
             changes["layers"] = parse_layers(settings["layers"], N_LAYERS)
+        for name in ("dimension_rule", "dimension_threshold", "allow_special_tokens"):
+            if name in settings:
+                changes[name] = settings[name]
+        if settings.get("dtype", "auto") != "auto":
+            changes["dtype"] = settings["dtype"]
         if "features" in settings:
             selection = FeatureSelection.parse(settings["features"])
             changes |= {"features": selection.names, "n_blocks": selection.n_blocks}
         if settings.get("max_tokens") is not None:
             changes["max_tokens"] = settings["max_tokens"]
         return cls(fake_provenance(**changes), model=model, **settings)
+
+    def extract(
+        self, prompts: Sequence[str], *, on_progress: Callable[[int, int], None] | None = None
+    ) -> FeatureTable:
+        table, errors = self.extract_valid(prompts, on_progress=on_progress)
+        if errors:
+            raise errors[min(errors)]
+        return table
 
     def extract_valid(
         self, prompts: Sequence[str], *, on_progress: Callable[[int, int], None] | None = None
@@ -99,10 +112,26 @@ class FakeExtractor:
         n_columns = len(schema_of(self.provenance).names)
         limit = self.provenance.max_tokens
         return FeatureTable(
-            np.array([fake_features(t, n_columns) for t in texts], np.float32).reshape(
+            np.array([self.features(t, n_columns) for t in texts], np.float32).reshape(
                 len(texts), n_columns
             ),
             np.array([min(len(t), limit) for t in texts], np.int64),
             np.array([len(t) > limit for t in texts], bool),
             self.provenance,
         )
+
+    def features(self, text: str, n_columns: int) -> np.ndarray:
+        """Features of one text."""
+        return fake_features(text, n_columns)
+
+
+class LearnableExtractor(FakeExtractor):
+    """A fake whose features tell which of a few words are in the text."""
+
+    WORDS = ("toxic", "rude", "spam")
+
+    def features(self, text: str, n_columns: int) -> np.ndarray:
+        values = fake_features(text, n_columns)
+        for position, word in enumerate(self.WORDS):
+            values[position :: len(self.WORDS)] += 3 * (word in text)
+        return values

@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 
 from splinellm import FeatureTable, SplineExtractor
+from splinellm.backbone.builtin import pull
+from splinellm.backbone.loading import load_backbone
 from tests import oracle
 
-pytestmark = [pytest.mark.model, pytest.mark.usefixtures("_all_threads")]
+pytestmark = pytest.mark.model
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "smollm2_135m.json").read_text())
 RECORDS: list[dict[str, Any]] = GOLDEN["prompts"]
@@ -72,10 +74,10 @@ def test_alone(alone: FeatureTable) -> None:
 @pytest.mark.parametrize(
     "rows",
     [
-        [row for row in range(24) if LENGTHS[row] <= 35],
-        [LENGTHS.index(1), LENGTHS.index(197), LENGTHS.index(5)],
+        [row for row in range(24) if LENGTHS[row] <= 64],
+        [LENGTHS.index(1), LENGTHS.index(197), LENGTHS.index(5), LENGTHS.index(401)],
     ],
-    ids=["17 prompts", "one token beside 197"],
+    ids=["21 prompts", "one token beside 401"],
 )
 def test_in_one_batch(
     default_extractor: SplineExtractor, rows: list[int], monkeypatch: pytest.MonkeyPatch
@@ -122,3 +124,13 @@ def test_sign_blocks_equal_the_oracle(
 
 def test_verify(default_extractor: SplineExtractor) -> None:
     assert default_extractor.verify().passed
+
+
+def test_gguf_path_is_the_same_model(default_extractor: SplineExtractor) -> None:
+    # Read from the file itself, always dequantised; the built-in name keeps an unpacked copy.
+    path = pull("smollm2-135m")
+    backbone = load_backbone(str(path), device="cpu")
+    assert backbone.weights_sha256 == default_extractor.backbone.weights_sha256
+    assert backbone.tokenizer_probe == default_extractor.backbone.tokenizer_probe
+    assert backbone.n_layers == 30
+    check_golden(SplineExtractor(backbone, features="paper").extract(TEXTS[:5]), list(range(5)))

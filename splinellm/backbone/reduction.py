@@ -70,8 +70,10 @@ class PromptReduction:
     def on_gate(self, layer: int, h: Tensor) -> None:
         """Reduce the pre-activations (B, T, K) of a layer's gate."""
         self._to(h.device)
-        # A comparison with NaN is false, so that signs would hide an overflow.
-        self._broken |= (h.isnan().any(dim=-1) & self._real).any(dim=-1)
+        # A comparison with NaN is false, so that signs would hide an overflow. The residual stream
+        # carries a NaN to all later layers, so that the last one shows it.
+        if layer == self.schema.layers[-1]:
+            self._broken |= (h.isnan().any(dim=-1) & self._real).any(dim=-1)
         selection = self.schema.selection
         if selection.needs_sign:
             self._keep(

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
 
 from splinellm.classifiers import sources
 from splinellm.classifiers.sources import JIGSAW_LABELS, LICENCES, TOXICITY_SOURCES
@@ -29,7 +31,7 @@ from splinellm.schema import SPLINE_FEATURES, FeatureSelection
 from splinellm.table import FeatureTable
 
 MAX_TOKENS = 256
-LAYERS = {"toxicity": 15, "toxicity-types": 15, "domain": 15}
+LAYERS = {"toxicity": 20, "toxicity-types": 15, "domain": 10}
 """First layers that each classifier reads; the forward pass stops after them."""
 
 BLOCKS = FeatureSelection.parse("blocks").names
@@ -60,14 +62,16 @@ class Workshop:
         """Rows of a source with the features of their texts."""
         rows = read(self._data).sample(frac=1, random_state=1).reset_index(drop=True)
         path = self._work / f"{name}.parquet"
-        if path.is_file():
-            table = FeatureTable.from_parquet(path)
-        else:
-            table = self._extract().extract(list(rows["text"]))
-            _replace(path, lambda partial: table.to_parquet(partial))
-        if len(table) != len(rows):
-            raise SystemExit(f"{path} has {len(table)} rows, not {len(rows)}: delete it")
-        return rows, table
+        texts = pa.array(rows["text"].tolist())
+        if not path.is_file():
+            table = self._extract().extract(texts.to_pylist()).to_arrow()
+            partial = path.with_suffix(".partial")
+            pa.parquet.write_table(table.append_column("text", texts), partial)
+            partial.replace(path)
+        kept = pa.parquet.read_table(path)
+        if not kept["text"].combine_chunks().equals(texts):
+            raise SystemExit(f"{path} was made from other texts: delete it")
+        return rows, FeatureTable.from_arrow(kept)
 
     def hidden(self, name: str, texts: Sequence[str]) -> np.ndarray:
         """Mean hidden states of a source's texts, for the baseline."""
@@ -84,12 +88,6 @@ class Workshop:
                 features="paper,blocks", max_tokens=MAX_TOKENS
             )
         return self._extractor
-
-
-def _replace(path: Path, write: Callable[[Path], None]) -> None:
-    partial = path.with_suffix(".partial")
-    write(partial)
-    partial.replace(path)
 
 
 def toxicity_rows(shop: Workshop) -> tuple[pd.DataFrame, FeatureTable]:
@@ -125,9 +123,10 @@ def judge(shop: Workshop) -> dict[str, dict[str, float]]:
     hidden = np.concatenate(
         [shop.hidden(name, list(rows.loc[rows["source"] == name, "text"])) for name in names]
     )
-    tables = {
-        "sign blocks": table.select(range(LAYERS["toxicity"]), BLOCKS),
-        "the seven": table.select(None, SPLINE_FEATURES),
+    baselines: dict[str, Any] = {"texts": list(rows["text"]), "hidden": hidden}
+    inputs: dict[str, tuple[FeatureTable, dict[str, Any]]] = {
+        "sign blocks": (table.select(range(LAYERS["toxicity"]), BLOCKS), baselines),
+        "the seven": (table.select(None, SPLINE_FEATURES), {}),
     }
     groups = merged_groups([list(rows["source"])])
     found: dict[str, dict[str, float]] = {}
@@ -135,15 +134,9 @@ def judge(shop: Workshop) -> dict[str, dict[str, float]]:
         if source not in JUDGED:
             continue
         row = found.setdefault(source, {})
-        for title, part in tables.items():
+        for title, (part, given) in inputs.items():
             for score in evaluate(
-                part,
-                labels,
-                [split],
-                texts=list(rows["text"]),
-                hidden=hidden,
-                ablations=False,
-                tuning_groups=groups,
+                part, labels, [split], ablations=False, tuning_groups=groups, **given
             ):
                 row[title if score.section == "features" else score.item] = score.mean
     columns = next(iter(found.values()))

@@ -10,13 +10,19 @@ import typer
 from splinellm.cli import learning, options
 from splinellm.cli.messages import say
 from splinellm.cli.train import Estimator
-from splinellm.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from splinellm.learn.dataset import Dataset
     from splinellm.learn.evaluation import Score
     from splinellm.learn.labels import Labels
     from splinellm.learn.splits import Split
+
+
+def _check_report(report: Path | None) -> Path | None:
+    # Known from the start, so not to be found out after an hour of work.
+    if report is not None and report.suffix not in (".html", ".csv", ".json"):
+        raise typer.BadParameter(f"a report is .html, .csv or .json, not '{report.name}'")
+    return report
 
 
 def evaluate(
@@ -64,13 +70,16 @@ def evaluate(
     report: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", envvar="SPLINELLM_REPORT", help="Also write .html, .csv or .json."
+            metavar="FILE",
+            envvar="SPLINELLM_REPORT",
+            callback=_check_report,
+            help="Also write .html, .csv or .json.",
         ),
     ] = None,
     seed: learning.Seed = 0,
     model: options.Model = "smollm2-135m",
     layers: options.Layers = None,
-    features: options.Features = "paper",
+    features: options.LearntFeatures = None,
     text_column: options.TextColumn = "text",
     on_error: options.OnErrorOption = options.OnError.FAIL,
     max_tokens: options.MaxTokens = None,
@@ -89,6 +98,8 @@ def evaluate(
     from splinellm.learn.evaluation import length_warning
     from splinellm.learn.report import write_report
 
+    if leave_out is not None and group is not None:
+        raise typer.BadParameter("--leave-out and --group exclude each other")
     shares = _shares(labelled_shares)
     settings = learning.extractor_settings(
         model, layers, features, max_tokens, batch_tokens, dtype, device
@@ -97,9 +108,12 @@ def evaluate(
     labels = rows.labels(learning.names(label))
     splits = _splits(rows, labels, group, leave_out, folds, repeats, seed)
     if hidden and rows.texts is not None:
-        table, states = learning.features_and_hidden_states(rows, settings, quiet=quiet)
+        table, states = learning.features_and_hidden_states(
+            rows, settings, default_features="paper", quiet=quiet
+        )
     else:
-        table, states = learning.features_of(rows, settings, quiet=quiet), None
+        table = learning.features_of(rows, settings, default_features="paper", quiet=quiet)
+        states = None
     scores: list[Score] = []
     for name, part in splits.items():
         if name:
@@ -141,8 +155,6 @@ def _splits(
     from splinellm.learn.splits import leave_one_out, stratified_splits
 
     if leave_out is not None:
-        if group is not None:
-            raise ConfigurationError("--leave-out and --group exclude each other")
         return {name: [split] for name, split in leave_one_out(rows.column(leave_out)).items()}
     groups = learning.groups_of(rows, group)
     return {"": stratified_splits(labels, groups, n_splits=folds, n_repeats=repeats, seed=seed)}

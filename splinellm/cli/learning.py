@@ -15,6 +15,7 @@ from splinellm.errors import LabelError
 if TYPE_CHECKING:
     import numpy as np
 
+    from splinellm.extraction import SplineExtractor
     from splinellm.learn.dataset import Dataset
     from splinellm.table import FeatureTable
 
@@ -53,7 +54,7 @@ def names(label: str) -> list[str]:
 def extractor_settings(
     model: str,
     layers: str | None,
-    features: str,
+    features: str | None,
     max_tokens: int | None,
     batch_tokens: int | None,
     dtype: options.Dtype,
@@ -77,7 +78,7 @@ def read(data: str, text_column: str, on_error: options.OnError) -> Dataset:
 
     rows = read_dataset(data, text_column=text_column, on_error=on_error.value)
     if rows.n_skipped:
-        say(f"warning: {rows.n_skipped:,} rows without a usable text were left out")
+        say(f"warning: {rows.n_skipped:,} rows that cannot be used were left out")
     if not rows.columns:
         raise LabelError(f"'{rows.name}' has no rows")
     return rows
@@ -102,33 +103,55 @@ def group_numbers(rows: Dataset, column: str) -> np.ndarray | None:
     return merged_groups([rows.column(column)])
 
 
-def features_of(rows: Dataset, settings: dict[str, Any], *, quiet: bool) -> FeatureTable:
+def features_of(
+    rows: Dataset, settings: dict[str, Any], *, default_features: str, quiet: bool
+) -> FeatureTable:
     """Take the file's own features, or compute them."""
     if rows.table is not None:
-        return rows.table
-    extractor = loading.load_extractor(**settings)
+        return _selected(rows.table, settings)
+    return _computed(rows, _load(settings, default_features), quiet=quiet)
+
+
+def features_and_hidden_states(
+    rows: Dataset, settings: dict[str, Any], *, default_features: str, quiet: bool
+) -> tuple[FeatureTable, np.ndarray]:
+    """Compute features and mean hidden states with one loaded model."""
+    from splinellm.extraction.hidden import mean_hidden_states
+
+    if rows.table is None:
+        extractor = _load(settings, default_features)
+        table = _computed(rows, extractor, quiet=quiet)
+    else:  # the same model and limits as its features
+        source = rows.table.provenance
+        extractor = loading.load_extractor(
+            model=source.model, dtype=source.dtype, max_tokens=source.max_tokens
+        )
+        table = _selected(rows.table, settings)
+    texts = rows.texts or []
+    with progress_bar(AllRead(len(texts)), quiet=quiet) as listener:
+        return table, mean_hidden_states(extractor, texts, on_progress=listener)
+
+
+def _load(settings: dict[str, Any], default_features: str) -> SplineExtractor:
+    features = settings["features"] or default_features
+    return loading.load_extractor(**(settings | {"features": features}))
+
+
+def _computed(rows: Dataset, extractor: SplineExtractor, *, quiet: bool) -> FeatureTable:
     texts = rows.texts or []
     with progress_bar(AllRead(len(texts)), quiet=quiet) as listener:
         return extractor.extract(texts, on_progress=listener)
 
 
-def features_and_hidden_states(
-    rows: Dataset, settings: dict[str, Any], *, quiet: bool
-) -> tuple[FeatureTable, np.ndarray]:
-    """Compute features and mean hidden states with one loaded model."""
-    from splinellm.extraction.hidden import mean_hidden_states
+def _selected(table: FeatureTable, settings: dict[str, Any]) -> FeatureTable:
+    """Of an extracted table, what --layers and --features ask for."""
+    from splinellm.schema import FeatureSelection, parse_layers
 
-    if rows.table is not None:  # the same model and limits as its features
-        source = rows.table.provenance
-        settings = {"model": source.model, "dtype": source.dtype, "max_tokens": source.max_tokens}
-    extractor = loading.load_extractor(**settings)
-    texts = rows.texts or []
-    table = rows.table
-    if table is None:
-        with progress_bar(AllRead(len(texts)), quiet=quiet) as listener:
-            table = extractor.extract(texts, on_progress=listener)
-    with progress_bar(AllRead(len(texts)), quiet=quiet) as listener:
-        return table, mean_hidden_states(extractor, texts, on_progress=listener)
+    layers, features = settings["layers"], settings["features"]
+    return table.select(
+        None if layers is None else parse_layers(layers, table.provenance.n_layers),
+        None if features is None else FeatureSelection.parse(features).names,
+    )
 
 
 def figures_table(figures: Mapping[str, Any], thresholds: Mapping[str, float]) -> str:

@@ -56,11 +56,12 @@ def _check_layers(layers: str | None) -> str | None:
     return layers
 
 
-def _check_features(features: str) -> str:
-    try:
-        FeatureSelection.parse(features)
-    except SplineLLMError as error:
-        raise typer.BadParameter(str(error)) from error
+def _check_features(features: str | None) -> str | None:
+    if features is not None:
+        try:
+            FeatureSelection.parse(features)
+        except SplineLLMError as error:
+            raise typer.BadParameter(str(error)) from error
     return features
 
 
@@ -130,6 +131,18 @@ Features = Annotated[
         metavar="LIST",
         callback=_check_features,
         help="Of paper, spline, blocks, blocks:B, and single names such as sign_mean.",
+    ),
+]
+LearntFeatures = Annotated[
+    str | None,
+    typer.Option(
+        "--features",
+        envvar="SPLINELLM_FEATURES",
+        metavar="LIST",
+        callback=_check_features,
+        help="As in extract. By default all that an extracted table has; of texts, blocks to "
+        "train with and paper to evaluate.",
+        show_default=False,
     ),
 ]
 MaxTokens = Annotated[

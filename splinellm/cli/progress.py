@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from splinellm.io.pipeline import Listener
-    from splinellm.io.rows import Source
+    from splinellm.io.rows import Chunk, Source
 
 
 @contextmanager
-def progress_bar(source: Source | AllRead, *, quiet: bool) -> Iterator[Listener | None]:
+def progress_bar(source: Source[Chunk] | AllRead, *, quiet: bool) -> Iterator[Listener | None]:
     """Show a bar while the block runs.
 
     Parameters
@@ -81,7 +81,7 @@ def _rich_progress() -> Progress:
 class _Bar:
     """Turns prompts and tokens done into a share of the input."""
 
-    def __init__(self, progress: Progress, source: Source | AllRead) -> None:
+    def __init__(self, progress: Progress, source: Source[Chunk] | AllRead) -> None:
         self._progress = progress
         self._source = source
         self._rows = 0

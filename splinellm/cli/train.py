@@ -73,7 +73,7 @@ def train(
     seed: learning.Seed = 0,
     model: options.Model = "smollm2-135m",
     layers: options.Layers = None,
-    features: options.Features = "blocks",
+    features: options.LearntFeatures = None,
     text_column: options.TextColumn = "text",
     on_error: options.OnErrorOption = options.OnError.FAIL,
     max_tokens: options.MaxTokens = None,
@@ -90,6 +90,8 @@ def train(
     """
     if target_precision is not None and target_recall is not None:
         raise typer.BadParameter("choose one of --target-precision and --target-recall")
+    if output.exists() and not output.is_dir():
+        raise typer.BadParameter(f"'{output}' is a file; a classifier is a folder")
     from splinellm.learn.artifact import save_classifier
     from splinellm.learn.metrics import Target
     from splinellm.learn.training import train as fit
@@ -106,7 +108,7 @@ def train(
     elif target_recall is not None:
         target = Target("recall", target_recall)
     classifier = fit(
-        learning.features_of(rows, settings, quiet=quiet),
+        learning.features_of(rows, settings, default_features="blocks", quiet=quiet),
         labels,
         name=output.name,
         estimator=estimator.value,

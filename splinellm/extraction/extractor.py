@@ -55,7 +55,7 @@ class SplineExtractor:
         A loaded model; see :meth:`from_pretrained` for the usual way.
     layers : str, iterable of int, or None
         Decoder layers counted from 0, such as ``"0-2,29"``; None is all.
-    features : str or iterable of str
+    features : str, iterable of str, or FeatureSelection
         ``paper`` (the seven spline features and the intrinsic dimension), ``blocks``, ``spline``,
         or names; see :meth:`splinellm.schema.FeatureSelection.parse`.
     max_tokens : int, optional
@@ -78,7 +78,7 @@ class SplineExtractor:
         backbone: Backbone,
         *,
         layers: str | Iterable[int] | None = None,
-        features: str | Iterable[str] = "paper",
+        features: str | Iterable[str] | FeatureSelection = "paper",
         max_tokens: int | None = None,
         batch_tokens: int | None = None,
         dimension_rule: Literal["relative", "absolute"] = "relative",
@@ -128,7 +128,7 @@ class SplineExtractor:
         device: str = "auto",
         device_map: str | None = None,
         layers: str | Iterable[int] | None = None,
-        features: str | Iterable[str] = "paper",
+        features: str | Iterable[str] | FeatureSelection = "paper",
         max_tokens: int | None = None,
         batch_tokens: int | None = None,
         dimension_rule: Literal["relative", "absolute"] = "relative",
@@ -151,7 +151,7 @@ allow_special_tokens
         >>> extractor.extract(["The capital of France is"]).array.shape  # doctest: +SKIP
         (1, 30, 8)
         """
-        FeatureSelection.parse(features)  # a typo must not cost the loading of a model
+        features = FeatureSelection.parse(features)  # a typo must not cost the loading of a model
         return cls(
             load_backbone(model, dtype=dtype, device=device, device_map=device_map),
             layers=layers,

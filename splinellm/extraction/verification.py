@@ -141,7 +141,7 @@ def _slow_features(extractor: SplineExtractor, ids: list[int]) -> Tensor:
     rows = []
     for layer in schema.layers:
         row = _gate_features(gates[layer], inputs[layer][0], schema.selection.n_blocks)
-        weights = output.attentions[layer][0, :, -1].double()  # (H, T)
+        weights = output.attentions[layer][0, :, -1].cpu().double()  # (H, T)
         limit = torch.full_like(weights[:, :1], extractor.rule.threshold)
         if extractor.rule.kind == "relative":
             limit = limit * weights.amax(dim=-1, keepdim=True)
@@ -157,9 +157,9 @@ def _gate_features(gate: nn.Module, x: Tensor, n_blocks: int) -> dict[str, float
             f"the weights of {type(gate).__name__} are packed and cannot be verified",
             hint="load the model dequantised",
         )
-    weight = packed.double()  # (K, D)
+    weight = packed.cpu().double()  # (K, D); on the CPU, since MPS has no float64
     bias = getattr(gate, "bias", None)
-    h = x.double() @ weight.T + (0.0 if bias is None else bias.double())  # (T, K)
+    h = x.cpu().double() @ weight.T + (0.0 if bias is None else bias.cpu().double())  # (T, K)
     sign_fractions = (h > 0).double().mean(dim=1)  # (T,)
     norms = weight.square().sum(dim=1).sqrt()  # (K,); a row of zeros is no hyperplane
     distances = (h.abs() / norms).where(norms > 0, torch.inf).amin(dim=1)  # (T,)

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 from numpy.lib import format as npy
 
 from splinellm.io.json_columns import to_json
-from splinellm.table import FeatureTable, arrow_schema, schema_of
+from splinellm.provenance import Provenance
+from splinellm.table import PROVENANCE_KEY, FeatureTable, schema_of
 
 if TYPE_CHECKING:
     from splinellm.io.rows import Chunk
-    from splinellm.provenance import Provenance
 
 _ROW_GROUP_ROWS = 32_768
 _ROW_GROUP_BYTES = 64 << 20
@@ -27,7 +27,7 @@ _DTYPES = {"values": "<f4", "n_tokens": "<i8", "truncated": "|b1", "input_jsonl"
 
 
 class ParquetWriter:
-    """Parquet with zstd; the provenance is in the schema's metadata.
+    """Parquet with zstd; what the added columns come from is in the schema's metadata.
 
     Parameters
     ----------
@@ -35,25 +35,24 @@ class ParquetWriter:
         Open for writing.
     columns : pa.Schema
         Input columns.
-    provenance : Provenance
-        Of the features.
+    added : pa.Schema
+        Columns that the run adds.
     """
 
     needs_schema: ClassVar[bool] = True
     needs_sidecar: ClassVar[bool] = False
     keeps_whole_rows: ClassVar[bool] = False
 
-    def __init__(self, file: BinaryIO, columns: pa.Schema, provenance: Provenance) -> None:
-        features = arrow_schema(provenance)
+    def __init__(self, file: BinaryIO, columns: pa.Schema, added: pa.Schema) -> None:
         self._columns = columns
-        self._schema = pa.schema([*columns, *features], metadata=features.metadata)
+        self._schema = pa.schema([*columns, *added], metadata=added.metadata)
         self._writer = pq.ParquetWriter(file, self._schema, compression="zstd")
         self._pending: list[pa.Table] = []
 
-    def write(self, rows: Chunk, features: FeatureTable) -> None:
+    def write(self, rows: Chunk, added: pa.Table) -> None:
         """Append rows to the row group in memory, and write it when it is large."""
         table = rows.to_arrow(self._columns)
-        columns = [*table.columns, *features.to_arrow().columns]
+        columns = [*table.columns, *added.columns]
         self._pending.append(pa.Table.from_arrays(columns, schema=self._schema))
         n_rows = sum(len(table) for table in self._pending)
         n_bytes = sum(table.nbytes for table in self._pending)
@@ -87,24 +86,25 @@ class NpzWriter:
         Open for writing.
     columns : pa.Schema, optional
         Not needed.
-    provenance : Provenance
-        Of the features.
+    added : pa.Schema
+        Of a feature table.
     """
 
     needs_schema: ClassVar[bool] = False
     needs_sidecar: ClassVar[bool] = False
     keeps_whole_rows: ClassVar[bool] = False
 
-    def __init__(self, file: BinaryIO, columns: pa.Schema | None, provenance: Provenance) -> None:  # noqa: ARG002 (the protocol's)
+    def __init__(self, file: BinaryIO, columns: pa.Schema | None, added: pa.Schema) -> None:  # noqa: ARG002 (the protocol's)
         self._file = file
-        self._provenance = provenance
+        self._provenance = Provenance.from_json(added.metadata[PROVENANCE_KEY])
         self._n_rows = 0
         # Beside the output, where there must be room for it anyway; /tmp may be small.
         folder = Path(file.name).parent
         self._parts = {name: tempfile.TemporaryFile(dir=folder) for name in _DTYPES}  # noqa: SIM115 (close() closes it)
 
-    def write(self, rows: Chunk, features: FeatureTable) -> None:
+    def write(self, rows: Chunk, added: pa.Table) -> None:
         """Append rows to the temporary files."""
+        features = FeatureTable.from_arrow(added)
         for name in ("values", "n_tokens", "truncated"):
             array = getattr(features, name).astype(_DTYPES[name])
             self._parts[name].write(np.ascontiguousarray(array).tobytes())

@@ -59,8 +59,15 @@ def input_format(path: str, given: str | None = None) -> str:
     return found
 
 
-def output_format(path: str) -> str:
+def output_format(path: str, *, features: bool = True) -> str:
     """Format of an output file; standard output gets JSON lines.
+
+    Parameters
+    ----------
+    path : str
+        A file's path, or ``-``.
+    features : bool
+        Whether features are to be written; an archive of arrays has no place for anything else.
 
     Raises
     ------
@@ -75,5 +82,10 @@ def output_format(path: str) -> str:
         raise ConfigurationError(
             f"cannot write '{path}': unknown suffix",
             hint="known: .parquet .npz .csv .jsonl (the last two also .gz), or - for JSON lines",
+        )
+    if found == "npz" and not features:
+        raise ConfigurationError(
+            f"cannot write '{path}': .npz is for features only",
+            hint="use .parquet .csv .jsonl (the last two also .gz), or - for JSON lines",
         )
     return found

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pyarrow as pa
 
 from splinellm.io.json_columns import ColumnScan
-from splinellm.io.rows import Problem, Row, check_columns, check_text, is_reserved
+from splinellm.io.rows import Problem, Row, check_columns, check_text
 from splinellm.io.text_readers import BLANK_LINE, RowSource, bad_encoding, raw_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from splinellm.io.byte_stream import ByteStream
 
@@ -28,12 +28,16 @@ class JsonlSource(RowSource):
     ----------
     stream : ByteStream
         Where the bytes come from.
-    text_column : str
-        Key of the prompts.
+    text_column : str or None
+        Key of the prompts; None if there need be none.
+    is_reserved : callable
+        Whether the output adds a column of this name.
     """
 
-    def __init__(self, stream: ByteStream, text_column: str) -> None:
-        super().__init__(stream, text_column)
+    def __init__(
+        self, stream: ByteStream, text_column: str | None, is_reserved: Callable[[str], bool]
+    ) -> None:
+        super().__init__(stream, text_column, is_reserved)
         self._accepted = False
 
     def schema(self) -> pa.Schema:
@@ -45,8 +49,9 @@ class JsonlSource(RowSource):
                 scan.observe(row.values)
         schema = scan.schema()
         if not schema.names:  # no good row, so no columns but the one that there should have been
-            return pa.schema([pa.field(self.text_column, pa.string())])
-        check_columns(self.name, schema.names, self.text_column)
+            only = [] if self.text_column is None else [pa.field(self.text_column, pa.string())]
+            return pa.schema(only)
+        check_columns(self.name, schema.names, self.text_column, self.is_reserved)
         return schema
 
     def rows(self) -> Iterator[Row]:
@@ -69,9 +74,9 @@ class JsonlSource(RowSource):
         problem = check_text(values, self.text_column) or _surrogate_column(values, line)
         if problem is not None:
             return problem
-        if taken := next(filter(is_reserved, values), None):
+        if taken := next(filter(self.is_reserved, values), None):
             if not self._accepted:  # the first good row speaks for the file
-                check_columns(self.name, list(values), self.text_column)
+                check_columns(self.name, list(values), self.text_column, self.is_reserved)
             return Problem("reserved_column", f"column '{taken}' is one that the output adds")
         self._accepted = True
         return None

@@ -18,13 +18,15 @@ from splinellm.errors import OutputError
 from splinellm.io.formats import is_gzipped, output_format
 from splinellm.io.json_columns import to_json
 from splinellm.io.writers import WRITERS, Writer, compressed
-from splinellm.provenance import Provenance, sidecar
+from splinellm.provenance import sidecar
+from splinellm.table import PROVENANCE_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import pyarrow as pa
+
     from splinellm.io.rows import Chunk, Source
-    from splinellm.table import FeatureTable
 
 
 @contextmanager
@@ -74,7 +76,7 @@ class OutputFile:
         """Where the bad rows go."""
         return _beside(self.path, ".rejects.jsonl")
 
-    def start(self, source: Source, provenance: Provenance) -> None:
+    def start(self, source: Source[Chunk], added: pa.Schema) -> None:
         """Begin the output; reads the input's columns if the format needs them."""
         columns = source.schema() if self._kind.needs_schema else None
         with writing(self._shown):
@@ -84,22 +86,23 @@ class OutputFile:
                 stale.unlink(missing_ok=True)
             if is_gzipped(self._shown):
                 self._stream = compressed(self._file)
-            self._writer = self._kind(self._stream, columns, provenance)
-            if self._kind.needs_sidecar:
-                sidecar(self.partial).write_text(provenance.to_json(), encoding="utf-8")
+            self._writer = self._kind(self._stream, columns, added)
+            provenance = (added.metadata or {}).get(PROVENANCE_KEY)
+            if self._kind.needs_sidecar and provenance is not None:  # predictions have none
+                sidecar(self.partial).write_bytes(provenance)
             self._note_whole_rows()
 
-    def write(self, rows: Chunk, features: FeatureTable) -> None:
+    def write(self, rows: Chunk, added: pa.Table) -> None:
         """Append rows."""
         assert self._writer is not None  # noqa: S101 (start() comes first)
         with writing(self._shown), _uninterrupted():
             try:
-                self._writer.write(rows, features)
+                self._writer.write(rows, added)
                 self._note_whole_rows()
             except OSError:
                 self._is_broken = True
                 raise
-            self.n_rows += len(features)
+            self.n_rows += len(added)
 
     def reject(self, record: dict[str, Any]) -> None:
         """Write a bad row to the rejects file."""

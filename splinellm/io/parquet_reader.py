@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -13,7 +15,7 @@ from splinellm.io.byte_stream import reading
 from splinellm.io.rows import CHUNK_BYTES, CHUNK_ROWS, Problem, check_columns, check_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 
 class ArrowChunk:
@@ -25,8 +27,8 @@ class ArrowChunk:
         Name of the file.
     table : pa.Table
         The rows.
-    text_column : str
-        Column that holds the prompts.
+    text_column : str or None
+        Column that holds the prompts; None if there need be none.
     first : int
         Row number of the first row in its file.
     problems : mapping of int to Problem
@@ -37,7 +39,7 @@ class ArrowChunk:
         self,
         source: str,
         table: pa.Table,
-        text_column: str,
+        text_column: str | None,
         first: int,
         problems: Mapping[int, Problem],
     ) -> None:
@@ -56,6 +58,7 @@ class ArrowChunk:
 
     def texts(self) -> list[str]:
         """Texts of all rows."""
+        assert self._text_column is not None  # noqa: S101 (whoever opened the source needs none)
         texts: list[str] = self._table[self._text_column].to_pylist()
         return texts
 
@@ -74,6 +77,20 @@ class ArrowChunk:
     def to_arrow(self, schema: pa.Schema) -> pa.Table:  # noqa: ARG002 (the protocol's)
         """Return the rows as they are."""
         return self._table
+
+    def numbers(self, names: Sequence[str]) -> np.ndarray:
+        """Columns of numbers or flags."""
+        values = np.full((len(self), len(names)), np.nan)
+        for position, name in enumerate(names):
+            with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
+                values[:, position] = self._table[name].cast(pa.float64()).to_numpy()
+        return values
+
+    def without(self, is_dropped: Callable[[str], bool]) -> ArrowChunk:
+        """Drop columns by their name."""
+        kept = [name for name in self._table.column_names if not is_dropped(name)]
+        table = self._table.select(kept)
+        return ArrowChunk(self.source, table, self._text_column, self._first, self.problems)
 
     def rejected(self, position: int) -> dict[str, Any]:
         """Return the columns of a row, undecodable text as lone surrogates."""
@@ -113,14 +130,23 @@ class ParquetSource:
         File or folder, for messages.
     files : sequence of Path or file objects
         All with the same columns.
-    text_column : str
-        Column that holds the prompts.
+    text_column : str or None
+        Column that holds the prompts; None if there need be none.
+    is_reserved : callable
+        Whether the output adds a column of this name.
     """
 
-    def __init__(self, name: str, files: Sequence[Path | BinaryIO], text_column: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        files: Sequence[Path | BinaryIO],
+        text_column: str | None,
+        is_reserved: Callable[[str], bool],
+    ) -> None:
         self.name = name
         self._files = files
         self._text_column = text_column
+        self._is_reserved = is_reserved
         self.n_read = 0
         self._total = 0
         self._schema = self._check()
@@ -132,15 +158,17 @@ class ParquetSource:
                 self._total += parquet.metadata.num_rows
                 schema = parquet.schema_arrow.remove_metadata()
             if common is None:
-                check_columns(self._name_of(file), schema.names, self._text_column)
+                name = self._name_of(file)
+                check_columns(name, schema.names, self._text_column, self._is_reserved)
                 common = schema
             elif schema != common:
                 raise InputFileError(
                     f"'{self._name_of(file)}' does not have the columns of "
                     f"'{self._name_of(self._files[0])}': {_difference(common, schema)}"
                 )
-        assert common is not None  # noqa: S101 (start() comes first)
-        _check_type(self.name, common.field(self._text_column))
+        assert common is not None  # noqa: S101 (there is at least one file)
+        if self._text_column is not None:
+            _check_type(self.name, common.field(self._text_column))
         return common
 
     def schema(self) -> pa.Schema:
@@ -211,7 +239,7 @@ def _batches(parquet: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
         yield from parquet.iter_batches(batch_size=n_rows, row_groups=[group])
 
 
-def _problems(table: pa.Table, text_column: str) -> dict[int, Problem]:
+def _problems(table: pa.Table, text_column: str | None) -> dict[int, Problem]:
     problems = {}
     try:
         table.validate(full=True)
@@ -221,6 +249,8 @@ def _problems(table: pa.Table, text_column: str) -> dict[int, Problem]:
                 problems[position] = Problem(
                     "invalid_encoding", f"column '{column[:80]}' is not valid UTF-8"
                 )
+    if text_column is None:
+        return problems
     texts = table[text_column]
     for position in range(len(table)):
         if position not in problems:

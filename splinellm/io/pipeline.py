@@ -1,47 +1,53 @@
-"""The loop from a source through an extractor into a sink. Knows no format and no model."""
+"""The loop from a source through an annotator into a sink. Knows no format and no model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from splinellm.errors import PromptError, RowError, SplineLLMError
-from splinellm.io.rows import Chunk, Problem, Source
+from splinellm.io.rows import Chunk, ChunkT, Problem, Source
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from splinellm.io.sink import Sink
-    from splinellm.provenance import Provenance
-    from splinellm.table import FeatureTable
 
 OnError = Literal["fail", "skip"]
 Listener = Callable[[int, int], None]
 """Told how many prompts and tokens were done since it was last told."""
 
 
-class Extractor(Protocol):
-    """What the loop needs of :class:`splinellm.extraction.SplineExtractor`."""
+_ChunkT_contra = TypeVar("_ChunkT_contra", bound=Chunk, contravariant=True)
+
+
+class Annotator(Protocol[_ChunkT_contra]):
+    """Makes the columns that a run adds to its input."""
 
     @property
-    def provenance(self) -> Provenance:
-        """What the features come from."""
+    def schema(self) -> pa.Schema:
+        """The added columns, and in the metadata what they come from."""
         ...
 
-    def extract_valid(
-        self, prompts: Sequence[str], *, on_progress: Listener | None = None
-    ) -> tuple[FeatureTable, dict[int, PromptError]]:
-        """Features of the prompts that have some, and by index why the others have none."""
+    def annotate(
+        self, rows: _ChunkT_contra, *, on_progress: Listener | None = None
+    ) -> tuple[pa.Table, dict[int, PromptError]]:
+        """Added columns, without nulls or NaN, of the rows that can have them.
+
+        The other rows are given by their position, with the reason.
+        """
         ...
 
 
-def extract_rows(
-    source: Source,
+def annotate_rows(
+    source: Source[ChunkT],
     sink: Sink,
-    extractor: Extractor,
+    annotator: Annotator[ChunkT],
     *,
     on_error: OnError = "fail",
     on_progress: Listener | None = None,
 ) -> None:
-    """Write the features of every row; the sink counts the rows.
+    """Write every row with its added columns; the sink counts the rows.
 
     Parameters
     ----------
@@ -49,8 +55,8 @@ def extract_rows(
         Where rows come from; left open.
     sink : Sink
         Where they go; committed, or abandoned if anything fails.
-    extractor : Extractor
-        Computes the features.
+    annotator : Annotator
+        Makes the added columns.
     on_error : {"fail", "skip"}
         Stop at the first bad row with those before it written, or reject it and go on.
     on_progress : callable, optional
@@ -62,19 +68,19 @@ def extract_rows(
         A row is bad and `on_error` is ``fail``.
     """
     try:
-        sink.start(source, extractor.provenance)
+        sink.start(source, annotator.schema)
         for chunk in source.chunks():
-            _extract_chunk(chunk, sink, extractor, on_error, on_progress)
+            _annotate_chunk(chunk, sink, annotator, on_error, on_progress)
         sink.commit()
     except BaseException:  # Ctrl-C, too, must leave a readable file
         sink.abandon()
         raise
 
 
-def _extract_chunk(
-    chunk: Chunk,
+def _annotate_chunk(
+    chunk: ChunkT,
     sink: Sink,
-    extractor: Extractor,
+    annotator: Annotator[ChunkT],
     on_error: OnError,
     on_progress: Listener | None,
 ) -> None:
@@ -83,19 +89,17 @@ def _extract_chunk(
     if on_error == "fail" and problems:  # rows after the first bad one would be work for nothing
         good = [i for i in good if i < min(problems)]
     if good:
-        features, failed = extractor.extract_valid(
-            chunk.take(good).texts(), on_progress=on_progress
-        )
+        added, failed = annotator.annotate(chunk.take(good), on_progress=on_progress)
         problems.update({good[i]: _problem(error) for i, error in failed.items()})
         good = [position for position in good if position not in problems]
         if on_error == "fail" and problems:
             good = [i for i in good if i < min(problems)]
-            features = features[: len(good)]
+            added = added.slice(0, len(good))
         if good:
-            sink.write(chunk.take(good), features)
+            sink.write(chunk.take(good), added)
     for position in sorted(problems):
         if on_error == "fail":
-            raise _row_error(chunk, position, problems[position])
+            raise row_error(chunk, position, problems[position])
         sink.reject(_reject(chunk, position, problems[position]))
 
 
@@ -104,7 +108,8 @@ def _problem(error: PromptError) -> Problem:
     return Problem(error.code, SplineLLMError.__str__(error))
 
 
-def _row_error(chunk: Chunk, position: int, problem: Problem) -> RowError:
+def row_error(chunk: Chunk, position: int, problem: Problem) -> RowError:
+    """Say which row of which file is bad, and why."""
     return RowError(
         problem.reason,
         source=chunk.source,

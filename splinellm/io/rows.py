@@ -7,19 +7,22 @@ Parquet never passes through Python values and every type survives.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
+import numpy as np
 import pyarrow as pa
 
 from splinellm.errors import InputFileError, PromptError
 from splinellm.io.json_columns import as_column
 from splinellm.prompts import check_prompt
-from splinellm.schema import is_feature_column
-from splinellm.table import N_TOKENS, TRUNCATED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+_FLAGS = {"true": 1.0, "false": 0.0}
+"""How text formats spell them; Python and pandas begin them with a capital."""
 
 CHUNK_ROWS = 1024
 CHUNK_BYTES = 4 << 20
@@ -86,7 +89,7 @@ class Chunk(Protocol):
         """Texts of all rows; only to be called on a chunk without problems."""
         ...
 
-    def take(self, positions: Sequence[int]) -> Chunk:
+    def take(self, positions: Sequence[int]) -> Self:
         """Select good rows, in ascending order."""
         ...
 
@@ -98,12 +101,24 @@ class Chunk(Protocol):
         """Rows as an Arrow table with the source's schema."""
         ...
 
+    def numbers(self, names: Sequence[str]) -> np.ndarray:
+        """Columns of numbers or flags, shape (N, len(names)), float64; NaN for what is neither."""
+        ...
+
+    def without(self, is_dropped: Callable[[str], bool]) -> Chunk:
+        """Drop columns by their name."""
+        ...
+
     def rejected(self, position: int) -> dict[str, Any]:
         """Return what the rejects file keeps of a row: its ``columns``, or the ``raw`` line."""
         ...
 
 
-class Source(Protocol):
+ChunkT = TypeVar("ChunkT", bound=Chunk)
+_ChunkT_co = TypeVar("_ChunkT_co", bound=Chunk, covariant=True)
+
+
+class Source(Protocol[_ChunkT_co]):
     """Where rows come from. Opened by :func:`splinellm.io.readers.open_source`."""
 
     name: str
@@ -114,7 +129,7 @@ class Source(Protocol):
         """Input columns with their Arrow types; may read the whole file to find out."""
         ...
 
-    def chunks(self) -> Iterator[Chunk]:
+    def chunks(self) -> Iterator[_ChunkT_co]:
         """All rows in order."""
         ...
 
@@ -136,11 +151,11 @@ class RecordChunk:
         Name of the file.
     rows : sequence of Row
         Good and bad rows.
-    text_column : str
-        Column that holds the prompts.
+    text_column : str or None
+        Column that holds the prompts; None if there need be none.
     """
 
-    def __init__(self, source: str, rows: Sequence[Row], text_column: str) -> None:
+    def __init__(self, source: str, rows: Sequence[Row], text_column: str | None) -> None:
         self.source = source
         self.problems: Mapping[int, Problem] = {
             i: row.problem for i, row in enumerate(rows) if row.problem is not None
@@ -157,6 +172,7 @@ class RecordChunk:
 
     def texts(self) -> list[str]:
         """Texts of all rows."""
+        assert self._text_column is not None  # noqa: S101 (whoever opened the source needs none)
         return [record[self._text_column] for record in self.records()]
 
     def take(self, positions: Sequence[int]) -> RecordChunk:
@@ -181,14 +197,38 @@ class RecordChunk:
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise InputFileError(f"'{self.source}' changed while it was being read") from error
 
+    def numbers(self, names: Sequence[str]) -> np.ndarray:
+        """Numbers as they are, or as text."""
+        values = [[_number(record.get(name)) for name in names] for record in self.records()]
+        return np.array(values, np.float64).reshape(-1, len(names))
+
+    def without(self, is_dropped: Callable[[str], bool]) -> RecordChunk:
+        """Drop columns by their name."""
+        kept = [
+            row
+            if row.values is None
+            else replace(row, values={k: v for k, v in row.values.items() if not is_dropped(k)})
+            for row in self._rows
+        ]
+        return RecordChunk(self.source, kept, self._text_column)
+
     def rejected(self, position: int) -> dict[str, Any]:
         """Return the columns, or the raw line of a row that could not be parsed."""
         row = self._rows[position]
         return {"raw": row.raw} if row.values is None else {"columns": row.values}
 
 
-def check_text(values: Mapping[str, Any], text_column: str) -> Problem | None:
-    """Say why the row's text is no prompt, if it is none."""
+def _number(value: object) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]  # what is no number ends below
+    except (TypeError, ValueError, OverflowError):
+        return _FLAGS.get(str(value).lower(), math.nan)
+
+
+def check_text(values: Mapping[str, Any], text_column: str | None) -> Problem | None:
+    """Say why the row's text is no prompt, if it is none and has to be one."""
+    if text_column is None:
+        return None
     if text_column not in values:
         return Problem(PromptError.code, f"column '{text_column}' is missing")
     text = values[text_column]
@@ -201,7 +241,9 @@ def check_text(values: Mapping[str, Any], text_column: str) -> Problem | None:
     return None
 
 
-def check_columns(source: str, names: Sequence[str], text_column: str) -> None:
+def check_columns(
+    source: str, names: Sequence[str], text_column: str | None, is_reserved: Callable[[str], bool]
+) -> None:
     """Refuse columns that cannot be kept or are not there.
 
     Raises
@@ -209,7 +251,7 @@ def check_columns(source: str, names: Sequence[str], text_column: str) -> None:
     InputFileError
         The text column is missing, a name is there twice, or it is one that the output needs.
     """
-    if text_column not in names:
+    if text_column is not None and text_column not in names:
         found = ", ".join(f"'{name[:40]}'" for name in names[:20]) or "none"
         raise InputFileError(
             f"'{source}' has no column '{text_column}', only: {found}",
@@ -223,8 +265,3 @@ def check_columns(source: str, names: Sequence[str], text_column: str) -> None:
             f"'{source}' already has a column '{taken}', which the output adds",
             hint="rename or drop it; was this file extracted before?",
         )
-
-
-def is_reserved(name: str) -> bool:
-    """Whether the output adds a column of this name, or could."""
-    return name in (N_TOKENS, TRUNCATED) or is_feature_column(name)

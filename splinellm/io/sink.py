@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from splinellm.io.rows import Chunk, Source
-    from splinellm.provenance import Provenance
-    from splinellm.table import FeatureTable
 
 
 class Sink(Protocol):
@@ -29,12 +27,12 @@ class Sink(Protocol):
     n_rows: int
     n_rejected: int
 
-    def start(self, source: Source, provenance: Provenance) -> None:
-        """Begin the output, once the model is loaded."""
+    def start(self, source: Source[Chunk], added: pa.Schema) -> None:
+        """Begin the output, once the model is loaded and the added columns are known."""
         ...
 
-    def write(self, rows: Chunk, features: FeatureTable) -> None:
-        """Append rows."""
+    def write(self, rows: Chunk, added: pa.Table) -> None:
+        """Append rows with their added columns."""
         ...
 
     def reject(self, record: dict[str, Any]) -> None:
@@ -58,17 +56,17 @@ class StandardOutput:
         self.n_rejected = 0
         self._writer: Writer | None = None
 
-    def start(self, source: Source, provenance: Provenance) -> None:  # noqa: ARG002 (the protocol's)
+    def start(self, source: Source[Chunk], added: pa.Schema) -> None:  # noqa: ARG002 (the protocol's)
         """Begin the output."""
-        self._writer = WRITERS["jsonl"](sys.stdout.buffer, pa.schema([]), provenance)
+        self._writer = WRITERS["jsonl"](sys.stdout.buffer, pa.schema([]), added)
 
-    def write(self, rows: Chunk, features: FeatureTable) -> None:
+    def write(self, rows: Chunk, added: pa.Table) -> None:
         """Append rows, at once visible to the reader of the pipe."""
         assert self._writer is not None  # noqa: S101 (start() comes first)
         with _writing_to_pipe():
-            self._writer.write(rows, features)
+            self._writer.write(rows, added)
             sys.stdout.buffer.flush()
-        self.n_rows += len(features)
+        self.n_rows += len(added)
 
     def reject(self, record: dict[str, Any]) -> None:
         """Write a bad row to standard error."""

@@ -18,7 +18,7 @@ from splinellm.io.rows import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from splinellm.io.byte_stream import ByteStream
 
@@ -34,15 +34,20 @@ class RowSource:
     ----------
     stream : ByteStream
         Where the bytes come from.
-    text_column : str
-        Column that holds the prompts.
+    text_column : str or None
+        Column that holds the prompts; None if there need be none.
+    is_reserved : callable
+        Whether the output adds a column of this name.
     """
 
-    def __init__(self, stream: ByteStream, text_column: str) -> None:
+    def __init__(
+        self, stream: ByteStream, text_column: str | None, is_reserved: Callable[[str], bool]
+    ) -> None:
         self.name = stream.name
         self.n_read = 0
         self.stream = stream
         self.text_column = text_column
+        self.is_reserved = is_reserved
 
     def rows(self) -> Iterator[Row]:
         """All rows, numbered from 1."""
@@ -89,7 +94,24 @@ def _without_blank_end(rows: Iterator[Row]) -> Iterator[Row]:
 
 
 class TextSource(RowSource):
-    """A prompt a line."""
+    """A prompt a line.
+
+    Parameters
+    ----------
+    stream : ByteStream
+        Where the bytes come from.
+    text_column : str
+        What the one column is called.
+    is_reserved : callable
+        Whether the output adds a column of this name.
+    """
+
+    def __init__(
+        self, stream: ByteStream, text_column: str, is_reserved: Callable[[str], bool]
+    ) -> None:
+        super().__init__(stream, text_column, is_reserved)
+        self._column = text_column
+        check_columns(self.name, [text_column], text_column, is_reserved)
 
     def rows(self) -> Iterator[Row]:
         """One row per line."""
@@ -102,12 +124,11 @@ class TextSource(RowSource):
             except UnicodeDecodeError as error:
                 yield Row(number, None, raw_text(line), len(line), bad_encoding(error))
                 continue
-            yield Row(number, {self.text_column: text}, n_bytes=len(line))
+            yield Row(number, {self._column: text}, n_bytes=len(line))
 
     def schema(self) -> pa.Schema:
         """Return the one column."""
-        check_columns(self.name, [self.text_column], self.text_column)
-        return pa.schema([pa.field(self.text_column, pa.string())])
+        return pa.schema([pa.field(self._column, pa.string())])
 
 
 class CsvSource(RowSource):
@@ -117,14 +138,22 @@ class CsvSource(RowSource):
     ----------
     stream : ByteStream
         Where the bytes come from.
-    text_column : str
-        Column that holds the prompts.
+    text_column : str or None
+        Column that holds the prompts; None if there need be none.
+    is_reserved : callable
+        Whether the output adds a column of this name.
     delimiter : str
         Between two values.
     """
 
-    def __init__(self, stream: ByteStream, text_column: str, delimiter: str = ",") -> None:
-        super().__init__(stream, text_column)
+    def __init__(
+        self,
+        stream: ByteStream,
+        text_column: str | None,
+        is_reserved: Callable[[str], bool],
+        delimiter: str = ",",
+    ) -> None:
+        super().__init__(stream, text_column, is_reserved)
         # The module's limit is one for the whole process; it is only ever raised.
         csv.field_size_limit(max(csv.field_size_limit(), _LARGEST_FIELD))
         self._lines = _LineTap(stream.text())
@@ -137,7 +166,7 @@ class CsvSource(RowSource):
         except csv.Error:
             header = []
         header = [raw_text(name.encode("utf-8", "surrogateescape")) for name in header]
-        check_columns(self.name, header, self.text_column)
+        check_columns(self.name, header, self.text_column, self.is_reserved)
         self._lines.take()
         return header
 

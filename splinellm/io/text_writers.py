@@ -7,17 +7,14 @@ import io
 import json
 from typing import TYPE_CHECKING, BinaryIO, ClassVar
 
-import numpy as np
 import pyarrow as pa
 
 from splinellm.io.json_columns import to_cell, to_json
-from splinellm.table import N_TOKENS, TRUNCATED, FeatureTable, schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from splinellm.io.rows import Chunk
-    from splinellm.provenance import Provenance
 
 
 class CsvWriter:
@@ -29,30 +26,24 @@ class CsvWriter:
         Open for writing.
     columns : pa.Schema
         Input columns.
-    provenance : Provenance
-        Of the features.
+    added : pa.Schema
+        Columns that the run adds.
     """
 
     needs_schema: ClassVar[bool] = True
     needs_sidecar: ClassVar[bool] = True
     keeps_whole_rows: ClassVar[bool] = True
 
-    def __init__(self, file: BinaryIO, columns: pa.Schema, provenance: Provenance) -> None:
+    def __init__(self, file: BinaryIO, columns: pa.Schema, added: pa.Schema) -> None:
         self._columns = columns
         self._file = file
-        names = schema_of(provenance).names
-        self._write_rows([[*columns.names, N_TOKENS, TRUNCATED, *names]])
+        self._write_rows([[*columns.names, *added.names]])
 
-    def write(self, rows: Chunk, features: FeatureTable) -> None:
+    def write(self, rows: Chunk, added: pa.Table) -> None:
         """Append rows."""
         table = rows.to_arrow(self._columns)
-        inputs = [map(to_cell, column.to_pylist()) for column in table.columns]
-        numbers = float_texts(features.values)
-        added = zip(features.n_tokens.tolist(), features.truncated.tolist(), strict=True)
-        self._write_rows(
-            [*cells, n_tokens, to_cell(truncated), *values]
-            for *cells, (n_tokens, truncated), values in zip(*inputs, added, numbers, strict=True)
-        )
+        inputs = (map(to_cell, column.to_pylist()) for column in table.columns)
+        self._write_rows(zip(*inputs, *map(cell_texts, added.columns), strict=True))
 
     def close(self) -> None:
         """Nothing is left to do."""
@@ -83,54 +74,55 @@ class JsonlWriter:
         Open for writing.
     columns : pa.Schema, optional
         Not needed.
-    provenance : Provenance
-        Of the features.
+    added : pa.Schema
+        Columns that the run adds.
     """
 
     needs_schema: ClassVar[bool] = False
     needs_sidecar: ClassVar[bool] = True
     keeps_whole_rows: ClassVar[bool] = True
 
-    def __init__(self, file: BinaryIO, columns: pa.Schema | None, provenance: Provenance) -> None:  # noqa: ARG002 (the protocol's)
+    def __init__(self, file: BinaryIO, columns: pa.Schema | None, added: pa.Schema) -> None:  # noqa: ARG002 (the protocol's)
         self._file = file
-        names = schema_of(provenance).names
-        self._keys = [json.dumps(name) + ": " for name in (N_TOKENS, TRUNCATED, *names)]
+        self._keys = [json.dumps(name) + ": " for name in added.names]
 
-    def write(self, rows: Chunk, features: FeatureTable) -> None:
+    def write(self, rows: Chunk, added: pa.Table) -> None:
         """Append rows."""
-        added = zip(
-            rows.records(),
-            features.n_tokens.tolist(),
-            features.truncated.tolist(),
-            float_texts(features.values),
-            strict=True,
-        )
         lines = []
-        for record, n_tokens, truncated, values in added:
-            texts = (str(n_tokens), to_cell(truncated), *values)
+        columns = map(json_texts, added.columns)
+        for record, *texts in zip(rows.records(), *columns, strict=True):
             pairs = ", ".join(key + text for key, text in zip(self._keys, texts, strict=True))
-            lines.append(f"{to_json(record)[:-1]}, {pairs}}}\n")
+            separator = ", " if record else ""
+            lines.append(f"{to_json(record)[:-1]}{separator}{pairs}}}\n")
         self._file.write("".join(lines).encode("utf-8"))
 
     def close(self) -> None:
         """Nothing is left to do."""
 
 
-def float_texts(values: np.ndarray) -> list[list[str]]:
-    """Shortest decimal numbers that read back as the same float32.
+def cell_texts(column: pa.ChunkedArray) -> list[str]:
+    """Values of an added column as the text of CSV cells.
 
     Parameters
     ----------
-    values : ndarray, shape (N, M), float32
-        All finite.
+    column : pa.ChunkedArray, length N
+        Numbers, booleans or strings; no nulls, no NaN.
 
     Returns
     -------
-    list of list of str
-        Whole numbers keep a ``.0``: readers that guess a column's type from its first values
-        would otherwise take it for integers.
+    list of str
+        Of floats the shortest decimal numbers that read back as the same. Whole ones keep a
+        ``.0``: readers that guess a column's type from its first values would otherwise take it
+        for integers.
     """
-    texts = pa.array(np.ascontiguousarray(values).reshape(-1)).cast(pa.string()).to_pylist()
-    width = values.shape[1]
-    texts = [text if "." in text or "e" in text else text + ".0" for text in texts]
-    return [texts[i * width : (i + 1) * width] for i in range(len(values))]
+    # Arrow's cast: a table has a thousand columns of floats, and Python's repr is ten times slower.
+    texts: list[str] = column.cast(pa.string()).to_pylist()
+    if pa.types.is_floating(column.type):
+        return [text if "." in text or "e" in text else text + ".0" for text in texts]
+    return texts
+
+
+def json_texts(column: pa.ChunkedArray) -> list[str]:
+    """Values of an added column as JSON; see :func:`cell_texts`."""
+    texts = cell_texts(column)
+    return [to_json(text) for text in texts] if pa.types.is_string(column.type) else texts

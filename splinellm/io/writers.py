@@ -1,7 +1,7 @@
 """What every writer does, and which one writes which format.
 
-A writer takes chunks of input rows with their features and streams them into one open file.
-Column order is the same everywhere: the input's columns, ``n_tokens``, ``truncated``, features.
+A writer takes chunks of input rows with the columns that the run adds and streams them into one
+open file. Column order is the same everywhere: the input's columns, then the added ones.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from splinellm.io.binary_writers import NpzWriter, ParquetWriter
 from splinellm.io.text_writers import CsvWriter, JsonlWriter
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from splinellm.io.rows import Chunk
-    from splinellm.table import FeatureTable
 
 
 class Writer(Protocol):
@@ -27,8 +28,8 @@ class Writer(Protocol):
     keeps_whole_rows: ClassVar[bool]
     """Whether a file that was cut off after any write is a complete, shorter file."""
 
-    def write(self, rows: Chunk, features: FeatureTable) -> None:
-        """Append rows; as many as `features` has."""
+    def write(self, rows: Chunk, added: pa.Table) -> None:
+        """Append rows; as many as `added` has."""
         ...
 
     def close(self) -> None:

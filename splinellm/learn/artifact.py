@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import sys
 import zipfile
 from dataclasses import replace
+from importlib import import_module
 from os import PathLike
 from pathlib import Path
 from typing import Any
-
-import skops.io
 
 from splinellm.errors import ArtifactError, ClassifierNotFoundError, OutputError
 from splinellm.learn.classifier import Card, Classifier
@@ -39,6 +39,8 @@ TRUSTED_TYPES = (
 )
 """What a file may hold beyond skops' own defaults; a file's own list is never believed."""
 
+_TORCH_COMPAT = "sklearn.externals.array_api_compat.torch"
+
 MAX_FILE_BYTES = 256 << 20
 MAX_MEMBERS = 50_000
 MAX_UNPACKED_BYTES = 1 << 30
@@ -63,7 +65,7 @@ def save_classifier(classifier: Classifier, folder: str | PathLike[str]) -> Clas
         With the file's hash in its card.
     """
     target = Path(folder)
-    data: bytes = skops.io.dumps(classifier.estimators)
+    data: bytes = _skops().dumps(classifier.estimators)
     _require_trusted(data)
     card = replace(classifier.card, classifier_sha256=hashlib.sha256(data).hexdigest())
     files = {
@@ -117,7 +119,7 @@ def load_classifier(name: str | PathLike[str]) -> Classifier:
             f"{card.classifier_sha256[:16]}…"
         )
     try:
-        estimators = skops.io.loads(data, trusted=list(TRUSTED_TYPES))
+        estimators = _skops().loads(data, trusted=list(TRUSTED_TYPES))
     except Exception as error:  # whatever a damaged file makes skops raise
         raise ArtifactError(f"{ESTIMATORS_FILE} cannot be read: {error}") from error
     _require_fit(estimators, card)
@@ -127,6 +129,18 @@ def load_classifier(name: str | PathLike[str]) -> Classifier:
 def boxed_names() -> list[str]:
     """Names of the classifiers that come with the library."""
     return sorted(path.parent.name for path in BOXED_FOLDER.glob(f"*/{CARD_FILE}"))
+
+
+def _skops() -> Any:
+    # skops imports every package of scikit-learn, one of which imports torch: two seconds that
+    # classifying features must not cost. To an import, None stands for a module that is not there.
+    if _TORCH_COMPAT in sys.modules:
+        return import_module("skops.io")
+    sys.modules[_TORCH_COMPAT] = None  # type: ignore[assignment]
+    try:
+        return import_module("skops.io")
+    finally:
+        sys.modules.pop(_TORCH_COMPAT, None)
 
 
 def _read(path: Path, limit: int) -> bytes:
@@ -156,7 +170,7 @@ def _require_harmless(data: bytes) -> None:
 
 def _require_trusted(data: bytes) -> None:
     try:
-        foreign = sorted(set(skops.io.get_untrusted_types(data=data)) - set(TRUSTED_TYPES))
+        foreign = sorted(set(_skops().get_untrusted_types(data=data)) - set(TRUSTED_TYPES))
     except Exception as error:  # whatever a damaged file makes skops raise
         raise ArtifactError(f"{ESTIMATORS_FILE} is damaged: {error}") from error
     if foreign:

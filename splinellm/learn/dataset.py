@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.json
-import pyarrow.parquet
-
 from splinellm.backbone.cache import file_sha256
-from splinellm.errors import InputFileError, RowError
+from splinellm.errors import InputFileError
+from splinellm.io.feature_reader import FeatureChunk, open_features
+from splinellm.io.pipeline import row_error
 from splinellm.io.readers import open_source
 from splinellm.learn.labels import Labels
-from splinellm.provenance import sidecar
-from splinellm.table import PROVENANCE_KEY, FeatureTable
+from splinellm.table import FeatureTable
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +30,7 @@ class Dataset:
     columns : dict of str to list
         All input columns.
     texts : list of str or None
-        None if an extracted table no longer has them.
+        None if an extracted table does not have one in every row.
     table : FeatureTable or None
         If the file is an extracted table.
     n_skipped : int
@@ -83,7 +79,7 @@ def read_dataset(
     text_column : str
         Column that holds the texts.
     on_error : {"fail", "skip"}
-        What happens at a row without a usable text.
+        What happens at a row without a usable text, or without all its features.
 
     Raises
     ------
@@ -91,46 +87,23 @@ def read_dataset(
         The file, a row of it, or its features cannot be used.
     """
     digest = file_sha256(Path(path)) if Path(path).is_file() else ""
-    extracted = _read_extracted(path)
-    if extracted is not None:
-        table = FeatureTable.from_arrow(extracted)
-        others = extracted.select([n for n in extracted.column_names if n not in table.names])
-        columns = {name: others[name].to_pylist() for name in others.column_names}
-        return Dataset(Path(path).name, digest, columns, columns.get(text_column), table)
+    extracted = open_features(path)
     records: list[dict[str, Any]] = []
+    tables: list[FeatureTable] = []
     skipped = 0
-    with closing(open_source(path, text_column=text_column)) as source:
+    with closing(extracted or open_source(path, text_column=text_column)) as source:
         for chunk in source.chunks():
-            for position, problem in sorted(chunk.problems.items()):
-                if on_error == "fail":
-                    raise RowError(
-                        problem.reason,
-                        source=chunk.source,
-                        row=chunk.number(position),
-                        reason_code=problem.code,
-                    )
-                skipped += 1
-            good = [i for i in range(len(chunk)) if i not in chunk.problems]
-            records.extend(chunk.take(good).records())
+            if chunk.problems and on_error == "fail":
+                first = min(chunk.problems)
+                raise row_error(chunk, first, chunk.problems[first])
+            skipped += len(chunk.problems)
+            good = chunk.take([i for i in range(len(chunk)) if i not in chunk.problems])
+            records.extend(good.records())
+            if isinstance(good, FeatureChunk):
+                tables.append(good.features)
     names = dict.fromkeys(name for record in records for name in record)
     columns = {name: [record.get(name) for record in records] for name in names}
-    return Dataset(Path(path).name, digest, columns, columns.get(text_column), None, skipped)
-
-
-def _read_extracted(path: str) -> pa.Table | None:
-    """Read a file that carries its features, or return None if it does not."""
-    file = Path(path)
-    if file.suffix == ".parquet" and file.is_file():
-        try:
-            metadata = pa.parquet.read_schema(file).metadata or {}
-            return pa.parquet.read_table(file) if PROVENANCE_KEY in metadata else None
-        except (pa.ArrowInvalid, OSError) as error:
-            raise InputFileError(f"'{path}' cannot be read as Parquet: {error}") from error
-    readers: dict[str, Callable[[Path], pa.Table]] = {
-        ".csv": pa.csv.read_csv,
-        ".jsonl": pa.json.read_json,
-    }
-    if file.suffix in readers and sidecar(file).is_file():
-        table = readers[file.suffix](file)
-        return table.replace_schema_metadata({PROVENANCE_KEY: sidecar(file).read_bytes()})
-    return None
+    texts = [text for text in columns.get(text_column, []) if isinstance(text, str)]
+    has_texts = len(texts) == len(records) and text_column in columns
+    table = FeatureTable.concatenate(tables) if tables else None
+    return Dataset(Path(path).name, digest, columns, texts if has_texts else None, table, skipped)

@@ -22,7 +22,7 @@ from splinellm.learn.splits import Split
 EstimatorName = Literal["logistic", "forest", "boosting"]
 ESTIMATORS: tuple[EstimatorName, ...] = ("logistic", "forest", "boosting")
 
-REGULARISATION = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+REGULARISATION = (1e-4, 1e-3, 3e-3, 1e-2, 1e-1, 1.0)
 """Candidates for C, the inverse strength of the logistic regression's L2 penalty."""
 
 PAPER_MIN_SAMPLES_LEAF = 100
@@ -135,7 +135,9 @@ def fit_calibrated(
     settings["calibration"] = method
     base = plain_estimator(name, n_rows=len(target), c=c, seed=seed)
     calibrated = CalibratedClassifierCV(base, method=method, cv=list(splits), ensemble=False)
-    return calibrated.fit(values, target), settings
+    calibrated.fit(values, target)
+    calibrated.cv = None  # row numbers of the training data have no place in an artifact
+    return calibrated, settings
 
 
 class SelfTrained(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped

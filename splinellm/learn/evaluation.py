@@ -7,6 +7,7 @@ the same folds the baselines without which no such figure means anything.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -175,9 +176,15 @@ def _by_class(
             if 0 < target.sum() < len(target):
                 yield name, scores(learn, target, test)[:, 1]
     else:
-        probabilities = scores(learn, labels.values[learn], test)
+        # A source that is left out may be the only one with a class.
+        present, target = np.unique(labels.values[learn], return_inverse=True)
+        if len(present) < 2:
+            return
+        probabilities = scores(learn, target, test)
+        column = {labels.classes[p]: i for i, p in enumerate(present.tolist())}
         for name in labels.scored_classes:
-            yield name, probabilities[:, labels.classes.index(name)]
+            if name in column:
+                yield name, probabilities[:, column[name]]
 
 
 def _on(values: np.ndarray, estimator: EstimatorName, groups: np.ndarray | None) -> Scores:
@@ -210,7 +217,9 @@ def _length_baseline(n_tokens: np.ndarray) -> Scores:
         # Bins, so that a class of middling length shows as well as a long one.
         bins = KBinsDiscretizer(20, encode="onehot", quantile_method="averaged_inverted_cdf")
         model = make_pipeline(bins, LogisticRegression(class_weight="balanced", max_iter=1000))
-        return np.asarray(model.fit(values[learn], target).predict_proba(values[test]))
+        with warnings.catch_warnings():  # about fewer bins than asked for: few lengths, few bins
+            warnings.simplefilter("ignore", UserWarning)
+            return np.asarray(model.fit(values[learn], target).predict_proba(values[test]))
 
     return scores
 

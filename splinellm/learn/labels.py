@@ -108,12 +108,14 @@ class Labels:
 
     def require_enough(self) -> None:
         """Refuse classes with fewer than ten rows, or (yes-or-no) fewer than ten without."""
-        for name in self.classes:
-            count = int(self.indicator(name).sum())
-            if min(count, len(self) - count) < MIN_ROWS_PER_CLASS:
+        counts = {name: int(self.indicator(name).sum()) for name in self.classes}
+        if self.kind == "multilabel":
+            counts |= {f"no {name}": len(self) - count for name, count in counts.items()}
+        for name, count in counts.items():
+            if count < MIN_ROWS_PER_CLASS:
                 raise LabelError(
                     f"class '{name}' has {count} of {len(self)} rows",
-                    hint=f"at least {MIN_ROWS_PER_CLASS} with it and without it are needed",
+                    hint=f"at least {MIN_ROWS_PER_CLASS} are needed",
                 )
 
 

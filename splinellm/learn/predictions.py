@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,13 +56,16 @@ class Predictions:
 
     def to_arrow(self) -> pa.Table:
         """Columns ``predicted`` and ``probability.<class>``; multi-label ``predicted.<label>``."""
-        if self.kind == "multilabel":
-            flags = self.flags
-            columns = {
-                f"{PREDICTED}.{name}": pa.array(flags[:, i]) for i, name in enumerate(self.classes)
-            }
-        else:
-            columns = {PREDICTED: pa.array(self.predicted)}
-        for i, name in enumerate(self.classes):
-            columns[f"{PROBABILITY}.{name}"] = pa.array(self.probabilities[:, i])
-        return pa.table(columns)
+        decisions = list(self.flags.T) if self.kind == "multilabel" else [self.predicted]
+        schema = prediction_schema(self.kind, self.classes)
+        columns = zip([*decisions, *self.probabilities.T], schema.types, strict=True)
+        return pa.Table.from_arrays([pa.array(*column) for column in columns], schema=schema)
+
+
+def prediction_schema(kind: Kind, classes: Sequence[str]) -> pa.Schema:
+    """Arrow schema of :meth:`Predictions.to_arrow`."""
+    decisions = [pa.field(PREDICTED, pa.string(), nullable=False)]
+    if kind == "multilabel":
+        decisions = [pa.field(f"{PREDICTED}.{c}", pa.bool_(), nullable=False) for c in classes]
+    scores = [pa.field(f"{PROBABILITY}.{c}", pa.float64(), nullable=False) for c in classes]
+    return pa.schema([*decisions, *scores])

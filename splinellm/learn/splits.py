@@ -51,6 +51,8 @@ def near_duplicates(texts: Sequence[str]) -> np.ndarray:
             pairs.append((position, first_of[key]))
             continue
         first_of[key] = position
+        if not words:
+            continue
         sketch = MinHash(num_perm=_PERMUTATIONS, seed=1)
         sketch.update_batch([shingle.encode() for shingle in _shingles(words)])
         pairs.extend((position, other) for other in index.query(sketch))

@@ -241,6 +241,13 @@ def test_typo_in_the_features_costs_no_loading(monkeypatch: pytest.MonkeyPatch) 
         SplineExtractor.from_pretrained(features="sign_meen")
 
 
+def test_features_may_be_an_iterator(folder: Path) -> None:
+    extractor = SplineExtractor.from_pretrained(
+        str(folder), device="cpu", features=iter(["sign_mean", "blocks:4"])
+    )
+    assert extractor.schema.shape == (3, 5)
+
+
 def test_loading_leaves_transformers_logging_as_it_was(folder: Path) -> None:
     from transformers.utils import logging
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from splinellm.cli import loading, run
-from tests.fakes import FakeExtractor
+from tests.fakes import FakeExtractor, LearnableExtractor
 
 
 @dataclass
@@ -28,7 +28,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> list[FakeExtractor]:
     loaded: list[FakeExtractor] = []
 
     def load(**settings: object) -> FakeExtractor:
-        loaded.append(FakeExtractor.from_pretrained(**settings))  # type: ignore[arg-type]
+        loaded.append(LearnableExtractor.from_pretrained(**settings))  # type: ignore[arg-type]
         return loaded[-1]
 
     monkeypatch.setattr(loading, "load_extractor", load)

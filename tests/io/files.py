@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from splinellm.io.pipeline import extract_rows
+from splinellm.io.features import FeatureAnnotator
+from splinellm.io.pipeline import annotate_rows
 from splinellm.io.readers import open_source
 from splinellm.io.rows import Chunk
 from splinellm.io.sink import open_sink
@@ -82,5 +83,6 @@ def run(
     """The whole loop; returns the extractor, which knows the texts it saw."""
     extractor = extractor or FakeExtractor()
     with closing(open_source(str(source_path), **options)) as source:
-        extract_rows(source, open_sink(str(output), str(source_path)), extractor, on_error=on_error)
+        sink = open_sink(str(output), str(source_path))
+        annotate_rows(source, sink, FeatureAnnotator(extractor), on_error=on_error)
     return extractor

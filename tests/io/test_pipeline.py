@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from splinellm.errors import ConfigurationError, InputFileError, OutputError, RowError
-from splinellm.io.pipeline import extract_rows
+from splinellm.io.features import FeatureAnnotator
+from splinellm.io.pipeline import annotate_rows
 from splinellm.io.readers import open_source
 from splinellm.io.sink import open_sink
 from splinellm.table import FeatureTable
@@ -162,7 +163,7 @@ def test_full_disk_cuts_text_back_to_whole_rows(
         sink = open_sink(str(path), str(source))
         fill_disk_after(sink, writes=1)
         with pytest.raises(OutputError, match=f"cannot write .*out.{output}: No space left"):
-            extract_rows(rows, sink, FakeExtractor())
+            annotate_rows(rows, sink, FeatureAnnotator(FakeExtractor()))
     assert sink.n_rows == 2
     assert len(read_partial(path)) == 2
 
@@ -170,8 +171,8 @@ def test_full_disk_cuts_text_back_to_whole_rows(
 def fill_disk_after(sink: Any, writes: int) -> None:
     start = sink.start
 
-    def start_and_sabotage(source: Any, provenance: Any) -> None:
-        start(source, provenance)
+    def start_and_sabotage(source: Any, added: Any) -> None:
+        start(source, added)
         file = sink._writer._file
         sink._writer._file = _FullDisk(file, writes)
 
@@ -280,5 +281,10 @@ def test_listener_hears_of_every_prompt(tmp_path: Path, monkeypatch: pytest.Monk
     heard: list[tuple[int, int]] = []
     with closing(open_source(str(source))) as rows:
         sink = open_sink(str(tmp_path / "out.npz"), str(source))
-        extract_rows(rows, sink, FakeExtractor(), on_progress=lambda *counts: heard.append(counts))
+        annotate_rows(
+            rows,
+            sink,
+            FeatureAnnotator(FakeExtractor()),
+            on_progress=lambda *counts: heard.append(counts),
+        )
     assert [sum(column) for column in zip(*heard, strict=True)] == [4, 15]

@@ -14,7 +14,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from splinellm.io.text_writers import float_texts
+from splinellm.io.text_writers import cell_texts, json_texts
 from splinellm.table import N_TOKENS, TRUNCATED, FeatureTable, schema_of
 from tests.fakes import fake_provenance
 from tests.io.files import ROWS, run, write_input
@@ -171,16 +171,36 @@ def test_equal_runs_make_equal_compressed_files(tmp_path: Path) -> None:
     assert (tmp_path / "a.jsonl.gz").read_bytes() == (tmp_path / "b.jsonl.gz").read_bytes()
 
 
-def test_float_texts_are_short_and_exact() -> None:
+def test_float32_texts_are_short_and_exact() -> None:
     bits = np.random.default_rng(0).integers(0, 0x7F800000, 40_000, dtype=np.uint32)
     values = np.concatenate([bits.view(np.float32), -bits[:99].view(np.float32)])
-    values = np.append(values, np.array([0, 0.1, 9, 1e10, 1 / 3, 16777216], np.float32))[
-        :40_100, None
-    ]
-    texts = [row[0] for row in float_texts(values)]
-    np.testing.assert_array_equal(np.array(texts, np.float64).astype(np.float32), values[:, 0])
-    assert float_texts(np.array([[0, 0.1, 9]], np.float32)) == [["0.0", "0.1", "9.0"]]
+    values = np.append(values, np.array([0, 0.1, 9, 1e10, 1 / 3, 16777216], np.float32))
+    texts = cell_texts(pa.chunked_array([values]))
+    np.testing.assert_array_equal(np.array(texts, np.float64).astype(np.float32), values)
+    assert texts[-6:-3] == ["0.0", "0.1", "9.0"]
     assert all(type(json.loads(text)) is float for text in texts)
+
+
+def test_float64_texts_are_exact() -> None:
+    random = np.random.default_rng(0)
+    values = np.append(random.random(10_000) ** 40, [0.0, 1.0, 0.1, 5e-324, 1 - 2**-53])
+    texts = cell_texts(pa.chunked_array([values]))
+    assert [json.loads(text) for text in texts] == values.tolist()
+    assert texts[-5:-2] == ["0.0", "1.0", "0.1"]
+
+
+@pytest.mark.parametrize(
+    ("values", "cells", "as_json"),
+    [
+        ([1, -2], ["1", "-2"], ["1", "-2"]),
+        ([True, False], ["true", "false"], ["true", "false"]),
+        (["a", 'é"\n'], ["a", 'é"\n'], ['"a"', '"é\\"\\n"']),
+        (["1.0"], ["1.0"], ['"1.0"']),
+    ],
+)
+def test_texts_of_other_types(values: list[Any], cells: list[str], as_json: list[str]) -> None:
+    column = pa.chunked_array([values])
+    assert (cell_texts(column), json_texts(column)) == (cells, as_json)
 
 
 def test_archive_holds_no_pickle(tmp_path: Path) -> None:

@@ -59,8 +59,9 @@ def test_every_estimator_and_task_comes_back_the_same(
     saved = save_classifier(train(table, labels, name="x", estimator=estimator), tmp_path / "x")  # type: ignore[arg-type]
     loaded = load_classifier(tmp_path / "x")
     assert loaded.card == saved.card
-    assert np.array_equal(
-        loaded.predict(table).probabilities, saved.predict(table).probabilities
+    # A forest sums its trees in the order in which its threads are done.
+    assert np.allclose(
+        loaded.predict(table).probabilities, saved.predict(table).probabilities, atol=1e-12
     )
 
 

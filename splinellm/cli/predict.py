@@ -1,0 +1,103 @@
+"""The command ``splinellm predict``."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from splinellm.cli import loading, options
+from splinellm.cli.streaming import Input, check_prediction_output, stream
+
+if TYPE_CHECKING:
+    from splinellm.provenance import Provenance
+
+
+def predict(
+    classifier: Annotated[
+        str,
+        typer.Argument(
+            metavar="CLASSIFIER", help="Folder that train wrote, or name of a boxed classifier."
+        ),
+    ],
+    input_path: Input,
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            envvar="SPLINELLM_OUTPUT",
+            metavar="OUTPUT",
+            callback=check_prediction_output,
+            help=".parquet, .csv or .jsonl (the last two also .gz), or - for JSON lines on "
+            "standard output.",
+        ),
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            envvar="SPLINELLM_MODEL",
+            metavar="NAME",
+            help="Where the classifier's model is, if not where it was when it was trained.",
+        ),
+    ] = None,
+    text_column: options.TextColumn = "text",
+    input_format: options.InputFormatOption = None,
+    on_error: options.OnErrorOption = options.OnError.FAIL,
+    batch_tokens: options.BatchTokens = None,
+    device: options.Device = "auto",
+    device_map: options.DeviceMap = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Classify every row of INPUT: texts, or what extract made of them.
+
+    Every input column but features is kept, in input order; n_tokens, truncated, predicted and
+    probability.<class> are added, or, where a row can have several labels, predicted.<label> and
+    probability.<label>. Texts are read with the model and the settings that the classifier was
+    trained with; features that extract wrote need no model.
+
+    Bad rows and runs that fail leave the same files as with extract.
+    """
+    from splinellm.io.feature_reader import open_features
+    from splinellm.io.readers import open_source  # Arrow is slow to import, --help is not
+    from splinellm.learn.annotation import FeatureClassification, TextClassification, added_schema
+    from splinellm.learn.artifact import load_classifier
+
+    trained = load_classifier(classifier)
+    kind = None if input_format is None else input_format.value
+    is_reserved = frozenset(added_schema(trained.card).names).__contains__
+    run = partial(stream, input_path=input_path, output=output, on_error=on_error, quiet=quiet)
+    features = open_features(input_path, format=kind, is_reserved=is_reserved)
+    if features is not None:
+        provenance = features.provenance
+        run(features, load=lambda: FeatureClassification(trained, provenance))
+        return
+    settings = {
+        **_settings(trained.card.provenance),
+        **({} if model is None else {"model": model}),
+        "batch_tokens": batch_tokens,
+        "device": device,
+        "device_map": device_map,
+    }
+    run(
+        open_source(input_path, text_column=text_column, format=kind, is_reserved=is_reserved),
+        load=lambda: TextClassification(trained, loading.load_extractor(**settings)),
+    )
+
+
+def _settings(provenance: Provenance) -> dict[str, Any]:
+    """Settings of an extractor that computes the same features."""
+    from splinellm.schema import FeatureSelection
+
+    return {
+        "model": provenance.model,
+        "layers": provenance.layers,
+        "features": FeatureSelection(provenance.features, provenance.n_blocks),
+        "max_tokens": provenance.max_tokens,
+        "dtype": provenance.dtype,
+        "dimension_rule": provenance.dimension_rule,
+        "dimension_threshold": provenance.dimension_threshold,
+        "allow_special_tokens": provenance.allow_special_tokens,
+    }

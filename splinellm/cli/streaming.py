@@ -1,0 +1,165 @@
+"""What the commands share that read rows, add columns and write them: one run, and its end."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from splinellm.cli.messages import BROKEN_PIPE, say, say_error, silence_stdout
+from splinellm.cli.options import OnError
+from splinellm.cli.progress import progress_bar
+from splinellm.errors import ConfigurationError, SplineLLMError
+from splinellm.io.formats import output_format
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from splinellm.io.output_file import OutputFile
+    from splinellm.io.pipeline import Annotator
+    from splinellm.io.rows import ChunkT, Source
+    from splinellm.io.sink import StandardOutput
+
+Input = Annotated[
+    str,
+    typer.Argument(
+        metavar="INPUT",
+        help=".jsonl, .csv, .tsv or .txt (a prompt a line), each also .gz; .parquet; a folder "
+        "of Parquet files; or - for standard input, read as JSON lines if it begins with {, "
+        "else as a prompt a line.",
+    ),
+]
+
+
+def check_feature_output(output: str) -> str:
+    """Refuse an output whose format is unknown."""
+    return _check_output(output, features=True)
+
+
+def check_prediction_output(output: str) -> str:
+    """Refuse an output whose format is unknown, or for features only."""
+    return _check_output(output, features=False)
+
+
+def _check_output(output: str, *, features: bool) -> str:
+    try:
+        output_format(output, features=features)
+    except ConfigurationError as error:
+        raise typer.BadParameter(str(error)) from error
+    return output
+
+
+def stream(
+    source: Source[ChunkT],
+    input_path: str,
+    output: str,
+    load: Callable[[], Annotator[ChunkT]],
+    *,
+    on_error: OnError,
+    quiet: bool,
+) -> None:
+    """Write every row of a source with its added columns, and say how it went.
+
+    Parameters
+    ----------
+    source : Source
+        Open; it is closed at the end.
+    input_path : str
+        Where the source comes from; the output must not replace it.
+    output : str
+        A file, or ``-`` for standard output.
+    load : callable
+        Makes the annotator; called when everything else is known to be in order.
+    on_error : OnError
+        What happens at a bad row.
+    quiet : bool
+        Whether to leave out the progress bar and the final count.
+    """
+    from splinellm.io.sink import open_sink  # Arrow is slow to import, --help is not
+
+    with closing(source):
+        try:
+            sink = open_sink(output, input_path)
+        except ConfigurationError as error:
+            raise typer.BadParameter(str(error)) from error
+        with _terminable(), _reporting(sink, output):
+            _run(source, sink, load, on_error, quiet=quiet)
+    if not quiet or sink.n_rejected:
+        say(_summary(sink, output))
+
+
+def _run(
+    source: Source[ChunkT],
+    sink: StandardOutput | OutputFile,
+    load: Callable[[], Annotator[ChunkT]],
+    on_error: OnError,
+    *,
+    quiet: bool,
+) -> None:
+    from splinellm.io.pipeline import annotate_rows
+
+    try:
+        annotator = load()
+    except BaseException:
+        sink.abandon()
+        raise
+    with progress_bar(source, quiet=quiet) as listener:
+        annotate_rows(source, sink, annotator, on_error=on_error.value, on_progress=listener)
+
+
+@contextmanager
+def _reporting(sink: StandardOutput | OutputFile, output: str) -> Iterator[None]:
+    """On a failure, say in the same line what is left of the run."""
+    try:
+        yield
+    except SplineLLMError as error:
+        say_error(f"{error}{_kept(sink, output)}")
+        raise typer.Exit(1) from error
+    except BrokenPipeError as error:  # `| head` has seen enough
+        silence_stdout()
+        raise typer.Exit(BROKEN_PIPE) from error
+    except _Terminated as error:
+        say(f"terminated{_kept(sink, output)}")
+        raise typer.Exit(143) from error
+    except KeyboardInterrupt as error:
+        say(f"interrupted{_kept(sink, output)}")
+        raise typer.Exit(130) from error
+
+
+def _kept(sink: StandardOutput | OutputFile, output: str) -> str:
+    if not sink.n_rows:
+        return ""
+    where = "were written" if output == "-" else f"are in {output}.partial"
+    return f"; {sink.n_rows:,} rows {where}"
+
+
+def _summary(sink: StandardOutput | OutputFile, output: str) -> str:
+    written = f"{sink.n_rows:,} rows written"
+    if not sink.n_rejected:
+        return written
+    see = "see above" if output == "-" else f"see {output}.rejects.jsonl"
+    return f"{written}, {sink.n_rejected:,} rejected, {see}"
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, as schedulers and `timeout` send it: leave a readable file, like at Ctrl-C."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    def terminate(_number: int, _frame: object) -> NoReturn:
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread() or sys.platform == "win32":
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,70 @@
+"""What is made of a layer's values, without a model around it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from splinellm.backbone.reduction import PromptReduction
+from splinellm.geometry import DimensionRule
+from splinellm.schema import FeatureSchema, FeatureSelection
+
+LENGTHS = torch.tensor([2, 4])
+
+
+def reduction_of(features: str) -> PromptReduction:
+    schema = FeatureSchema((0,), FeatureSelection.parse(features), 1)
+    reduction = PromptReduction(schema, lambda _layer: torch.ones(6), DimensionRule())
+    reduction.prepare()
+    reduction.begin(LENGTHS, 4)
+    return reduction
+
+
+@pytest.mark.parametrize("features", ["spline", "blocks:2", "sign_max"])
+def test_a_nan_spoils_its_own_prompt_and_only_where_it_is_real(features: str) -> None:
+    h = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(0))
+    h[0, 2:] = torch.nan  # padding
+    reduction = reduction_of(features)
+    reduction.on_gate(0, h)
+    assert reduction.result().isfinite().all()
+
+    h[1, 3, 5] = torch.nan  # one number of the last token
+    reduction.begin(LENGTHS, 4)
+    reduction.on_gate(0, h)
+    assert reduction.result()[0].isfinite().all()
+    assert reduction.result()[1].isnan().all()
+
+
+def test_a_nan_in_keys_spoils_the_prompt_whose_last_token_sees_it() -> None:
+    generator = torch.Generator().manual_seed(0)
+    query, key = torch.randn(2, 2, 2, 4, 8, generator=generator)
+    reduction = reduction_of("intrinsic_dimension")
+    key[0, :, 2:] = torch.nan  # padding
+    reduction.on_attention(0, query, key, None, 1.0)
+    assert reduction.result().isfinite().all()
+    key[1, 1, 0] = torch.nan
+    reduction.begin(LENGTHS, 4)
+    reduction.on_attention(0, query, key, None, 1.0)
+    assert reduction.result().isnan().flatten().tolist() == [False, True]
+
+
+def test_a_batch_begins_clean() -> None:
+    reduction = reduction_of("sign_mean")
+    reduction.on_gate(0, torch.full((2, 4, 6), torch.nan))
+    assert reduction.result().isnan().all()
+    reduction.begin(torch.tensor([1]), 1)
+    reduction.on_gate(0, torch.ones(1, 1, 6))
+    assert reduction.result().tolist() == [[[1.0]]]
+
+
+def test_norms_are_asked_for_before_and_only_if_a_distance_is_wanted() -> None:
+    asked: list[int] = []
+
+    def norms(layer: int) -> torch.Tensor:
+        asked.append(layer)
+        return torch.ones(6)
+
+    for features, expected in (("blocks,intrinsic_dimension", []), ("distance_std", [1, 4])):
+        schema = FeatureSchema((1, 4), FeatureSelection.parse(features), 6)
+        PromptReduction(schema, norms, DimensionRule()).prepare()
+        assert asked == expected

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from splinellm.learn.artifact import load_classifier
+from tests.cli.conftest import Result
+from tests.cli.labelled import labelled_rows, write_rows
+from tests.fakes import FakeExtractor
+
+Cli = Callable[..., Result]
+
+
+def test_binary_from_texts(cli: Cli, fake: list[FakeExtractor]) -> None:
+    rows = write_rows("in.jsonl", labelled_rows())
+    result = cli("train", "in.jsonl", "--label", "label", "-o", "mine")
+    assert result.code == 0
+    heading, columns, figures = result.stdout.decode().splitlines()
+    assert heading.startswith("held out: 24 of 120 rows")
+    assert columns.split()[:2] == ["rows", "ROC-AUC"]
+    assert figures.split()[:3] == ["toxic", "12", "100.00%"]
+    assert result.stderr == "splinellm: classifier written to mine\n"
+    assert fake[0].seen == [row["text"] for row in rows]
+    assert fake[0].settings["features"] == "blocks"
+    card = load_classifier("mine").card
+    assert (card.name, card.kind, card.classes) == ("mine", "binary", ("clean", "toxic"))
+    assert card.data["name"] == "in.jsonl"
+    assert card.data["rows"] == 120
+
+
+def test_several_label_columns_are_multilabel(cli: Cli) -> None:
+    write_rows("in.csv", labelled_rows())
+    result = cli("train", "in.csv", "--label", "a, b", "-o", "mine", "-q")
+    assert (result.code, result.stderr) == (0, "")
+    figures = [line.split() for line in result.stdout.decode().splitlines()[2:]]
+    assert [line[0] for line in figures] == ["a", "b"]
+    assert all(float(line[2].rstrip("%")) > 95 for line in figures)
+    assert load_classifier("mine").card.kind == "multilabel"
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "jsonl"])
+def test_an_extracted_table_needs_no_model(
+    cli: Cli, fake: list[FakeExtractor], suffix: str
+) -> None:
+    write_rows("in.jsonl", labelled_rows())
+    assert cli("extract", "in.jsonl", "-o", f"x.{suffix}", "--layers", "0,1").code == 0
+    provenance = fake.pop().provenance
+    result = cli("train", f"x.{suffix}", "--label", "label", "-o", "mine")
+    assert result.code == 0
+    assert not fake
+    card = load_classifier("mine").card
+    assert card.provenance == provenance
+    assert card.metrics["held out"]["toxic"]["roc_auc"] > 0.95
+
+
+def test_a_threshold_for_precision_reaches_the_card(cli: Cli) -> None:
+    write_rows("in.jsonl", [{**row, "fold": row["id"] // 4 % 6} for row in labelled_rows()])
+    options = ("--target-precision", "0.9", "--group", "id", "--tune-across", "fold")
+    assert cli("train", "in.jsonl", "--label", "label", "-o", "mine", *options).code == 0
+    assert load_classifier("mine").card.settings["threshold_for"] == "precision 0.9"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--label", "none"], 1, "'in.jsonl' has no column 'none', only: 'id', 'text'"),
+        (["--label", "one"], 1, "column 'one' has one class only: x"),
+        (["--label", "rare"], 1, "class '1' has 2 of 120 rows"),
+        (["--label", "id"], 1, "column 'id' has 120 classes"),
+        (["--label", "label", "--group", "none"], 1, "no column 'none'"),
+        (["--label", ","], 2, "--label names no column"),
+        ([], 2, "Missing option '--label'"),
+        (["--label", "label", "--estimator", "svm"], 2, "'svm'"),
+        (["--label", "a", "--target-precision", "0.9", "--target-recall", "0.9"], 2, "choose one"),
+    ],
+)
+def test_what_cannot_be_learnt_is_one_line_before_the_model_loads(
+    cli: Cli, fake: list[FakeExtractor], arguments: list[str], code: int, message: str
+) -> None:
+    rows = labelled_rows()
+    write_rows("in.jsonl", [{**row, "one": "x", "rare": int(row["id"] < 2)} for row in rows])
+    result = cli("train", "in.jsonl", "-o", "mine", *arguments)
+    assert (result.code, result.stdout) == (code, b"")
+    (line,) = result.stderr.splitlines()
+    assert message in line
+    assert not fake
+    assert not Path("mine").exists()
+
+
+def test_a_file_is_no_folder(cli: Cli, fake: list[FakeExtractor]) -> None:
+    write_rows("in.jsonl", labelled_rows())
+    result = cli("train", "in.jsonl", "--label", "label", "-o", "in.jsonl")
+    assert (result.code, fake) == (2, [])
+    assert "is a file" in result.stderr
+
+
+def test_bad_rows_fail_or_are_left_out_and_counted(cli: Cli) -> None:
+    rows = labelled_rows()
+    rows[4]["text"] = ""
+    write_rows("in.jsonl", rows)
+    result = cli("train", "in.jsonl", "--label", "label", "-o", "mine")
+    assert result.code == 1
+    assert "in.jsonl: row 5: column 'text': the text is empty" in result.stderr
+    result = cli("train", "in.jsonl", "--label", "label", "-o", "mine", "--on-error", "skip")
+    assert result.code == 0
+    assert result.stderr.splitlines()[0].endswith("1 rows that cannot be used were left out")
+    assert json.loads(Path("mine/card.json").read_text())["data"]["rows"] == 119
