@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ import pyarrow.parquet
 
 from splinellm.classifiers import sources
 from splinellm.classifiers.sources import JIGSAW_LABELS, LICENCES, TOXICITY_SOURCES
-from splinellm.classifiers.weaknesses import WEAKNESSES
 from splinellm.extraction import SplineExtractor
 from splinellm.extraction.hidden import mean_hidden_states
 from splinellm.learn.artifact import BOXED_FOLDER, save_classifier
@@ -35,6 +35,9 @@ LAYERS = {"toxicity": 20, "toxicity-types": 15, "domain": 10}
 """First layers that each classifier reads; the forward pass stops after them."""
 
 BLOCKS = FeatureSelection.parse("blocks").names
+WEAKNESSES: dict[str, list[str]] = tomllib.loads(
+    Path(__file__).with_name("weaknesses.toml").read_text(encoding="utf-8")
+)
 JUDGED = ("jigsaw", "davidson", "surge", "wiki_detox")
 """Sources that are left out in turn; the others have one class or are too narrow to judge by."""
 
