@@ -135,7 +135,7 @@ def load_backbone(
     device : str
         ``auto`` (CUDA, then MPS, then CPU) or a torch device.
     device_map : str, optional
-        For models that do not fit one device, as in transformers (needs the extra ``large``).
+        For models that do not fit one device, as in transformers.
 
     Returns
     -------

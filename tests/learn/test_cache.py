@@ -153,7 +153,7 @@ def test_other_weights_or_dtype_never_hit(llama, store, reads):
 
 def test_other_library_versions_never_hit(llama, store, reads, monkeypatch):
     CachedExtractor(SplineExtractor(llama), store).extract(TEXTS)
-    monkeypatch.setattr("importlib.metadata.version", lambda name: "99")
+    monkeypatch.setattr("splinellm.provenance._library_versions", lambda: {"splinellm": "99"})
     CachedExtractor(SplineExtractor(llama), store).extract(TEXTS)
     assert len(reads) == 8
 
