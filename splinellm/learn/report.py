@@ -13,12 +13,13 @@ from splinellm.errors import ConfigurationError, OutputError
 from splinellm.learn.evaluation import Score
 
 _STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 56rem; margin: 2rem auto; padding: 0 1rem;
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem;
   color: #1c2024; background: #fff }
 table { border-collapse: collapse; margin: 1rem 0 }
 th, td { padding: .25rem .75rem; text-align: left }
 th { border-bottom: 2px solid #8b9198 } tr + tr td { border-top: 1px solid #e3e6e8 }
-td.number { text-align: right; font-variant-numeric: tabular-nums }
+th, td { white-space: nowrap }
+th + th, td.number { text-align: right; font-variant-numeric: tabular-nums }
 """
 
 
@@ -69,12 +70,19 @@ def _page(frame: pd.DataFrame, title: str) -> str:
 
 
 def _table(rows: pd.DataFrame) -> str:
-    lines = ["<table><tr><th></th><th>class</th><th>ROC-AUC</th><th>±</th></tr>"]
-    for row in rows.itertuples():
-        name, label = html.escape(str(row.item)), html.escape(str(row[3]))
-        lines.append(
-            f"<tr><td>{name}</td><td>{label}</td>"
-            f'<td class="number">{100 * row.roc_auc:.2f}</td>'
-            f'<td class="number">{100 * row.std:.2f}</td></tr>'
+    """One line per item, one column per class, so that items can be compared at a glance."""
+    classes = list(dict.fromkeys(rows["class"]))
+    cells = {
+        (item, label): f"{100 * mean:.2f} ± {100 * std:.2f}"
+        for item, label, mean, std in rows[["item", "class", "roc_auc", "std"]].itertuples(
+            index=False
         )
+    }
+    head = "".join(f"<th>{html.escape(label)}</th>" for label in classes)
+    lines = [f"<table><tr><th></th>{head}</tr>"]
+    for item in dict.fromkeys(rows["item"]):
+        values = "".join(
+            f'<td class="number">{cells.get((item, label), "")}</td>' for label in classes
+        )
+        lines.append(f"<tr><td>{html.escape(item)}</td>{values}</tr>")
     return "\n".join([*lines, "</table>"])
