@@ -1,4 +1,8 @@
+"""What all tests share: one thread, Ctrl-C at work, and models."""
+
 from __future__ import annotations
+
+import signal
 
 import pytest
 import torch
@@ -10,6 +14,10 @@ from tests.tiny import tiny_backbone
 # On a machine that has other things to do, two threads wait for each other: the tiny models become
 # 20 times slower, the default model 5 times.
 torch.set_num_threads(1)
+
+# A shell starts background jobs with Ctrl-C ignored, and children inherit that: the tests of Ctrl-C
+# would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
