@@ -7,6 +7,7 @@ features, then ``intrinsic_dimension``, then the sign blocks, whichever were ask
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -135,13 +136,13 @@ class FeatureSelection:
         return tuple(int(m[1]) for name in self.names if (m := _BLOCK.fullmatch(name)))
 
 
-def parse_layers(layers: str | Iterable[int] | None, n_layers: int) -> tuple[int, ...]:
-    """Read a layer list such as ``"0-2,29"``, ``[0, 1]`` or None (all).
+def parse_layers(layers: str | int | Iterable[int] | None, n_layers: int) -> tuple[int, ...]:
+    """Read a layer list such as ``"0-2,29"``, ``[0, 1]``, ``3`` or None (all).
 
     Parameters
     ----------
-    layers : str, iterable of int, or None
-        Layers counted from 0. In sequences, negative numbers count from the last layer.
+    layers : str, int, iterable of int, or None
+        Layers counted from 0. Outside of strings, negative numbers count from the last layer.
     n_layers : int
         Number of decoder layers L of the model.
 
@@ -155,8 +156,10 @@ def parse_layers(layers: str | Iterable[int] | None, n_layers: int) -> tuple[int
     SchemaError
         The list is malformed, empty, or names a layer that the model does not have.
     """
-    if layers is None or layers == "all":
+    if layers is None or (isinstance(layers, str) and layers == "all"):
         return tuple(range(n_layers))
+    if isinstance(layers, int):
+        layers = (layers,)
     numbers: set[int] = set()
     for part in layers.split(",") if isinstance(layers, str) else layers:
         if isinstance(part, str):
@@ -172,7 +175,10 @@ def parse_layers(layers: str | Iterable[int] | None, n_layers: int) -> tuple[int
             _check_layer(last, n_layers)
             numbers.update(range(first, last + 1))
         else:
-            index = int(part)
+            try:
+                index = operator.index(part)  # whole numbers of any library, but not 1.5
+            except TypeError:
+                raise SchemaError(f"layer {str(part)[:40]} is not a whole number") from None
             _check_layer(index if index >= 0 else -index - 1, n_layers, named=index)
             numbers.add(index if index >= 0 else n_layers + index)
     if not numbers:

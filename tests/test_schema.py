@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -184,3 +185,10 @@ def test_the_papers_224_and_the_default_models_210() -> None:
 )
 def test_other_columns_are_not_features(name: str) -> None:
     assert not is_feature_column(name)
+
+
+def test_one_layer_and_arrays_of_layers_are_read_but_fractions_are_not() -> None:
+    assert parse_layers(3, 5) == (3,)
+    assert parse_layers(np.array([1, -1]), 5) == (1, 4)
+    with pytest.raises(SchemaError, match="layer 1.5 is not a whole number"):
+        parse_layers([1.5], 5)  # type: ignore[list-item]

@@ -74,6 +74,8 @@ def verify_prompts(
 ) -> VerificationReport:
     """See :meth:`splinellm.extraction.SplineExtractor.verify`."""
     chosen = list(PROMPTS if prompts is None else prompts)
+    if not chosen:
+        raise ConfigurationError("there is no prompt to verify with")
     fast = torch.from_numpy(extractor.extract(chosen).array).double()
     tokenized, _ = extractor.tokenize(chosen)
     with extractor.backbone.lock, torch.inference_mode():
