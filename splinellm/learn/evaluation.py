@@ -206,7 +206,7 @@ def _self_trained(values: np.ndarray, share: float) -> Scores:
 
 
 def _tuned_c(values: np.ndarray, target: np.ndarray, groups: np.ndarray | None) -> float:
-    labels = Labels("multiclass", tuple(str(c) for c in range(int(target.max()) + 1)), target)
+    labels = Labels.from_indices(target)
     return best_c(values, target, stratified_splits(labels, groups, n_splits=3))
 
 

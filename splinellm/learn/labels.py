@@ -76,6 +76,11 @@ class Labels:
         labels.require_enough()
         return labels
 
+    @classmethod
+    def from_indices(cls, target: np.ndarray) -> Labels:
+        """Wrap class indices, shape (N,), where only their strata matter."""
+        return cls("multiclass", tuple(str(c) for c in range(int(target.max()) + 1)), target)
+
     def __len__(self) -> int:
         return len(self.values)
 

@@ -137,8 +137,7 @@ def _tasks(
 ) -> list[tuple[np.ndarray, list[Split]]]:
     tasks = []
     for target in _targets(labels):
-        classes = tuple(str(label) for label in range(int(target.max()) + 1))
-        stratify = Labels("multiclass", classes, target)
+        stratify = Labels.from_indices(target)
         tasks.append((target, stratified_splits(stratify, groups, n_splits=N_FOLDS, seed=seed)))
     return tasks
 
@@ -167,7 +166,7 @@ def _thresholds(
         out_of_fold = np.zeros((len(task), int(task.max()) + 1))
         for learn, test in splits:
             inner_groups = None if groups is None else groups[learn]
-            part = Labels("multiclass", labels.classes, task[learn])
+            part = Labels.from_indices(task[learn])
             inner = stratified_splits(part, inner_groups, n_splits=3, seed=seed)
             fitted, _ = fit_calibrated(estimator, values[learn], task[learn], inner, seed=seed)
             out_of_fold[test] = fitted.predict_proba(values[test])
