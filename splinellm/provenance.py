@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from splinellm.errors import TableFormatError
-from splinellm.schema import SCHEMA_VERSION
+from splinellm.schema import SCHEMA_VERSION, Granularity
 
 _LIBRARIES = ("splinellm", "torch", "transformers", "tokenizers", "numpy")
 
@@ -84,7 +84,7 @@ class Provenance:
     distance_precision : {"full", "reduced", "none"}
         ``reduced`` marks distances from a half-precision forward pass, which are mostly rounding
         noise; ``none``: no distance feature is in the table.
-    granularity : {"prompt"}
+    granularity : {"prompt", "prefix", "token"}
         What a row stands for.
     schema_version : int
         Version of the column grammar.
@@ -107,7 +107,7 @@ class Provenance:
     allow_special_tokens: bool
     tokenizer_probe: tuple[int, ...]
     distance_precision: str
-    granularity: str = "prompt"
+    granularity: Granularity = "prompt"
     schema_version: int = SCHEMA_VERSION
     libraries: dict[str, str] = field(default_factory=library_versions)
 

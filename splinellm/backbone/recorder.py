@@ -12,17 +12,25 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    DynamicCache,
+    PreTrainedModel,
+)
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from splinellm.backbone.architectures import Architecture
-from splinellm.backbone.reduction import PromptReduction
+from splinellm.backbone.beginning import Beginning, shared_cache
+from splinellm.backbone.reduction import PromptReduction, Reduction
 from splinellm.errors import AttentionUnavailableError
+from splinellm.geometry import real_tokens
 
 RECORDED_ATTENTION = "splinellm_sdpa"
 """Name of the recorded attention in transformers' registries."""
@@ -39,12 +47,12 @@ class Recorder:
         Base model, without its head.
     architecture : Architecture
         Where its parts are.
-    reduction : PromptReduction
+    reduction : Reduction
         What is made of the parts' values; its schema says which layers are wanted.
     """
 
     def __init__(
-        self, model: PreTrainedModel, architecture: Architecture, reduction: PromptReduction
+        self, model: PreTrainedModel, architecture: Architecture, reduction: Reduction
     ) -> None:
         self._model = model
         self._architecture = architecture
@@ -81,7 +89,9 @@ class Recorder:
     ) -> None:
         self._attached.close()
 
-    def read(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
+    def read(
+        self, input_ids: Tensor, lengths: Tensor, beginning: Beginning | None = None
+    ) -> Tensor:
         """Run the model over right-padded prompts and return their features.
 
         Parameters
@@ -91,16 +101,44 @@ class Recorder:
             padding to their right, and no padding mask is needed.
         lengths : Tensor, shape (B,), int64
             Real tokens of each prompt, at least 1.
+        beginning : Beginning, optional
+            Of :meth:`read_beginning`: tokens that come before those given, in every prompt. For
+            rows that stand for prompts.
 
         Returns
         -------
-        Tensor, shape (B, L, F), float32
+        Tensor, shape (B, L, F), or (B, T, L, F) for rows that stand for tokens, float32
             In the schema's order, on the CPU.
         """
-        self._reduction.begin(lengths, input_ids.shape[1])
-        with suppress(_ForwardComplete):
-            self._model(input_ids=input_ids, use_cache=False)
+        real, last = real_tokens(lengths, input_ids.shape[1]), lengths - 1
+        if beginning is None:
+            self._reduction.begin(real, last)
+            self._forward(input_ids=input_ids, use_cache=False)
+        else:
+            cast(PromptReduction, self._reduction).begin(real, last, beginning.state)
+            self._forward(
+                input_ids=input_ids, past_key_values=beginning.keys_and_values, use_cache=True
+            )
         return self._reduction.result()
+
+    def read_beginning(self, input_ids: Tensor) -> Beginning:
+        """Read tokens that several prompts start with; for rows that stand for prompts.
+
+        Parameters
+        ----------
+        input_ids : Tensor, shape (1, T), int64
+            Token ids, without padding.
+        """
+        reduction = cast(PromptReduction, self._reduction)
+        n_tokens = input_ids.shape[1]
+        reduction.begin(torch.ones_like(input_ids, dtype=torch.bool), torch.tensor([n_tokens - 1]))
+        cache = DynamicCache()  # of full length, whatever window the layers have
+        self._forward(input_ids=input_ids, past_key_values=cache, use_cache=True)
+        return Beginning(shared_cache(cache), reduction.state)
+
+    def _forward(self, **inputs: Any) -> None:
+        with suppress(_ForwardComplete):
+            self._model(**inputs)
 
 
 class _ForwardComplete(Exception):  # noqa: N818 - control flow, not an error
@@ -109,7 +147,7 @@ class _ForwardComplete(Exception):  # noqa: N818 - control flow, not an error
 
 @dataclass(frozen=True)
 class _GateHook:
-    reduction: PromptReduction
+    reduction: Reduction
     layer: int
     stop: bool
 
@@ -121,7 +159,7 @@ class _GateHook:
 
 @dataclass(frozen=True)
 class _AttentionEar:
-    reduction: PromptReduction
+    reduction: Reduction
     layer: int
     stop: bool
 
