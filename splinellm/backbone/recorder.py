@@ -1,13 +1,15 @@
 """Watch a model's gates and attention during a forward pass.
 
-The gate is seen by a forward hook. The attention is seen through transformers' attention
-interface: a registered function shows queries and keys (after the position embedding) to the
-recorder, then lets the library's own SDPA compute the output. After the last wanted layer the
-forward pass is cut short: no later layer, final norm or language-model head is computed.
+The gate is seen by a hook, placed as its architecture needs it. The attention is seen through
+transformers' attention interface: a registered function shows queries and keys (after the position
+embedding) to the recorder, then lets the library's own SDPA compute the output. After the last
+wanted layer the forward pass is cut short: no later layer, final norm or language-model head is
+computed.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -55,6 +58,8 @@ class Recorder:
         schema = self._reduction.schema
         wants_gate = schema.selection.needs_gate
         layers = self._architecture.decoder_layers(self._model)
+        if schema.selection.needs_attention:
+            self._architecture.require_attention()
         self._reduction.prepare()
         with ExitStack() as stack:  # undone at once if a later step fails
             if schema.selection.needs_attention:
@@ -69,7 +74,7 @@ class Recorder:
                 if wants_gate:
                     gate = self._architecture.gate_of(layers[index])
                     hook = _GateHook(self._reduction, index, is_last)
-                    stack.callback(gate.register_forward_hook(hook).remove)
+                    stack.callback(gate.watch(hook))
             self._attached = stack.pop_all()
         return self
 
@@ -113,8 +118,8 @@ class _GateHook:
     layer: int
     stop: bool
 
-    def __call__(self, _module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
-        self.reduction.on_gate(self.layer, output)
+    def __call__(self, h: Tensor) -> None:
+        self.reduction.on_gate(self.layer, h)
         if self.stop:
             raise _ForwardComplete
 
@@ -125,8 +130,15 @@ class _AttentionEar:
     layer: int
     stop: bool
 
-    def hear(self, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> None:
-        self.reduction.on_attention(self.layer, query, key, mask, scaling)
+    def hear(
+        self,
+        query: Tensor,
+        key: Tensor,
+        mask: Tensor | None,
+        scaling: float,
+        softcap: float | None,
+    ) -> None:
+        self.reduction.on_attention(self.layer, query, key, mask, scaling, softcap)
         if self.stop:
             raise _ForwardComplete
 
@@ -147,11 +159,34 @@ def _attend(
 ) -> tuple[Tensor, None]:
     if (ear := _ears.get(module)) is not None:
         factor = query.shape[-1] ** -0.5 if scaling is None else scaling
-        ear.hear(query, key, attention_mask, factor)
+        ear.hear(query, key, attention_mask, factor, kwargs.get("softcap"))
+    if kwargs.get("softcap") is not None:
+        return _attend_eagerly(module, query, key, value, attention_mask, scaling, **kwargs)
     output: tuple[Tensor, None] = sdpa_attention_forward(
         module, query, key, value, attention_mask, scaling=scaling, **kwargs
     )
     return output
+
+
+def _attend_eagerly(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    scaling: float | None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attend with the model's own function: SDPA cannot soften scores."""
+    n_queries, n_keys = query.shape[-2], key.shape[-2]
+    if mask is None:
+        mask = torch.ones(n_queries, n_keys, dtype=torch.bool, device=query.device)
+        mask = mask.tril(n_keys - n_queries)
+    if mask.dtype == torch.bool:
+        lowest = torch.finfo(query.dtype).min
+        mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, lowest)
+    own = sys.modules[type(module).__module__].eager_attention_forward
+    return own(module, query, key, value, mask, scaling=scaling, **kwargs)[0], None
 
 
 @contextmanager

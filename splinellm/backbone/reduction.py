@@ -91,11 +91,17 @@ class PromptReduction:
             self._keep(layer, names, blocks)
 
     def on_attention(
-        self, layer: int, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        mask: Tensor | None,
+        scaling: float,
+        softcap: float | None = None,
     ) -> None:
         """Reduce queries (B, H, T, D) and keys (B, H_kv, T, D) of a layer's attention."""
         self._to(query.device)
-        scores = geometry.last_row_scores(query, key, self._lengths, scaling, mask)
+        scores = geometry.last_row_scores(query, key, self._lengths, scaling, mask, softcap)
         self._broken |= scores.isnan().any(dim=-1).any(dim=-1)
         dimension = geometry.intrinsic_dimension(scores, self._rule)
         self._keep(layer, (INTRINSIC_DIMENSION,), dimension[:, None])

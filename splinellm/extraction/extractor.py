@@ -71,6 +71,8 @@ class SplineExtractor:
     ------
     SchemaError, ConfigurationError
         A layer or feature does not exist, or a limit is impossible.
+    AttentionUnavailableError
+        The intrinsic dimension is wanted, and the architecture does not show its attention.
     """
 
     def __init__(
@@ -91,6 +93,8 @@ class SplineExtractor:
             FeatureSelection.parse(features),
             backbone.n_layers,
         )
+        if self.schema.selection.needs_attention:
+            backbone.architecture.require_attention()
         if self.schema.selection.n_blocks > backbone.n_hyperplanes:
             raise SchemaError(
                 f"{self.schema.selection.n_blocks} sign blocks cannot be cut from "

@@ -55,6 +55,7 @@ def last_row_scores(
     lengths: Tensor,
     scaling: float,
     mask: Tensor | None = None,
+    softcap: float | None = None,
 ) -> Tensor:
     """Attention scores of each prompt's last real token.
 
@@ -71,6 +72,8 @@ def last_row_scores(
     mask : Tensor, broadcastable to (B, H, T, T), optional
         The mask that the model's attention uses beyond causality: bool (True attends) or added to
         the scores. None is plain causal attention.
+    softcap : float, optional
+        c, if the model softens its scores to ``c tanh(score / c)`` before masking (Gemma 2).
 
     Returns
     -------
@@ -84,6 +87,8 @@ def last_row_scores(
     groups = rows.view(n_prompts, key.shape[1], -1, rows.shape[-1])  # (B, H_kv, H / H_kv, D)
     scores = (groups @ key.float().transpose(-1, -2)).view(n_prompts, n_heads, n_positions)
     scores = scores * scaling
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
     attends = torch.arange(n_positions, device=query.device) <= last[:, None, None]  # (B, 1, T)
     if mask is not None:
         row = mask.expand(n_prompts, -1, -1, -1)[prompts, :, last]  # (B, H or 1, T)
