@@ -17,7 +17,6 @@ from transformers import CONFIG_MAPPING, AutoModel, PreTrainedModel
 from splinellm.backbone.loading import Backbone
 from tests.tiny import MAX_POSITIONS, N_LAYERS, VOCABULARY, WINDOW, tiny_tokenizer
 
-
 _SHAPE: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,
@@ -80,14 +79,14 @@ class Case:
 
 
 def _moe(kind: str, router: str = "mlp.gate.weight", shared: str = "", **kwargs: Any) -> Case:
-    config = {"num_experts_per_tok": 2, "num_local_experts": 6, "moe_intermediate_size": 20}
+    config = {"num_experts_per_tok": 2, "num_local_experts": 6, "moe_intermediate_size": 24}
     return Case(
         kind,
         {**config, **kwargs.pop("config", {})},
         experts=kwargs.pop("experts", "layers.{}.mlp.experts.gate_up_proj"),
         router=f"layers.{{}}.{router}",
         shared=f"layers.{{}}.{shared}" if shared else "",
-        **{"n_hyperplanes": 40, **kwargs},
+        **{"n_hyperplanes": 48, **kwargs},
     )
 
 
@@ -117,7 +116,9 @@ CASES = {
     "biogpt": Case(
         "biogpt", {"hidden_dropout_prob": 0.0}, read="layers.{}.fc1", rows="layers.{}.fc1.weight"
     ),
-    "bloom": Case("bloom", has_dimension=False, n_hyperplanes=128, **_H),
+    "bloom": Case(
+        "bloom", {"max_position_embeddings": None}, has_dimension=False, n_hyperplanes=128, **_H
+    ),
     "cohere": Case("cohere", {"use_qk_norm": True}),
     "cohere2": Case("cohere2", _WINDOW | _ALTERNATING),
     "deepseek_v3": _moe(
@@ -126,11 +127,12 @@ CASES = {
         config={
             **_DEEPSEEK,
             **dict.fromkeys(("q_lora_rank", "kv_lora_rank"), 8),
-            **{"qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8},
+            **dict.fromkeys(("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"), 8),
             "num_key_value_heads": 4,
         },
         dense_layers=(0,),
-        n_hyperplanes=60,
+        n_hyperplanes=72,
+        std=0.4,
     ),
     "ernie4_5": Case("ernie4_5", {"use_bias": True}),
     "ernie4_5_moe": _moe(
@@ -138,7 +140,7 @@ CASES = {
         shared="mlp.shared_experts.gate_proj.weight",
         config={"moe_num_experts": 6, "moe_k": 2, "moe_num_shared_experts": 1},
         dense_layers=(0,),
-        n_hyperplanes=60,
+        n_hyperplanes=72,
     ),
     "exaone4": Case("exaone4", _WINDOW | _ALTERNATING),
     "falcon": Case("falcon", _FALCON, has_dimension=False, **_H),
@@ -170,7 +172,7 @@ CASES = {
         shared="mlp.shared_experts.gate_proj.weight",
         config={**_DEEPSEEK, "head_dim": 8},
         dense_layers=(0,),
-        n_hyperplanes=60,
+        n_hyperplanes=72,
     ),
     "gpt2": Case("gpt2", {"n_inner": 72}, transposed=True, **_C_FC),
     "gpt2-default-size": Case(
@@ -191,7 +193,7 @@ CASES = {
         router="block_sparse_moe.router.weight",
         experts="layers.{}.block_sparse_moe.experts.gate_up_proj",
         read="layers.{}.block_sparse_moe",
-        config={"intermediate_size": 20, "attention_multiplier": 0.3},
+        config={"intermediate_size": 24, "attention_multiplier": 0.3},
     ),
     "helium": Case("helium", {"head_dim": 8}),
     "hunyuan_v1_dense": Case("hunyuan_v1_dense", {"head_dim": 8}),
@@ -210,12 +212,12 @@ CASES = {
         },
     ),
     "mistral": Case("mistral", _WIDE_HEAD | _WINDOW),
-    "mixtral": _moe("mixtral", config={"intermediate_size": 20, **_WINDOW}),
+    "mixtral": _moe("mixtral", config={"intermediate_size": 24, **_WINDOW}),
     "nemotron": Case("nemotron", {"mlp_bias": True}, **_UP),
     "olmo": Case("olmo", {"clip_qkv": 2.0}),
     "olmo2": Case("olmo2"),
     "olmo3": Case("olmo3", _WINDOW | _ALTERNATING),
-    "olmoe": _moe("olmoe", config={"intermediate_size": 20, "num_experts": 6}),
+    "olmoe": _moe("olmoe", config={"intermediate_size": 24, "num_experts": 6}),
     "opt": Case(
         "opt",
         {"ffn_dim": 72, "word_embed_proj_dim": 32, "dropout": 0.0},
@@ -234,14 +236,14 @@ CASES = {
     ),
     "phi": Case("phi", rows="layers.{}.mlp.fc1.weight"),
     "phi3": Case("phi3", _WINDOW, **_FUSED),
-    "phimoe": _moe("phimoe", router="mlp.router.weight", config={"intermediate_size": 20}),
+    "phimoe": _moe("phimoe", router="mlp.router.weight", config={"intermediate_size": 24}),
     "qwen2": Case("qwen2", {"use_sliding_window": True, **_WINDOW, **_ALTERNATING}),
     "qwen2_moe": _moe(
         "qwen2_moe",
         shared="mlp.shared_expert.gate_proj.weight",
         config={"num_experts": 6, "shared_expert_intermediate_size": 28, "mlp_only_layers": [1]},
         dense_layers=(1,),
-        n_hyperplanes=68,
+        n_hyperplanes=72,
     ),
     "qwen3": Case("qwen3", _WIDE_HEAD),
     "qwen3_moe": _moe("qwen3_moe", config={"num_experts": 6, "head_dim": 12}),
@@ -279,6 +281,9 @@ def case_model(name: str, *, seed: int = 0) -> PreTrainedModel:
                 parameter.normal_(mean=mean, std=0.3)
             else:
                 parameter.normal_(std=case.std)
+        for buffer_name, buffer in model.named_buffers():
+            if "correction_bias" in buffer_name:
+                buffer.normal_(std=case.std)
     return model
 
 
@@ -321,7 +326,7 @@ def read_layers(name: str, model: PreTrainedModel, ids: list[int]) -> list[tuple
         handle.remove()
     views = []
     for layer in range(N_LAYERS):
-        h, norms = _meet(case, model, weights, layer, inputs[layer])
+        h, norms = _meet(case, weights, layer, inputs[layer])
         attention = np.ones((1, 1))
         if case.has_dimension:
             attention = output.attentions[layer][0, :, -1].numpy()
@@ -330,7 +335,7 @@ def read_layers(name: str, model: PreTrainedModel, ids: list[int]) -> list[tuple
 
 
 def _meet(
-    case: Case, model: PreTrainedModel, weights: dict[str, np.ndarray], layer: int, x: np.ndarray
+    case: Case, weights: dict[str, np.ndarray], layer: int, x: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     if not case.experts or layer in case.dense_layers:
         stem = case.rows.format(layer)
@@ -344,9 +349,7 @@ def _meet(
     size = stacked.shape[1] // 2
     h_all, norms_all = [], []
     for token in x:
-        rows = [
-            stacked[expert][:size] for expert in sorted(_route(case, model, weights, layer, token))
-        ]
+        rows = [stacked[expert][:size] for expert in sorted(_route(case, weights, layer, token))]
         if case.shared:
             rows.append(weights[case.shared.format(layer)])
         mine = np.concatenate(rows)
@@ -357,17 +360,19 @@ def _meet(
 
 def _route(
     case: Case,
-    model: PreTrainedModel,
     weights: dict[str, np.ndarray],
     layer: int,
     token: np.ndarray,
 ) -> list[int]:
-    """The two experts with the largest logits, in the best group where there are groups."""
-    logits = weights[case.router.format(layer)] @ token
-    if "n_group" in case.config:  # the group whose best two add up to most, after a sigmoid
-        scores = 1 / (1 + np.exp(-logits))
+    """The two experts with the largest scores, in the best group where there are groups."""
+    stem = case.router.format(layer).removesuffix("weight")
+    scores = weights[stem + "weight"] @ token  # logits
+    if "n_group" in case.config:
+        scores = 1 / (1 + np.exp(-scores)) + weights[stem + "e_score_correction_bias"]
         groups = scores.reshape(case.config["n_group"], -1)
         best = int(np.argmax([np.sort(group)[-2:].sum() for group in groups]))
         inside = range(best * groups.shape[1], (best + 1) * groups.shape[1])
-        logits = np.where([i in inside for i in range(len(logits))], logits, -np.inf)
-    return np.argsort(logits)[-2:].tolist()
+        scores = np.where([i in inside for i in range(len(scores))], scores, -np.inf)
+    elif (bias := weights.get(stem + "moe_statics.e_score_correction_bias")) is not None:
+        scores = np.exp(scores) / np.exp(scores).sum() + bias[0]
+    return np.argsort(scores)[-2:].tolist()

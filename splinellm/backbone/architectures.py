@@ -45,7 +45,8 @@ class Architecture:
         Whether the attention goes through transformers' attention interface, where queries and
         keys can be seen. If not, there is no intrinsic dimension.
     attention_implementation : str
-        transformers' attention to load the model with: ``sdpa`` where the model has it.
+        transformers' attention that the model is loaded and observed with: ``sdpa``, or ``eager``
+        where the model has no other (T x T weights are then held for one layer at a time).
     """
 
     model_type: str

@@ -2,33 +2,33 @@
 
 The gate is seen by a hook, placed as its architecture needs it. The attention is seen through
 transformers' attention interface: a registered function shows queries and keys (after the position
-embedding) to the recorder, then lets the library's own SDPA compute the output. After the last
-wanted layer the forward pass is cut short: no later layer, final norm or language-model head is
-computed.
+embedding) to the recorder, then lets the library's own SDPA compute the output, or the model's own
+eager function where it has no SDPA. After the last wanted layer the forward pass is cut short: no
+later layer, final norm or language-model head is computed.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 from weakref import WeakKeyDictionary
 
-import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
+from transformers.masking_utils import eager_mask, sdpa_mask
 
 from splinellm.backbone.architectures import Architecture
 from splinellm.backbone.reduction import PromptReduction
 from splinellm.errors import AttentionUnavailableError
 
 RECORDED_ATTENTION = "splinellm_sdpa"
-"""Name of the recorded attention in transformers' registries."""
+"""Name of the recorded attention in transformers' registries; ``splinellm_eager`` for models that
+cannot use SDPA (transformers looks for ``sdpa`` in the name)."""
 
 
 class Recorder:
@@ -63,7 +63,8 @@ class Recorder:
         self._reduction.prepare()
         with ExitStack() as stack:  # undone at once if a later step fails
             if schema.selection.needs_attention:
-                stack.enter_context(_recorded_attention(self._model))
+                implementation = self._architecture.attention_implementation
+                stack.enter_context(_recorded_attention(self._model, implementation))
             for index in schema.layers:
                 is_last = index == schema.layers[-1]
                 if schema.selection.needs_attention:
@@ -157,11 +158,7 @@ def _attend(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    if (ear := _ears.get(module)) is not None:
-        factor = query.shape[-1] ** -0.5 if scaling is None else scaling
-        ear.hear(query, key, attention_mask, factor, kwargs.get("softcap"))
-    if kwargs.get("softcap") is not None:
-        return _attend_eagerly(module, query, key, value, attention_mask, scaling, **kwargs)
+    _show(module, query, key, attention_mask, scaling, kwargs)
     output: tuple[Tensor, None] = sdpa_attention_forward(
         module, query, key, value, attention_mask, scaling=scaling, **kwargs
     )
@@ -173,31 +170,46 @@ def _attend_eagerly(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    mask: Tensor | None,
-    scaling: float | None,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attend with the model's own function: SDPA cannot soften scores."""
-    n_queries, n_keys = query.shape[-2], key.shape[-2]
-    if mask is None:
-        mask = torch.ones(n_queries, n_keys, dtype=torch.bool, device=query.device)
-        mask = mask.tril(n_keys - n_queries)
-    if mask.dtype == torch.bool:
-        lowest = torch.finfo(query.dtype).min
-        mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, lowest)
+    """Attend with the model's own function, where SDPA cannot do what it does."""
+    _show(module, query, key, attention_mask, scaling, kwargs)
     own = sys.modules[type(module).__module__].eager_attention_forward
-    return own(module, query, key, value, mask, scaling=scaling, **kwargs)[0], None
+    return own(module, query, key, value, attention_mask, scaling=scaling, **kwargs)[0], None
+
+
+def _show(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    mask: Tensor | None,
+    scaling: float | None,
+    kwargs: dict[str, Any],
+) -> None:
+    if (ear := _ears.get(module)) is not None:
+        factor = query.shape[-1] ** -0.5 if scaling is None else scaling
+        ear.hear(query, key, mask, factor, kwargs.get("softcap"))
+
+
+_RECORDED: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "sdpa": (_attend, sdpa_mask),
+    "eager": (_attend_eagerly, eager_mask),
+}
 
 
 @contextmanager
-def _recorded_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Route the model's attention through :func:`_attend`, and back again."""
-    AttentionInterface.register(RECORDED_ATTENTION, _attend)
-    AttentionMaskInterface.register(RECORDED_ATTENTION, sdpa_mask)
+def _recorded_attention(model: PreTrainedModel, implementation: str) -> Iterator[None]:
+    """Route the model's attention through ours, and back again."""
+    name = f"splinellm_{implementation}"
+    attend, mask = _RECORDED[implementation]
+    AttentionInterface.register(name, attend)
+    AttentionMaskInterface.register(name, mask)
     previous = model.config._attn_implementation  # noqa: SLF001 - transformers has no public name
-    model.set_attn_implementation(RECORDED_ATTENTION)
+    model.set_attn_implementation(name)
     try:
-        if model.config._attn_implementation != RECORDED_ATTENTION:  # noqa: SLF001
+        if model.config._attn_implementation != name:  # noqa: SLF001
             raise AttentionUnavailableError(
                 f"the attention of {type(model).__name__} cannot be observed",
                 hint="ask for features without intrinsic_dimension",

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from splinellm.backbone.builtin import DEFAULT_MODEL
 from splinellm.backbone.loading import Backbone, load_backbone
-from splinellm.backbone.recorder import RECORDED_ATTENTION, Recorder
+from splinellm.backbone.recorder import Recorder
 from splinellm.backbone.reduction import PromptReduction
 from splinellm.errors import (
     ConfigurationError,
@@ -360,7 +360,7 @@ allow_special_tokens
             architecture=backbone.architecture.model_type,
             n_layers=backbone.n_layers,
             dtype=backbone.dtype,
-            attention=RECORDED_ATTENTION.removeprefix("splinellm_"),
+            attention=backbone.architecture.attention_implementation,
             layers=self.schema.layers,
             features=selection.names,
             n_blocks=selection.n_blocks,
