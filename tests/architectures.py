@@ -77,6 +77,36 @@ class Case:
     has_dimension: bool = True
     n_hyperplanes: int = 72
 
+    @property
+    def traits(self) -> list[str]:
+        """What is special about the model, in words."""
+        config = self.config
+        named = {
+            "experts, the router's choice of 2 of 6": bool(self.experts),
+            "an expert for all tokens": bool(self.shared),
+            "layers without experts": bool(self.dense_layers),
+            "fused gate and up projection": self.fused,
+            "transposed weights": self.transposed,
+            "no gate": "gate" not in self.rows,
+            "multi-query": bool(config.get("multi_query")),
+            "ALiBi": self.kind == "bloom" or bool(config.get("alibi")),
+            "grouped queries": self._is_grouped,
+            "sliding window": "sliding_window" in config and "layer_types" not in config,
+            "alternating windows": "layer_types" in config,
+            "soft-capped scores": bool(config.get("attn_logit_softcapping")),
+            "layers without position embedding": "no_rope_layers" in config,
+            "scaling by layer": "scale_attn_by_inverse_layer_idx" in config,
+            "norm after the MLP": config.get("do_layer_norm_before") is False,
+            "model for text and images": self.kind == "gemma3",
+        }
+        return [trait for trait, applies in named.items() if applies] or ["plain"]
+
+    @property
+    def _is_grouped(self) -> bool:
+        without = ("biogpt", "bloom", "gpt2", "gpt_bigcode", "gpt_neox", "opt", "persimmon")
+        n_key_heads = self.config.get("num_key_value_heads", _SHAPE["num_key_value_heads"])
+        return self.kind not in (*without, "falcon") and n_key_heads == 2
+
 
 def _moe(kind: str, router: str = "mlp.gate.weight", shared: str = "", **kwargs: Any) -> Case:
     config = {"num_experts_per_tok": 2, "num_local_experts": 6, "moe_intermediate_size": 24}
@@ -252,6 +282,12 @@ CASES = {
     "stablelm": Case("stablelm", {"num_key_value_heads": 4, "use_parallel_residual": True}),
     "starcoder2": Case("starcoder2", _WINDOW, rows="layers.{}.mlp.c_fc.weight"),
 }
+
+
+PREFIX_CASES: set[str] = set()
+"""Cases on which prefixes are checked, for the table in the documents."""
+ATTACH_CASES: set[str] = set()
+"""Cases on which a user's own model is watched while it generates."""
 
 
 def case_model(name: str, *, seed: int = 0) -> PreTrainedModel:

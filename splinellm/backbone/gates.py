@@ -190,6 +190,7 @@ class ExpertsGate:
             _expert_norms[self.entrance] = norms, shared
         return _expert_norms[self.entrance]
 
+    @torch.no_grad()
     def _signed_distances(
         self, hidden: Tensor, chosen: Tensor, norms: tuple[Tensor, Tensor | None]
     ) -> Tensor:
@@ -244,5 +245,5 @@ def _watch_shaped(
 
     with ExitStack() as stack:
         stack.callback(layer.register_forward_pre_hook(remember, with_kwargs=True).remove)
-        stack.callback(attach(lambda values: see(values.view(*shape, -1))))
+        stack.callback(attach(lambda values: see(values.reshape(*shape, -1))))
         return stack.pop_all().close
