@@ -24,7 +24,6 @@ from splinellm.backbone.builtin import BUILTIN_MODELS, pull
 from splinellm.backbone.cache import file_sha256, is_offline
 from splinellm.backbone.conversion import dense_folder, read_gguf
 from splinellm.backbone.fingerprint import files_sha256, state_sha256
-from splinellm.backbone.norms import hyperplane_norms
 from splinellm.errors import (
     ConfigurationError,
     ModelLoadError,
@@ -83,8 +82,9 @@ class Backbone:
     @property
     def max_positions(self) -> int | None:
         """Longest prompt that the model has positions for; None if unlimited."""
-        limit = getattr(self.model.config, "max_position_embeddings", None)
-        return int(limit) if limit else None
+        limit = getattr(self._text_config, "max_position_embeddings", None)
+        has_alibi = getattr(self._text_config, "alibi", False)  # Falcon's limit is for the others
+        return int(limit) if limit and not has_alibi else None
 
     @property
     def n_vocabulary(self) -> int:
@@ -93,13 +93,27 @@ class Backbone:
 
     @property
     def n_hyperplanes(self) -> int:
-        """Hyperplanes K of a layer."""
-        return int(self.model.config.intermediate_size)
+        """Hyperplanes K of a token in a layer; in the smallest, where layers differ."""
+        layers = self.architecture.decoder_layers(self.model)
+        return min(self.architecture.gate_of(layer).n_hyperplanes for layer in layers)
+
+    @property
+    def hidden_size(self) -> int:
+        """Size D of what the layers read and write."""
+        return int(self._text_config.hidden_size)
 
     @property
     def device(self) -> torch.device:
         """Where token ids go."""
-        return self.model.device
+        if self.model.device.type != "meta":
+            return self.model.device
+        # Offloaded: a dispatcher of accelerate brings the weights to a device when they are needed.
+        hook = getattr(self.model.get_input_embeddings(), "_hf_hook", None)
+        return torch.device(getattr(hook, "execution_device", None) or "cpu")
+
+    @property
+    def _text_config(self) -> Any:
+        return self.model.config.get_text_config(decoder=True)
 
     @property
     def dtype(self) -> str:
@@ -112,11 +126,13 @@ class Backbone:
         return tuple(self.tokenizer(TOKENIZER_PROBE, split_special_tokens=True)["input_ids"])
 
     def norms(self, layer: int) -> Tensor:
-        """Hyperplane norms of a layer, shape (K,), float32; computed once."""
+        """Hyperplane norms of a layer, shape (K,), float32; computed once.
+
+        Ones for a mixture of experts, see :class:`splinellm.backbone.gates.ExpertsGate`.
+        """
         if layer not in self._norms:
             gate = self.architecture.gate_of(self.architecture.decoder_layers(self.model)[layer])
-            size = int(self.model.config.hidden_size)
-            self._norms[layer] = hyperplane_norms(gate, size, self.device)
+            self._norms[layer] = gate.norms(self.hidden_size, self.device)
         return self._norms[layer]
 
 
@@ -193,12 +209,12 @@ def _load_checkpoint(
     offline = is_offline() or Path(source).is_dir()
     common: dict[str, Any] = {"trust_remote_code": False, "local_files_only": offline}
     config = AutoConfig.from_pretrained(source, **common)
-    architecture_of(config.model_type)  # refused before gigabytes are fetched
+    architecture = architecture_of(config.model_type)  # refused before gigabytes are fetched
     model, info = AutoModel.from_pretrained(
         source,
         config=config,
         dtype=dtype,
-        attn_implementation="sdpa",
+        attn_implementation=architecture.attention_implementation,
         use_safetensors=True,
         device_map=device_map,
         output_loading_info=True,

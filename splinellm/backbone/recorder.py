@@ -1,14 +1,16 @@
 """Watch a model's gates and attention during a forward pass.
 
-The gate is seen by a forward hook. The attention is seen through transformers' attention
-interface: a registered function shows queries and keys (after the position embedding) to the
-recorder, then lets the library's own SDPA compute the output. After the last wanted layer the
-forward pass is cut short: no later layer, final norm or language-model head is computed.
+The gate is seen by a hook, placed as its architecture needs it. The attention is seen through
+transformers' attention interface: a registered function shows queries and keys (after the position
+embedding) to the recorder, then lets the library's own SDPA compute the output, or the model's own
+eager function where it has no SDPA. After the last wanted layer the forward pass is cut short: no
+later layer, final norm or language-model head is computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -24,7 +26,7 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
+from transformers.masking_utils import eager_mask, sdpa_mask
 
 from splinellm.backbone.architectures import Architecture
 from splinellm.backbone.beginning import Beginning, shared_cache
@@ -33,7 +35,8 @@ from splinellm.errors import AttentionUnavailableError
 from splinellm.geometry import real_tokens
 
 RECORDED_ATTENTION = "splinellm_sdpa"
-"""Name of the recorded attention in transformers' registries."""
+"""Name of the recorded attention in transformers' registries; ``splinellm_eager`` for models that
+cannot use SDPA (transformers looks for ``sdpa`` in the name)."""
 
 
 class Recorder:
@@ -63,10 +66,13 @@ class Recorder:
         schema = self._reduction.schema
         wants_gate = schema.selection.needs_gate
         layers = self._architecture.decoder_layers(self._model)
+        if schema.selection.needs_attention:
+            self._architecture.require_attention()
         self._reduction.prepare()
         with ExitStack() as stack:  # undone at once if a later step fails
             if schema.selection.needs_attention:
-                stack.enter_context(_recorded_attention(self._model))
+                implementation = self._architecture.attention_implementation
+                stack.enter_context(_recorded_attention(self._model, implementation))
             for index in schema.layers:
                 is_last = index == schema.layers[-1]
                 if schema.selection.needs_attention:
@@ -77,7 +83,7 @@ class Recorder:
                 if wants_gate:
                     gate = self._architecture.gate_of(layers[index])
                     hook = _GateHook(self._reduction, index, is_last)
-                    stack.callback(gate.register_forward_hook(hook).remove)
+                    stack.callback(gate.watch(hook))
             self._attached = stack.pop_all()
         return self
 
@@ -151,8 +157,8 @@ class _GateHook:
     layer: int
     stop: bool
 
-    def __call__(self, _module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
-        self.reduction.on_gate(self.layer, output)
+    def __call__(self, h: Tensor) -> None:
+        self.reduction.on_gate(self.layer, h)
         if self.stop:
             raise _ForwardComplete
 
@@ -163,8 +169,15 @@ class _AttentionEar:
     layer: int
     stop: bool
 
-    def hear(self, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> None:
-        self.reduction.on_attention(self.layer, query, key, mask, scaling)
+    def hear(
+        self,
+        query: Tensor,
+        key: Tensor,
+        mask: Tensor | None,
+        scaling: float,
+        softcap: float | None,
+    ) -> None:
+        self.reduction.on_attention(self.layer, query, key, mask, scaling, softcap)
         if self.stop:
             raise _ForwardComplete
 
@@ -183,24 +196,58 @@ def _attend(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    if (ear := _ears.get(module)) is not None:
-        factor = query.shape[-1] ** -0.5 if scaling is None else scaling
-        ear.hear(query, key, attention_mask, factor)
+    _show(module, query, key, attention_mask, scaling, kwargs)
     output: tuple[Tensor, None] = sdpa_attention_forward(
         module, query, key, value, attention_mask, scaling=scaling, **kwargs
     )
     return output
 
 
+def _attend_eagerly(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attend with the model's own function, where SDPA cannot do what it does."""
+    _show(module, query, key, attention_mask, scaling, kwargs)
+    own = sys.modules[type(module).__module__].eager_attention_forward
+    return own(module, query, key, value, attention_mask, scaling=scaling, **kwargs)[0], None
+
+
+def _show(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    mask: Tensor | None,
+    scaling: float | None,
+    kwargs: dict[str, Any],
+) -> None:
+    if (ear := _ears.get(module)) is not None:
+        factor = query.shape[-1] ** -0.5 if scaling is None else scaling
+        ear.hear(query, key, mask, factor, kwargs.get("softcap"))
+
+
+_RECORDED: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "sdpa": (_attend, sdpa_mask),
+    "eager": (_attend_eagerly, eager_mask),
+}
+
+
 @contextmanager
-def _recorded_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Route the model's attention through :func:`_attend`, and back again."""
-    AttentionInterface.register(RECORDED_ATTENTION, _attend)
-    AttentionMaskInterface.register(RECORDED_ATTENTION, sdpa_mask)
+def _recorded_attention(model: PreTrainedModel, implementation: str) -> Iterator[None]:
+    """Route the model's attention through ours, and back again."""
+    name = f"splinellm_{implementation}"
+    attend, mask = _RECORDED[implementation]
+    AttentionInterface.register(name, attend)
+    AttentionMaskInterface.register(name, mask)
     previous = model.config._attn_implementation  # noqa: SLF001 - transformers has no public name
-    model.set_attn_implementation(RECORDED_ATTENTION)
+    model.set_attn_implementation(name)
     try:
-        if model.config._attn_implementation != RECORDED_ATTENTION:  # noqa: SLF001
+        if model.config._attn_implementation != name:  # noqa: SLF001
             raise AttentionUnavailableError(
                 f"the attention of {type(model).__name__} cannot be observed",
                 hint="ask for features without intrinsic_dimension",

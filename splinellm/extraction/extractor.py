@@ -12,7 +12,6 @@ import numpy as np
 
 from splinellm.backbone.builtin import DEFAULT_MODEL
 from splinellm.backbone.loading import Backbone, load_backbone
-from splinellm.backbone.recorder import RECORDED_ATTENTION
 from splinellm.errors import (
     ConfigurationError,
     NonFiniteFeaturesError,
@@ -66,6 +65,8 @@ class SplineExtractor:
     ------
     SchemaError, ConfigurationError
         A layer or feature does not exist, or a limit is impossible.
+    AttentionUnavailableError
+        The intrinsic dimension is wanted, and the architecture does not show its attention.
     """
 
     def __init__(
@@ -86,6 +87,8 @@ class SplineExtractor:
             FeatureSelection.parse(features),
             backbone.n_layers,
         )
+        if self.schema.selection.needs_attention:
+            backbone.architecture.require_attention()
         if self.schema.selection.n_blocks > backbone.n_hyperplanes:
             raise SchemaError(
                 f"{self.schema.selection.n_blocks} sign blocks cannot be cut from "
@@ -269,7 +272,7 @@ allow_special_tokens
         rows: dict[int, np.ndarray] = {}
         reader = self.reader.read([tokenized[first].ids for first in firsts], schema)
         for readings in reader:
-            done = 0
+            done: list[int] = []
             for reading in readings:
                 first = firsts[reading.position]
                 for position in twins[first]:
@@ -277,10 +280,9 @@ allow_special_tokens
                         errors[position] = error
                     else:
                         rows[position] = cast(np.ndarray, reading.rows)
-                done += len(twins[first])
+                done += twins[first]
             if on_progress is not None:
-                n_tokens = sum(len(tokenized[firsts[r.position]].ids) for r in readings)
-                on_progress(done, n_tokens)
+                on_progress(len(done), sum(len(tokenized[p].ids) for p in done))
         return self._table(rows, batch, tokenized, schema), errors
 
     def _why_not(
@@ -378,7 +380,7 @@ allow_special_tokens
             architecture=backbone.architecture.model_type,
             n_layers=backbone.n_layers,
             dtype=backbone.dtype,
-            attention=RECORDED_ATTENTION.removeprefix("splinellm_"),
+            attention=backbone.architecture.attention_implementation,
             layers=self.schema.layers,
             features=selection.names,
             n_blocks=selection.n_blocks,

@@ -48,7 +48,7 @@ def mean_hidden_states(
         raise errors[min(errors)]
     backbone = extractor.backbone
     order = longest_first([len(tokenized[i].ids) for i in range(len(prompts))])
-    means = np.empty((len(prompts), int(backbone.model.config.hidden_size)), np.float32)
+    means = np.empty((len(prompts), backbone.hidden_size), np.float32)
     with backbone.lock, torch.inference_mode():
         while order:
             size = batch_size([len(tokenized[i].ids) for i in order], extractor.batch_tokens)

@@ -84,7 +84,7 @@ def test_ignored_mask_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         recorder._AttentionEar,
         "hear",
-        lambda self, query, key, mask, scaling: hear(self, query, key, None, scaling),
+        lambda self, query, key, mask, *rest: hear(self, query, key, None, *rest),
     )
     with pytest.raises(VerificationError):
         SplineExtractor(tiny_backbone("mistral")).verify()
