@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -171,21 +170,30 @@ def test_half_precision(name: str, dtype: torch.dtype) -> None:
     assert SplineExtractor(backbone, features="sign_mean").verify().passed
 
 
-def broken(name: str, change: Any) -> None:
-    backbone = case_backbone(name)
+def test_pruned_rows_of_experts_are_no_hyperplanes() -> None:
+    backbone = case_backbone("qwen2_moe")
     with torch.no_grad():
-        change(backbone.model)
+        for layer in (0, 2):
+            mlp = backbone.model.layers[layer].mlp
+            mlp.experts.gate_up_proj[:, ::7] = 0
+            mlp.shared_expert.gate_proj.weight[::5] = 0
     assert SplineExtractor(backbone, features="spline,blocks").verify().passed
 
 
-def test_pruned_rows_of_experts_are_no_hyperplanes() -> None:
-    def prune(model: Any) -> None:
-        for layer in (0, 2):
-            mlp = model.layers[layer].mlp
-            mlp.experts.gate_up_proj[:, ::7] = 0
-            mlp.shared_expert.gate_proj.weight[::5] = 0
-
-    broken("qwen2_moe", prune)
+def test_norms_made_while_extracting_do_not_spoil_training() -> None:
+    # Tensors of inference mode must not reach a forward pass that records gradients.
+    backbone = case_backbone("qwen2_moe")
+    recorder = recorder_of(backbone, "spline")
+    input_ids, lengths = pad(PROMPTS)
+    with torch.inference_mode(), recorder:
+        recorder.read(input_ids, lengths)
+    seen: list[torch.Tensor] = []
+    gate = backbone.architecture.gate_of(backbone.model.layers[2])
+    remove = gate.watch(seen.append)
+    backbone.model(input_ids=input_ids, use_cache=False).last_hidden_state.sum().backward()
+    remove()
+    assert seen[0].shape == (*input_ids.shape, gate.n_hyperplanes)
+    assert backbone.model.layers[0].mlp.experts.gate_up_proj.grad is not None
 
 
 def test_signed_distance_of_what_is_no_hyperplane() -> None:
@@ -197,20 +205,16 @@ def test_signed_distance_of_what_is_no_hyperplane() -> None:
 
 
 def test_order_in_which_the_router_names_experts_is_of_no_account() -> None:
-    model = case_backbone("mixtral").model
-    gate = ARCHITECTURES["mixtral"].gate_of(model.layers[0])
-    seen: list[torch.Tensor] = []
-    hidden, chosen = torch.randn(4, 32), torch.tensor([[5, 1], [0, 3], [2, 1], [4, 0]])
-    remove = gate.watch(seen.append)
-    model.layers[0].register_forward_pre_hook(lambda *_: None)
-    for indices in (chosen, chosen.flip(-1)):
-        for hook in model.layers[0]._forward_pre_hooks.values():
-            if hook.__name__ == "remember":
-                hook(model.layers[0], (torch.empty(2, 2, 32),), {})
-        gate.entrance(hidden, indices, torch.full((4, 2), 0.5))
-    remove()
-    assert torch.equal(seen[0], seen[1])
-    assert seen[0].shape == (2, 2, 48)
+    backbone = case_backbone("mixtral")
+    found = []
+    for _ in range(2):
+        with torch.inference_mode(), recorder_of(backbone, "spline,blocks", "0") as recorder:
+            found.append(recorder.read(*pad(PROMPTS)))
+        # From the second reading on, the router names the second choice first.
+        backbone.model.layers[0].mlp.experts.register_forward_pre_hook(
+            lambda _module, args: (args[0], args[1].flip(-1), args[2].flip(-1))
+        )
+    assert torch.equal(found[0], found[1])
 
 
 def test_packed_experts_are_refused() -> None:
