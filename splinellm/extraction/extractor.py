@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 from typing import Literal, Self, cast
@@ -270,19 +271,21 @@ allow_special_tokens
         twins = _twins(tokenized)
         firsts = list(twins)
         rows: dict[int, np.ndarray] = {}
-        reader = self.reader.read([tokenized[first].ids for first in firsts], schema)
-        for readings in reader:
-            done: list[int] = []
-            for reading in readings:
-                first = firsts[reading.position]
-                for position in twins[first]:
-                    if error := self._why_not(reading.rows, tokenized[first], position):
-                        errors[position] = error
-                    else:
-                        rows[position] = cast(np.ndarray, reading.rows)
-                done += twins[first]
-            if on_progress is not None:
-                on_progress(len(done), sum(len(tokenized[p].ids) for p in done))
+        prompts_read = self.reader.read([tokenized[first].ids for first in firsts], schema)
+        # Closed, so that the model is free again when a caller's `on_progress` raises.
+        with closing(prompts_read) as batches:
+            for readings in batches:
+                done: list[int] = []
+                for reading in readings:
+                    first = firsts[reading.position]
+                    for position in twins[first]:
+                        if error := self._why_not(reading.rows, tokenized[first], position):
+                            errors[position] = error
+                        else:
+                            rows[position] = cast(np.ndarray, reading.rows)
+                    done += twins[first]
+                if on_progress is not None:
+                    on_progress(len(done), sum(len(tokenized[p].ids) for p in done))
         return self._table(rows, batch, tokenized, schema), errors
 
     def _why_not(

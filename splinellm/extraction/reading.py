@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -60,7 +60,7 @@ class BatchReader:
         self._backbone = backbone
         self._rule = rule
 
-    def read(self, prompts: Sequence[list[int]], schema: FeatureSchema) -> Iterator[list[Reading]]:
+    def read(self, prompts: Sequence[list[int]], schema: FeatureSchema) -> Generator[list[Reading]]:
         """Read prompts given as token ids.
 
         Parameters
