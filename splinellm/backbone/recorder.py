@@ -127,19 +127,26 @@ class Recorder:
             )
         return self._reduction.result()
 
-    def read_beginning(self, input_ids: Tensor) -> Beginning:
+    def read_beginning(self, input_ids: Tensor) -> Beginning | None:
         """Read tokens that several prompts start with; for rows that stand for prompts.
 
         Parameters
         ----------
         input_ids : Tensor, shape (1, T), int64
             Token ids, without padding.
+
+        Returns
+        -------
+        Beginning or None
+            None if the forward pass overflowed on them: prompts read on their own then say so.
         """
         reduction = cast(PromptReduction, self._reduction)
         n_tokens = input_ids.shape[1]
         reduction.begin(torch.ones_like(input_ids, dtype=torch.bool), torch.tensor([n_tokens - 1]))
         cache = DynamicCache()  # of full length, whatever window the layers have
         self._forward(input_ids=input_ids, past_key_values=cache, use_cache=True)
+        if reduction.has_overflowed:
+            return None
         return Beginning(shared_cache(cache), reduction.state)
 
     def _forward(self, **inputs: Any) -> None:

@@ -129,6 +129,11 @@ class Reduction(ABC):
     def _on_tokens(self, layer: int, numbers: TokenNumbers) -> None:
         """Take in what a layer's MLP says of this forward pass' tokens."""
 
+    @property
+    def has_overflowed(self) -> bool:
+        """Whether the forward pass made a NaN on any prompt."""
+        return bool(self._broken.any())
+
     def result(self) -> Tensor:
         """Features, shape (B, L, F) or (B, T, L, F), float32, on the CPU, in the schema's order.
 
@@ -161,7 +166,7 @@ class Reduction(ABC):
         n_blocks = blocks.shape[-1]
         sizes = torch.tensor(geometry.block_sizes(k, n_blocks), device=blocks.device)
         names = [block_name(index) for index in range(n_blocks)]
-        self._keep(layer, names, blocks / (n_tokens[..., None] * sizes))
+        self._keep(layer, names, (blocks / (n_tokens[..., None] * sizes)).float())
 
     def _to(self, device: torch.device) -> None:
         # A model split over devices shows its layers in turn; the masks follow.
@@ -285,7 +290,8 @@ class TokenReduction(Reduction):
     ) -> None:
         """Count the tokens that each one attends to."""
         self._to(query.device)
-        self._broken |= (query.isnan().any(dim=-1).any(dim=1) & self._real).any(dim=-1)
+        for seen in (query, key[:, :, -query.shape[2] :]):  # (B, heads, T, D)
+            self._broken |= (~seen.isfinite().all(dim=-1).all(dim=1) & self._real).any(dim=-1)
         dimension = geometry.dimension_of_every_token(
             query, key, self._rule, scaling, mask, softcap
         )
