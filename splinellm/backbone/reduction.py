@@ -248,7 +248,8 @@ class PromptReduction(Reduction):
         """Count the tokens that the last one attends to."""
         self._to(query.device)
         scores = geometry.last_row_scores(query, key, self._last, scaling, mask, softcap)
-        self._broken |= scores.isnan().any(dim=-1).any(dim=-1)
+        # Minus infinity is where the token does not attend.
+        self._broken |= (scores.isnan() | scores.isposinf()).any(dim=-1).any(dim=-1)
         dimension = geometry.intrinsic_dimension(scores, self._rule)
         self._keep(layer, (INTRINSIC_DIMENSION,), dimension[:, None])
 
