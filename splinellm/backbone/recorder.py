@@ -140,7 +140,7 @@ class Recorder:
         reduction.begin(torch.ones_like(input_ids, dtype=torch.bool), torch.tensor([n_tokens - 1]))
         cache = DynamicCache()  # of full length, whatever window the layers have
         self._forward(input_ids=input_ids, past_key_values=cache, use_cache=True)
-        return Beginning(shared_cache(cache), reduction.state)
+        return Beginning(shared_cache(cache), reduction.state())
 
     def _forward(self, **inputs: Any) -> None:
         with suppress(_ForwardComplete):

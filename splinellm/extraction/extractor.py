@@ -332,6 +332,10 @@ allow_special_tokens
         """Padded tokens of a batch; halved when memory runs out."""
         return self.reader.batch_tokens
 
+    @batch_tokens.setter
+    def batch_tokens(self, batch_tokens: int) -> None:
+        self.reader.batch_tokens = batch_tokens
+
     def provenance_at(self, granularity: Granularity) -> Provenance:
         """What tables of this granularity come from."""
         return replace(
