@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from huggingface_hub import HfApi, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
-from torch import Tensor
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from splinellm.backbone.architectures import Architecture, architecture_of
+from splinellm.backbone.architectures import architecture_of
 from splinellm.backbone.builtin import BUILTIN_MODELS, pull
 from splinellm.backbone.cache import file_sha256, is_offline
 from splinellm.backbone.conversion import dense_folder, read_gguf
+from splinellm.backbone.decoder import Decoder
 from splinellm.backbone.fingerprint import files_sha256, state_sha256
 from splinellm.errors import (
     ConfigurationError,
@@ -39,101 +39,53 @@ TOKENIZER_PROBE = "Café naïve 3.14\n\tdef f(x): return 'ÿ'  <|im_end|></s>[IN
 
 
 @dataclass
-class Backbone:
-    """A decoder without its head, ready to be read, and what identifies it.
+class Backbone(Decoder):
+    """A decoder with its tokenizer, ready to be read, and what identifies it.
 
     Parameters
     ----------
     model : PreTrainedModel
-        Base model in evaluation mode.
+        Base model; put into evaluation mode.
     tokenizer : PreTrainedTokenizerBase
         A fast tokenizer.
     spec : str
         What the user asked for.
     weights_sha256 : str, optional
         Hash of the checkpoint; computed from the weights in memory when not given.
+    n_layers_of_checkpoint : int, optional
+        Decoder layers of the whole model, where only the first ones were loaded.
 
     Attributes
     ----------
-    architecture : Architecture
-        Where the model's parts are.
     lock : Lock
         Held while a recorder is attached: one thread at a time owns the model.
     """
 
-    model: PreTrainedModel
     tokenizer: Any
     spec: str
     weights_sha256: str = ""
-    architecture: Architecture = field(init=False)
+    n_layers_of_checkpoint: int | None = None
     lock: Lock = field(init=False, default_factory=Lock, repr=False)
-    _norms: dict[int, Tensor] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.architecture = architecture_of(self.model.config.model_type)
+        super().__post_init__()
         self.model.eval()
         self.weights_sha256 = self.weights_sha256 or state_sha256(self.model)
 
     @property
     def n_layers(self) -> int:
-        """Number of decoder layers."""
-        return len(self.architecture.decoder_layers(self.model))
+        """Number of decoder layers of the whole model, loaded or not."""
+        return self.n_layers_of_checkpoint or super().n_layers
 
     @property
-    def max_positions(self) -> int | None:
-        """Longest prompt that the model has positions for; None if unlimited."""
-        limit = getattr(self._text_config, "max_position_embeddings", None)
-        has_alibi = getattr(self._text_config, "alibi", False)  # Falcon's limit is for the others
-        return int(limit) if limit and not has_alibi else None
-
-    @property
-    def n_vocabulary(self) -> int:
-        """Number of rows of the embedding; token ids are below it."""
-        return int(self.model.get_input_embeddings().get_parameter("weight").shape[0])
-
-    @property
-    def n_hyperplanes(self) -> int:
-        """Hyperplanes K of a token in a layer; in the smallest, where layers differ."""
-        layers = self.architecture.decoder_layers(self.model)
-        return min(self.architecture.gate_of(layer).n_hyperplanes for layer in layers)
-
-    @property
-    def hidden_size(self) -> int:
-        """Size D of what the layers read and write."""
-        return int(self._text_config.hidden_size)
-
-    @property
-    def device(self) -> torch.device:
-        """Where token ids go."""
-        if self.model.device.type != "meta":
-            return self.model.device
-        # Offloaded: a dispatcher of accelerate brings the weights to a device when they are needed.
-        hook = getattr(self.model.get_input_embeddings(), "_hf_hook", None)
-        return torch.device(getattr(hook, "execution_device", None) or "cpu")
-
-    @property
-    def _text_config(self) -> Any:
-        return self.model.config.get_text_config(decoder=True)
-
-    @property
-    def dtype(self) -> str:
-        """Dtype of the forward pass, by name."""
-        return str(self.model.dtype).removeprefix("torch.")
+    def n_loaded_layers(self) -> int:
+        """Number of decoder layers that are there, from the first on."""
+        return super().n_layers
 
     @cached_property
     def tokenizer_probe(self) -> tuple[int, ...]:
         """Token ids of a fixed string."""
         return tuple(self.tokenizer(TOKENIZER_PROBE, split_special_tokens=True)["input_ids"])
-
-    def norms(self, layer: int) -> Tensor:
-        """Hyperplane norms of a layer, shape (K,), float32; computed once.
-
-        Ones for a mixture of experts, see :class:`splinellm.backbone.gates.ExpertsGate`.
-        """
-        if layer not in self._norms:
-            gate = self.architecture.gate_of(self.architecture.decoder_layers(self.model)[layer])
-            self._norms[layer] = gate.norms(self.hidden_size, self.device)
-        return self._norms[layer]
 
 
 def load_backbone(
