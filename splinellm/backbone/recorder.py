@@ -1,42 +1,77 @@
 """Watch a model's gates and attention during a forward pass.
 
-The gate is seen by a hook, placed as its architecture needs it. The attention is seen through
-transformers' attention interface: a registered function shows queries and keys (after the position
-embedding) to the recorder, then lets the library's own SDPA compute the output, or the model's own
-eager function where it has no SDPA. After the last wanted layer the forward pass is cut short: no
+The gate is seen by a hook, placed as its architecture needs it; the attention through
+:mod:`splinellm.backbone.attention`. After the last wanted layer the forward pass is cut short: no
 later layer, final norm or language-model head is computed.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, cast
-from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
-from transformers import (
-    AttentionInterface,
-    AttentionMaskInterface,
-    DynamicCache,
-    PreTrainedModel,
-)
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import eager_mask, sdpa_mask
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
 
 from splinellm.backbone.architectures import Architecture
+from splinellm.backbone.attention import listen, observed_attention
 from splinellm.backbone.beginning import Beginning, shared_cache
 from splinellm.backbone.reduction import PromptReduction, Reduction
-from splinellm.errors import AttentionUnavailableError
 from splinellm.geometry import real_tokens
 
-RECORDED_ATTENTION = "splinellm_sdpa"
-"""Name of the recorded attention in transformers' registries; ``splinellm_eager`` for models that
-cannot use SDPA (transformers looks for ``sdpa`` in the name)."""
+
+def observe(
+    model: PreTrainedModel,
+    architecture: Architecture,
+    reduction: Reduction,
+    *,
+    implementation: str,
+    attention_of: PreTrainedModel | None = None,
+    stops: bool,
+) -> ExitStack:
+    """Show the gates and the attention of a model to a reduction.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        Base model, without its head.
+    architecture : Architecture
+        Where its parts are.
+    reduction : Reduction
+        What is made of the parts' values; its schema says which layers are wanted.
+    implementation : {"sdpa", "eager"}
+        See :func:`splinellm.backbone.attention.observed_attention`.
+    attention_of : PreTrainedModel, optional
+        The model around `model`, whose attention is switched with it.
+    stops : bool
+        Whether the forward pass is cut short after the last wanted layer.
+
+    Returns
+    -------
+    ExitStack
+        Ends it when closed. If this function fails, nothing is left behind.
+    """
+    schema = reduction.schema
+    wants_gate, wants_attention = schema.selection.needs_gate, schema.selection.needs_attention
+    layers = architecture.decoder_layers(model)
+    if wants_attention:
+        architecture.require_attention()
+    reduction.prepare()
+    with ExitStack() as stack:
+        if wants_attention:
+            stack.enter_context(observed_attention(attention_of or model, implementation))
+        for index in schema.layers:
+            ends = stops and index == schema.layers[-1]
+            if wants_attention:
+                ear = _AttentionEar(reduction, index, ends and not wants_gate)
+                stack.callback(listen(architecture.attention_of(layers[index]), ear))
+            if wants_gate:
+                gate = architecture.gate_of(layers[index])
+                stack.callback(gate.watch(_GateHook(reduction, index, ends)))
+        return stack.pop_all()
 
 
 class Recorder:
@@ -63,28 +98,13 @@ class Recorder:
         self._attached = ExitStack()
 
     def __enter__(self) -> Self:
-        schema = self._reduction.schema
-        wants_gate = schema.selection.needs_gate
-        layers = self._architecture.decoder_layers(self._model)
-        if schema.selection.needs_attention:
-            self._architecture.require_attention()
-        self._reduction.prepare()
-        with ExitStack() as stack:  # undone at once if a later step fails
-            if schema.selection.needs_attention:
-                implementation = self._architecture.attention_implementation
-                stack.enter_context(_recorded_attention(self._model, implementation))
-            for index in schema.layers:
-                is_last = index == schema.layers[-1]
-                if schema.selection.needs_attention:
-                    attention = self._architecture.attention_of(layers[index])
-                    stop = is_last and not wants_gate
-                    _ears[attention] = _AttentionEar(self._reduction, index, stop)
-                    stack.callback(_ears.pop, attention, None)
-                if wants_gate:
-                    gate = self._architecture.gate_of(layers[index])
-                    hook = _GateHook(self._reduction, index, is_last)
-                    stack.callback(gate.watch(hook))
-            self._attached = stack.pop_all()
+        self._attached = observe(
+            self._model,
+            self._architecture,
+            self._reduction,
+            implementation=self._architecture.attention_implementation,
+            stops=True,
+        )
         return self
 
     def __exit__(
@@ -127,27 +147,20 @@ class Recorder:
             )
         return self._reduction.result()
 
-    def read_beginning(self, input_ids: Tensor) -> Beginning | None:
+    def read_beginning(self, input_ids: Tensor) -> Beginning:
         """Read tokens that several prompts start with; for rows that stand for prompts.
 
         Parameters
         ----------
         input_ids : Tensor, shape (1, T), int64
             Token ids, without padding.
-
-        Returns
-        -------
-        Beginning or None
-            None if the forward pass overflowed on them: prompts read on their own then say so.
         """
         reduction = cast(PromptReduction, self._reduction)
         n_tokens = input_ids.shape[1]
         reduction.begin(torch.ones_like(input_ids, dtype=torch.bool), torch.tensor([n_tokens - 1]))
         cache = DynamicCache()  # of full length, whatever window the layers have
         self._forward(input_ids=input_ids, past_key_values=cache, use_cache=True)
-        if reduction.has_overflowed:
-            return None
-        return Beginning(shared_cache(cache), reduction.state)
+        return Beginning(shared_cache(cache), reduction.state())
 
     def _forward(self, **inputs: Any) -> None:
         with suppress(_ForwardComplete):
@@ -176,7 +189,7 @@ class _AttentionEar:
     layer: int
     stop: bool
 
-    def hear(
+    def __call__(
         self,
         query: Tensor,
         key: Tensor,
@@ -187,78 +200,3 @@ class _AttentionEar:
         self.reduction.on_attention(self.layer, query, key, mask, scaling, softcap)
         if self.stop:
             raise _ForwardComplete
-
-
-# transformers calls the attention function with the module, not with anything of ours; the module
-# leads to its ear. Weak, so that a dropped model is not kept alive.
-_ears: WeakKeyDictionary[nn.Module, _AttentionEar] = WeakKeyDictionary()
-
-
-def _attend(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    **kwargs: Any,
-) -> tuple[Tensor, None]:
-    _show(module, query, key, attention_mask, scaling, kwargs)
-    output: tuple[Tensor, None] = sdpa_attention_forward(
-        module, query, key, value, attention_mask, scaling=scaling, **kwargs
-    )
-    return output
-
-
-def _attend_eagerly(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    **kwargs: Any,
-) -> tuple[Tensor, None]:
-    """Attend with the model's own function, where SDPA cannot do what it does."""
-    _show(module, query, key, attention_mask, scaling, kwargs)
-    own = sys.modules[type(module).__module__].eager_attention_forward
-    return own(module, query, key, value, attention_mask, scaling=scaling, **kwargs)[0], None
-
-
-def _show(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    mask: Tensor | None,
-    scaling: float | None,
-    kwargs: dict[str, Any],
-) -> None:
-    if (ear := _ears.get(module)) is not None:
-        factor = query.shape[-1] ** -0.5 if scaling is None else scaling
-        ear.hear(query, key, mask, factor, kwargs.get("softcap"))
-
-
-_RECORDED: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
-    "sdpa": (_attend, sdpa_mask),
-    "eager": (_attend_eagerly, eager_mask),
-}
-
-
-@contextmanager
-def _recorded_attention(model: PreTrainedModel, implementation: str) -> Iterator[None]:
-    """Route the model's attention through ours, and back again."""
-    name = f"splinellm_{implementation}"
-    attend, mask = _RECORDED[implementation]
-    AttentionInterface.register(name, attend)
-    AttentionMaskInterface.register(name, mask)
-    previous = model.config._attn_implementation  # noqa: SLF001 - transformers has no public name
-    model.set_attn_implementation(name)
-    try:
-        if model.config._attn_implementation != name:  # noqa: SLF001
-            raise AttentionUnavailableError(
-                f"the attention of {type(model).__name__} cannot be observed",
-                hint="ask for features without intrinsic_dimension",
-            )
-        yield
-    finally:
-        model.set_attn_implementation(previous)

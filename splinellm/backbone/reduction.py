@@ -1,8 +1,7 @@
 """Turn what a layer shows during the forward pass into features.
 
-Runs inside the hooks, so nothing of size B x T x K outlives a call. Three reductions share how a
-token's numbers come about and differ in what they make of them: one row per prompt
-(:class:`PromptReduction`), one per prefix, or one per token (:class:`TokenReduction`).
+Runs inside the hooks, so nothing of size B x T x K outlives a call: a layer leaves a few numbers
+per token, and statistics are made of those for all layers together once the pass is over.
 """
 
 from __future__ import annotations
@@ -26,27 +25,8 @@ from splinellm.schema import (
     block_name,
 )
 
-
-@dataclass(frozen=True)
-class TokenNumbers:
-    """What one layer's MLP says of each token.
-
-    Parameters
-    ----------
-    signs : Tensor, shape (B, T), float32
-        Sign fractions s_t.
-    distances : Tensor, shape (B, T), float32, or None
-        Hyperplane distances d_t, if wanted.
-    blocks : Tensor, shape (B, T, n_blocks), float32, or None
-        Positive signs counted block by block, if wanted.
-    n_hyperplanes : int
-        K.
-    """
-
-    signs: Tensor
-    distances: Tensor | None
-    blocks: Tensor | None
-    n_hyperplanes: int
+Columns = tuple[tuple[str, ...], Tensor]
+"""Names of features, and their values, shape (L, B, F) or (L, B, T, F)."""
 
 
 class Reduction(ABC):
@@ -69,8 +49,12 @@ class Reduction(ABC):
         self.schema = schema
         self._norms = norms
         self._rule = rule
-        self._columns: dict[tuple[int, str], Tensor] = {}
         self._real = self._last = self._broken = torch.empty(0)
+        self._signs: dict[int, Tensor] = {}
+        self._distances: dict[int, Tensor] = {}
+        self._blocks: dict[int, Tensor] = {}
+        self._sizes: dict[int, Tensor] = {}
+        self._dimensions: dict[int, Tensor] = {}
 
     def prepare(self) -> None:
         """Compute the norms before anything is hooked: those of packed weights call the gate."""
@@ -88,7 +72,6 @@ class Reduction(ABC):
         last : Tensor, shape (B,), int64
             Index of each prompt's last one.
         """
-        self._columns.clear()
         self._real, self._last = real, last
         self._broken = torch.zeros_like(last, dtype=torch.bool)
 
@@ -99,21 +82,19 @@ class Reduction(ABC):
         # carries a NaN to all later layers, so that the last one shows it.
         if layer == self.schema.layers[-1]:
             self._broken |= (h.isnan().any(dim=-1) & self._real).any(dim=-1)
-        selection = self.schema.selection
-        counts = geometry.sign_counts(h, selection.n_blocks if selection.needs_blocks else 1)
-        self._on_tokens(
-            layer,
-            TokenNumbers(
-                counts.sum(dim=-1) / h.shape[-1],
-                geometry.hyperplane_distance(h, self._norms(layer).to(h.device))
-                if selection.needs_distance
-                else None,
-                counts if selection.needs_blocks else None,
-                h.shape[-1],
-            ),
-        )
+        selection, k = self.schema.selection, h.shape[-1]
+        if selection.needs_blocks:
+            counts = geometry.sign_counts(h, selection.n_blocks)  # (B, T, n_blocks)
+            self._signs[layer] = counts.sum(dim=-1) / k
+            self._blocks[layer] = self._of_blocks(counts)
+            if layer not in self._sizes:
+                self._sizes[layer] = torch.tensor(geometry.block_sizes(k, selection.n_blocks))
+        elif selection.needs_sign:
+            self._signs[layer] = geometry.sign_fraction(h)
+        if selection.needs_distance:
+            norms = self._norms(layer).to(h.device)
+            self._distances[layer] = geometry.hyperplane_distance(h, norms)
 
-    @abstractmethod
     def on_attention(
         self,
         layer: int,
@@ -124,49 +105,49 @@ class Reduction(ABC):
         softcap: float | None = None,
     ) -> None:
         """Reduce queries (B, H, T, D) and keys (B, H_kv, S, D) of a layer's attention."""
+        self._to(query.device)
+        self._dimensions[layer] = self._dimension(query, key, mask, scaling, softcap)
 
     @abstractmethod
-    def _on_tokens(self, layer: int, numbers: TokenNumbers) -> None:
-        """Take in what a layer's MLP says of this forward pass' tokens."""
-
-    @property
-    def has_overflowed(self) -> bool:
-        """Whether the forward pass made a NaN on any prompt."""
-        return bool(self._broken.any())
-
     def result(self) -> Tensor:
         """Features, shape (B, L, F) or (B, T, L, F), float32, on the CPU, in the schema's order.
 
         All NaN for a prompt on which the forward pass made a NaN anywhere it was watched.
         """
-        values = torch.stack(
-            [
-                torch.stack([self._columns[layer, name] for name in self.schema.features], -1).cpu()
-                for layer in self.schema.layers
-            ],
-            dim=-2,
-        )
-        broken = self._broken.cpu().view(-1, *[1] * (values.ndim - 1))
-        return values.masked_fill(broken, torch.nan)
 
-    def _keep(self, layer: int, names: tuple[str, ...] | list[str], values: Tensor) -> None:
-        for name, column in zip(names, values.unbind(dim=-1), strict=True):
-            self._columns[layer, name] = column
+    @abstractmethod
+    def _of_blocks(self, counts: Tensor) -> Tensor:
+        """What is kept of a layer's positive signs (B, T, n_blocks)."""
 
-    def _keep_summaries(self, layer: int, signs: Tensor, distances: Tensor | None) -> None:
-        """Keep statistics (..., 4): mean, min, max, std."""
-        self._keep(layer, SIGN_FEATURES, signs)
-        if distances is not None:
-            # The distance has no maximum among the features.
-            mean, low, _, std = distances.unbind(dim=-1)
-            self._keep(layer, DISTANCE_FEATURES, torch.stack([low, mean, std], dim=-1))
+    @abstractmethod
+    def _dimension(
+        self,
+        query: Tensor,
+        key: Tensor,
+        mask: Tensor | None,
+        scaling: float,
+        softcap: float | None,
+    ) -> Tensor:
+        """Intrinsic dimension of one layer, shape (B,) or (B, T)."""
 
-    def _keep_blocks(self, layer: int, blocks: Tensor, n_tokens: Tensor, k: int) -> None:
-        """Keep shares of positive signs: counts (..., n_blocks) over `n_tokens` (...) tokens."""
-        n_blocks = blocks.shape[-1]
-        sizes = torch.tensor(geometry.block_sizes(k, n_blocks), device=blocks.device)
-        names = [block_name(index) for index in range(n_blocks)]
-        self._keep(layer, names, (blocks / (n_tokens[..., None] * sizes)).float())
+    def _in_order(self, columns: list[Columns], broken: Tensor) -> Tensor:
+        """Pick the wanted features and put layers behind prompts (and tokens)."""
+        names = [name for group, _ in columns for name in group]
+        wanted = [names.index(name) for name in self.schema.features]
+        found = torch.cat([values for _, values in columns], dim=-1)[..., wanted]
+        values = found.movedim(0, -2).cpu()
+        return values.masked_fill(broken.cpu().view(-1, *[1] * (values.ndim - 1)), torch.nan)
+
+    def _stacked(self, by_layer: dict[int, Tensor]) -> Tensor:
+        """One tensor of all layers, (L, ...); a model may be split over devices."""
+        return torch.stack([by_layer[layer].to(self._last.device) for layer in self.schema.layers])
+
+    def _shares(self, counts: Tensor, n_tokens: Tensor) -> Columns:
+        """Shares of positive signs: counts (L, B, ..., n_blocks) over `n_tokens` (L, B, ...)."""
+        sizes = self._stacked(self._sizes)  # (L, n_blocks)
+        sizes = sizes.view(len(sizes), *[1] * (counts.ndim - 2), -1)
+        names = tuple(block_name(index) for index in range(counts.shape[-1]))
+        return names, (counts / (n_tokens[..., None] * sizes)).float()
 
     def _to(self, device: torch.device) -> None:
         # A model split over devices shows its layers in turn; the masks follow.
@@ -175,52 +156,63 @@ class Reduction(ABC):
             self._broken = self._broken.to(device)
 
 
-@dataclass
-class LayerState:
-    """What must be known of a layer's past to go on from there."""
+@dataclass(frozen=True)
+class PromptState:
+    """What must be known of tokens that were read to go on from there.
 
-    signs: Moments
+    Parameters
+    ----------
+    n_tokens : Tensor, shape (B,), int64
+        Tokens read.
+    signs, distances : Moments of shape (L, B), or None
+        Of the sign fractions and hyperplane distances, if wanted.
+    blocks : Tensor, shape (L, B, n_blocks), float32, or None
+        Positive signs, if wanted.
+    dimensions : Tensor, shape (L, B), float32, or None
+        Intrinsic dimension at the last token, if wanted.
+    broken : Tensor, shape (B,), bool
+        Whether the forward pass made a NaN where it was watched.
+    """
+
+    n_tokens: Tensor
+    signs: Moments | None
     distances: Moments | None
     blocks: Tensor | None
-    n_hyperplanes: int
+    dimensions: Tensor | None
+    broken: Tensor
 
-    def followed_by(self, later: LayerState) -> LayerState:
+    def followed_by(self, later: PromptState) -> PromptState:
         """State after both pieces; a single past may be followed by many continuations."""
-        past = self.repeat(len(later.signs.count)) if len(self.signs.count) == 1 else self
-        return LayerState(
-            past.signs.followed_by(later.signs),
-            past.distances.followed_by(later.distances)
-            if past.distances is not None and later.distances is not None
-            else None,
-            past.blocks + later.blocks
-            if past.blocks is not None and later.blocks is not None
-            else None,
-            later.n_hyperplanes,
+        signs = distances = blocks = dimensions = None
+        if self.signs is not None and later.signs is not None:
+            signs = self.signs.followed_by(later.signs)
+        if self.distances is not None and later.distances is not None:
+            distances = self.distances.followed_by(later.distances)
+        if self.blocks is not None and later.blocks is not None:
+            blocks = self.blocks + later.blocks
+        if self.dimensions is not None and later.dimensions is not None:
+            dimensions = later.dimensions.where(later.n_tokens > 0, self.dimensions)
+        # What a row that read nothing was shown is padding.
+        broken = self.broken | (later.broken & (later.n_tokens > 0))
+        n_tokens = self.n_tokens + later.n_tokens
+        return PromptState(n_tokens, signs, distances, blocks, dimensions, broken)
+
+    def __getitem__(self, rows: Tensor) -> PromptState:
+        """Select prompts."""
+        return PromptState(
+            self.n_tokens[rows],
+            None if self.signs is None else self.signs[:, rows],
+            None if self.distances is None else self.distances[:, rows],
+            None if self.blocks is None else self.blocks[:, rows],
+            None if self.dimensions is None else self.dimensions[:, rows],
+            self.broken[rows],
         )
-
-    def repeat(self, n_rows: int) -> LayerState:
-        """The same single past `n_rows` times."""
-        return LayerState(
-            self.signs.repeat(n_rows),
-            None if self.distances is None else self.distances.repeat(n_rows),
-            None if self.blocks is None else self.blocks.expand(n_rows, -1),
-            self.n_hyperplanes,
-        )
-
-
-PromptState = dict[int, LayerState]
-"""By layer."""
 
 
 class PromptReduction(Reduction):
     """One row per prompt, read in one forward pass or in several."""
 
-    def __init__(
-        self, schema: FeatureSchema, norms: Callable[[int], Tensor], rule: DimensionRule
-    ) -> None:
-        super().__init__(schema, norms, rule)
-        self.state: PromptState = {}
-        self._past: PromptState = {}
+    _past: PromptState | None = None
 
     def begin(self, real: Tensor, last: Tensor, past: PromptState | None = None) -> None:
         """Prepare for the next forward pass.
@@ -230,94 +222,112 @@ class PromptReduction(Reduction):
         real, last : Tensor
             See :meth:`Reduction.begin`.
         past : PromptState, optional
-            `state` after the tokens that came before: of the same prompts, or of a single
+            :meth:`state` after the tokens that came before: of the same prompts, or of a single
             beginning that all of them share.
         """
         super().begin(real, last)
-        self._past, self.state = past or {}, {}
+        self._past = past
 
-    def on_attention(
+    def state(self) -> PromptState:
+        """Statistics of all tokens up to now."""
+        read = PromptState(
+            self._real.sum(dim=-1),
+            Moments.of(self._stacked(self._signs), self._real) if self._signs else None,
+            Moments.of(self._stacked(self._distances), self._real) if self._distances else None,
+            self._stacked(self._blocks) if self._blocks else None,
+            self._stacked(self._dimensions) if self._dimensions else None,
+            self._broken,
+        )
+        return read if self._past is None else self._past.followed_by(read)
+
+    def result(self) -> Tensor:
+        """Features of the prompts, shape (B, L, F), float32, on the CPU, in the schema's order."""
+        return self.features(self.state())
+
+    def features(self, state: PromptState) -> Tensor:
+        """Features of prompts that :meth:`state` told of; all NaN for those that are broken."""
+        columns = list[Columns]()
+        if state.signs is not None:
+            columns.append((SIGN_FEATURES, state.signs.summary()))
+        if state.distances is not None:
+            columns.append(_distance_columns(state.distances.summary()))
+        if state.dimensions is not None:
+            columns.append(((INTRINSIC_DIMENSION,), state.dimensions[..., None]))
+        if state.blocks is not None:
+            columns.append(
+                self._shares(state.blocks, state.n_tokens.expand(state.blocks.shape[:2]))
+            )
+        return self._in_order(columns, state.broken)
+
+    def _of_blocks(self, counts: Tensor) -> Tensor:
+        return counts.where(self._real[..., None], 0.0).sum(dim=1)
+
+    def _dimension(
         self,
-        layer: int,
         query: Tensor,
         key: Tensor,
         mask: Tensor | None,
         scaling: float,
-        softcap: float | None = None,
-    ) -> None:
-        """Count the tokens that the last one attends to."""
-        self._to(query.device)
+        softcap: float | None,
+    ) -> Tensor:
         scores = geometry.last_row_scores(query, key, self._last, scaling, mask, softcap)
         # Minus infinity is where the token does not attend.
-        self._broken |= (scores.isnan() | scores.isposinf()).any(dim=-1).any(dim=-1)
-        dimension = geometry.intrinsic_dimension(scores, self._rule)
-        self._keep(layer, (INTRINSIC_DIMENSION,), dimension[:, None])
-
-    def _on_tokens(self, layer: int, numbers: TokenNumbers) -> None:
-        real, k = self._real, numbers.n_hyperplanes
-        distances, blocks = numbers.distances, numbers.blocks
-        state = LayerState(
-            Moments.of(numbers.signs, real),
-            None if distances is None else Moments.of(distances, real),
-            None if blocks is None else blocks.where(real[..., None], 0.0).sum(dim=1),
-            k,
-        )
-        if (past := self._past.get(layer)) is not None:
-            state = past.followed_by(state)
-        self.state[layer] = state
-        summary = None if state.distances is None else state.distances.summary()
-        self._keep_summaries(layer, state.signs.summary(), summary)
-        if state.blocks is not None:
-            self._keep_blocks(layer, state.blocks, state.signs.count, k)
+        self._broken |= (scores.isnan() | scores.isposinf()).flatten(1).any(dim=-1)
+        return geometry.intrinsic_dimension(scores, self._rule)
 
 
 class TokenReduction(Reduction):
-    """One row per token: its own numbers, or the features of the prompt up to it.
+    """One row per token: its own numbers, or the features of the prompt up to it."""
 
-    Parameters
-    ----------
-    schema, norms, rule
-        See :class:`Reduction`.
-    """
+    def result(self) -> Tensor:
+        """Features of tokens or prefixes, (B, T, L, F), float32, on the CPU; see the base class."""
+        return self._in_order(self._columns(), self._broken)
 
-    def on_attention(
+    def _of_blocks(self, counts: Tensor) -> Tensor:
+        return counts
+
+    def _dimension(
         self,
-        layer: int,
         query: Tensor,
         key: Tensor,
         mask: Tensor | None,
         scaling: float,
-        softcap: float | None = None,
-    ) -> None:
-        """Count the tokens that each one attends to."""
-        self._to(query.device)
+        softcap: float | None,
+    ) -> Tensor:
         for seen in (query, key[:, :, -query.shape[2] :]):  # (B, heads, T, D)
             self._broken |= (~seen.isfinite().all(dim=-1).all(dim=1) & self._real).any(dim=-1)
-        dimension = geometry.dimension_of_every_token(
-            query, key, self._rule, scaling, mask, softcap
-        )
-        self._keep(layer, (INTRINSIC_DIMENSION,), dimension[..., None])
+        return geometry.dimension_of_every_token(query, key, self._rule, scaling, mask, softcap)
 
-    def _on_tokens(self, layer: int, numbers: TokenNumbers) -> None:
-        if self.schema.granularity == "prefix":
-            self._keep_prefixes(layer, numbers)
-            return
-        self._keep(layer, (SIGN_FRACTION,), numbers.signs[..., None])
-        if numbers.distances is not None:
-            self._keep(layer, (HYPERPLANE_DISTANCE,), numbers.distances[..., None])
-        if numbers.blocks is not None:
-            one = torch.ones_like(numbers.signs)
-            self._keep_blocks(layer, numbers.blocks, one, numbers.n_hyperplanes)
+    def _columns(self) -> list[Columns]:
+        columns = list[Columns]()
+        by_prefix = self.schema.granularity == "prefix"
+        if self._signs:
+            signs = self._stacked(self._signs)  # (L, B, T)
+            columns.append(
+                (SIGN_FEATURES, geometry.running_summary(signs))
+                if by_prefix
+                else ((SIGN_FRACTION,), signs[..., None])
+            )
+        if self._distances:
+            distances = self._stacked(self._distances)
+            columns.append(
+                _distance_columns(geometry.running_summary(distances))
+                if by_prefix
+                else ((HYPERPLANE_DISTANCE,), distances[..., None])
+            )
+        if self._dimensions:
+            columns.append(((INTRINSIC_DIMENSION,), self._stacked(self._dimensions)[..., None]))
+        if self._blocks:
+            counts = self._stacked(self._blocks)  # (L, B, T, n_blocks)
+            n_tokens = torch.ones(counts.shape[2], device=counts.device)
+            if by_prefix:
+                # Whole numbers: float64 counts them exactly, whatever the length.
+                counts, n_tokens = counts.double().cumsum(dim=2), n_tokens.cumsum(dim=0)
+            columns.append(self._shares(counts, n_tokens.expand(counts.shape[:3])))
+        return columns
 
-    def _keep_prefixes(self, layer: int, numbers: TokenNumbers) -> None:
-        distances = numbers.distances
-        self._keep_summaries(
-            layer,
-            geometry.running_summary(numbers.signs),
-            None if distances is None else geometry.running_summary(distances),
-        )
-        if numbers.blocks is not None:
-            # Whole numbers: float64 counts them exactly, whatever the length.
-            totals = numbers.blocks.double().cumsum(dim=1)
-            length = torch.arange(1, totals.shape[1] + 1, device=totals.device)
-            self._keep_blocks(layer, totals, length.expand(totals.shape[:2]), numbers.n_hyperplanes)
+
+def _distance_columns(summary: Tensor) -> Columns:
+    # The distance has no maximum among the features.
+    mean, low, _, std = summary.unbind(dim=-1)
+    return DISTANCE_FEATURES, torch.stack([low, mean, std], dim=-1)

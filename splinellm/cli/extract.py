@@ -70,7 +70,6 @@ def extract(
     }
     from splinellm.io.features import FeatureAnnotator
     from splinellm.io.readers import open_source  # Arrow is slow to import, --help is not
-
     from splinellm.io.token_rows import TextlessSource, is_token_column
     from splinellm.table import is_own_column
 

@@ -80,7 +80,7 @@ def test_one_past_before_many_continuations() -> None:
     past, rest = torch.randn(9, generator=generator), torch.randn(3, 5, generator=generator)
     lengths = torch.tensor([5, 1, 3])
     later = Moments.of(rest, real_tokens(lengths, 5))
-    found = moments_of(past).repeat(3).followed_by(later).summary()
+    found = moments_of(past).followed_by(later).summary()
     for row, length in enumerate(lengths.tolist()):
         check(found[row], torch.cat([past, rest[row, :length]]))
 
