@@ -116,3 +116,20 @@ def test_running_summary_of_8192_tokens_equals_two_passes_in_float64(
 def test_padding_never_reaches_an_earlier_row() -> None:
     values = torch.tensor([[1.0, 2.0, math.nan], [3.0, 4.0, math.inf]])
     assert torch.equal(running_summary(values)[:, :2], running_summary(values[:, :2]))
+
+
+def test_layers_are_worked_out_at_once() -> None:
+    # Values (L, B, T) beside real tokens (B, T), and one past of every layer before many rows.
+    values = torch.randn(3, 2, 7, generator=torch.Generator().manual_seed(1))
+    real = real_tokens(torch.tensor([7, 4]), 7)
+    found = Moments.of(values, real)
+    past = Moments.of(values[:, :1], real[:1])
+    joined = past.followed_by(found).summary()
+    for layer in range(3):
+        alone = Moments.of(values[layer], real)
+        assert torch.equal(found.summary()[layer], alone.summary())
+        assert torch.equal(running_summary(values)[layer], running_summary(values[layer]))
+        for row, length in enumerate((7, 4)):
+            check(joined[layer, row], torch.cat([values[layer, 0], values[layer, row, :length]]))
+    picked = past.followed_by(found)[:, torch.tensor([1])]
+    assert torch.equal(picked.summary(), joined[:, 1:])
