@@ -105,6 +105,39 @@ class Tokenizer:
                 errors[index] = error
         return tokenized, errors
 
+    @property
+    def prefix(self) -> list[int]:
+        """Ids that every text starts with, such as that of a BOS token."""
+        with _one_at_a_time:
+            bare = self._tokenizer("a", add_special_tokens=False)["input_ids"]
+            whole = self._tokenizer("a")["input_ids"]
+        starts = range(len(whole) - len(bare) + 1)
+        first = next((i for i in starts if whole[i : i + len(bare)] == bare), 0)
+        return list(whole[:first])
+
+    def offsets(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """Where in its text each token is.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            That can be tokenised.
+
+        Returns
+        -------
+        list of list of (int, int)
+            Begin and end of every token, in characters, of each text; a special token that is not
+            in the text begins where it ends.
+        """
+        with _one_at_a_time:
+            encoded = self._tokenizer(
+                list(texts),
+                split_special_tokens=self._split_special_tokens,
+                return_offsets_mapping=True,
+                verbose=False,
+            )
+        return [[(begin, end) for begin, end in one] for one in encoded["offset_mapping"]]
+
     def _check_vocabulary(self, ids: Sequence[int], index: int) -> None:
         for token in ids:
             if not 0 <= token < self._n_vocabulary:
