@@ -271,7 +271,8 @@ class PromptReduction(Reduction):
         softcap: float | None,
     ) -> Tensor:
         scores = geometry.last_row_scores(query, key, self._last, scaling, mask, softcap)
-        self._broken |= scores.isnan().flatten(1).any(dim=-1)
+        # Minus infinity is where the token does not attend.
+        self._broken |= (scores.isnan() | scores.isposinf()).flatten(1).any(dim=-1)
         return geometry.intrinsic_dimension(scores, self._rule)
 
 
@@ -293,7 +294,8 @@ class TokenReduction(Reduction):
         scaling: float,
         softcap: float | None,
     ) -> Tensor:
-        self._broken |= (query.isnan().any(dim=-1).any(dim=1) & self._real).any(dim=-1)
+        for seen in (query, key[:, :, -query.shape[2] :]):  # (B, heads, T, D)
+            self._broken |= (~seen.isfinite().all(dim=-1).all(dim=1) & self._real).any(dim=-1)
         return geometry.dimension_of_every_token(query, key, self._rule, scaling, mask, softcap)
 
     def _columns(self) -> list[Columns]:
