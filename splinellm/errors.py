@@ -20,6 +20,7 @@ __all__ = [
     "ModelLoadError",
     "ModelNotFoundError",
     "NonFiniteFeaturesError",
+    "NothingRecordedError",
     "OfflineError",
     "OutOfMemoryError",
     "OutputError",
@@ -142,6 +143,12 @@ class AttentionUnavailableError(SplineLLMError):
     """The model's attention cannot be observed, so the intrinsic dimension cannot be computed."""
 
     code = "attention_unavailable"
+
+
+class NothingRecordedError(SplineLLMError):
+    """A model was attached to, but has read nothing that could be recorded."""
+
+    code = "nothing_recorded"
 
 
 class VerificationError(SplineLLMError):

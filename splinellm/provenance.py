@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from splinellm.errors import TableFormatError
-from splinellm.schema import SCHEMA_VERSION, FeatureSelection
+from splinellm.schema import SCHEMA_VERSION, FeatureSelection, Granularity
 
 _LIBRARIES = ("splinellm", "torch", "transformers", "tokenizers", "numpy")
 
@@ -20,11 +20,11 @@ FINGERPRINT_FIELDS = (
     "schema_version",
     "weights_sha256",
     "dtype",
+    "granularity",
     "layers",
     "features",
     "n_blocks",
     "max_tokens",
-    "granularity",
     "dimension_rule",
     "dimension_threshold",
     "allow_special_tokens",
@@ -84,7 +84,7 @@ class Provenance:
     distance_precision : {"full", "reduced", "none"}
         ``reduced`` marks distances from a half-precision forward pass, which are mostly rounding
         noise; ``none``: no distance feature is in the table.
-    granularity : {"prompt"}
+    granularity : {"prompt", "prefix", "token"}
         What a row stands for.
     schema_version : int
         Version of the column grammar.
@@ -107,7 +107,7 @@ class Provenance:
     allow_special_tokens: bool
     tokenizer_probe: tuple[int, ...]
     distance_precision: str
-    granularity: str = "prompt"
+    granularity: Granularity = "prompt"
     schema_version: int = SCHEMA_VERSION
     libraries: dict[str, str] = field(default_factory=library_versions)
 
@@ -154,6 +154,25 @@ class Provenance:
             "dimension_threshold": self.dimension_threshold,
             "allow_special_tokens": self.allow_special_tokens,
         }
+
+    def require_prompts(self, name: str) -> None:
+        """Refuse rows that stand for tokens or prefixes, where only prompts have a meaning.
+
+        Parameters
+        ----------
+        name : str
+            Of the table, for the message.
+
+        Raises
+        ------
+        TableFormatError
+            The rows do not stand for prompts.
+        """
+        if self.granularity != "prompt":
+            raise TableFormatError(
+                f"{name} has a row per {self.granularity}, not one per prompt",
+                hint="extract with granularity prompt",
+            )
 
     def first_difference(self, other: Provenance) -> str | None:
         """Name the first fingerprint field in which `other` differs, with both values.

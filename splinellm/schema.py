@@ -10,8 +10,9 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 from splinellm.errors import SchemaError
 
@@ -24,8 +25,15 @@ SPLINE_FEATURES = SIGN_FEATURES + DISTANCE_FEATURES
 """The seven features of arXiv 2312.01648, section 4, in the paper's order."""
 
 INTRINSIC_DIMENSION = "intrinsic_dimension"
+SIGN_FRACTION = "sign_fraction"
+HYPERPLANE_DISTANCE = "hyperplane_distance"
+"""The two numbers of a single token that the seven features summarise."""
 PAPER_FEATURES = (*SPLINE_FEATURES, INTRINSIC_DIMENSION)
 DEFAULT_SIGN_BLOCKS = 32
+
+Granularity = Literal["prompt", "prefix", "token"]
+"""What a row stands for: a whole prompt, its first k tokens, or its k-th token."""
+GRANULARITIES: tuple[Granularity, ...] = ("prompt", "prefix", "token")
 
 _BLOCK = re.compile(r"sign_block_(\d{2,})")
 _BLOCK_SET = re.compile(r"blocks(?::(\d{1,5}))?")  # no request may ask for a billion names
@@ -108,12 +116,12 @@ class FeatureSelection:
     @property
     def needs_distance(self) -> bool:
         """Whether a hyperplane distance is among the features."""
-        return any(name in DISTANCE_FEATURES for name in self.names)
+        return any(name in (*DISTANCE_FEATURES, HYPERPLANE_DISTANCE) for name in self.names)
 
     @property
     def needs_sign(self) -> bool:
         """Whether a statistic of the whole layer's signs is among the features."""
-        return any(name in SIGN_FEATURES for name in self.names)
+        return any(name in (*SIGN_FEATURES, SIGN_FRACTION) for name in self.names)
 
     @property
     def needs_blocks(self) -> bool:
@@ -129,6 +137,18 @@ class FeatureSelection:
     def needs_attention(self) -> bool:
         """Whether the attention has to be observed."""
         return INTRINSIC_DIMENSION in self.names
+
+    def at(self, granularity: Granularity) -> FeatureSelection:
+        """The selection's counterpart for rows of another kind.
+
+        A single token has a sign fraction and a hyperplane distance where a prompt has their
+        statistics; its dimension and sign blocks go by the same names.
+        """
+        if granularity != "token":
+            return self
+        names = [SIGN_FRACTION] * self.needs_sign + [HYPERPLANE_DISTANCE] * self.needs_distance
+        kept = (name for name in self.names if name == INTRINSIC_DIMENSION or _BLOCK.match(name))
+        return FeatureSelection((*names, *kept), self.n_blocks)
 
     @property
     def block_indices(self) -> tuple[int, ...]:
@@ -206,11 +226,29 @@ class FeatureSchema:
         Features of each layer.
     n_layers : int
         Number of decoder layers of the model; sets the padding of layer numbers.
+    granularity : {"prompt", "prefix", "token"}
+        What a row stands for.
     """
 
     layers: tuple[int, ...]
     selection: FeatureSelection
     n_layers: int
+    granularity: Granularity = "prompt"
+
+    def at(self, granularity: Granularity) -> FeatureSchema:
+        """The columns of rows of another kind.
+
+        Raises
+        ------
+        SchemaError
+            There is no such granularity.
+        """
+        if granularity not in GRANULARITIES:
+            raise SchemaError(
+                f"unknown granularity '{str(granularity)[:80]}'",
+                hint=f"use {', '.join(GRANULARITIES)}",
+            )
+        return replace(self, selection=self.selection.at(granularity), granularity=granularity)
 
     @property
     def features(self) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ import pyarrow.parquet
 from splinellm.errors import TableFormatError
 from splinellm.provenance import Provenance, read_sidecar, sidecar
 from splinellm.schema import DISTANCE_FEATURES, FeatureSchema, FeatureSelection, is_feature_column
+from splinellm.token_index import TOKEN_SCHEMA, TokenIndex
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,26 +40,38 @@ _NOT_AN_ARCHIVE = (KeyError, ValueError, TypeError, AttributeError, EOFError, Ba
 
 @dataclass(frozen=True, eq=False)
 class FeatureTable:
-    """Features of N prompts, in the prompts' order.
+    """Features of N prompts, of their prefixes or of their tokens, in the prompts' order.
 
     Parameters
     ----------
     values : ndarray, shape (N, L * F), float32
         All finite.
     n_tokens : ndarray, shape (N,), int64
-        Tokens read of each prompt.
+        Tokens read of each prompt; of a prefix, its own.
     truncated : ndarray, shape (N,), bool
         Whether the prompt was longer than the provenance's ``max_tokens``.
     provenance : Provenance
         What the numbers come from; gives the columns their names.
+    tokens : TokenIndex, optional
+        Which tokens the rows stand for, unless they stand for prompts.
     """
 
     values: np.ndarray
     n_tokens: np.ndarray
     truncated: np.ndarray
     provenance: Provenance
+    tokens: TokenIndex | None = None
 
     def __post_init__(self) -> None:
+        if (self.tokens is None) != (self.provenance.granularity == "prompt"):
+            raise TableFormatError(
+                f"rows of granularity {self.provenance.granularity} come "
+                f"{'without' if self.tokens is None else 'with'} tokens"
+            )
+        if self.tokens is not None and len(self.tokens) != len(self.n_tokens):
+            raise TableFormatError(
+                f"{len(self.tokens)} tokens do not fit {len(self.n_tokens)} rows"
+            )
         expected = (len(self.n_tokens), len(self.names))
         if self.values.shape != expected or len(self.truncated) != expected[0]:
             raise TableFormatError(
@@ -80,6 +93,7 @@ class FeatureTable:
             values=self.values[rows],
             n_tokens=self.n_tokens[rows],
             truncated=self.truncated[rows],
+            tokens=None if self.tokens is None else self.tokens[rows],
         )
 
     def select(
@@ -153,13 +167,21 @@ class FeatureTable:
             np.concatenate([table.n_tokens for table in tables]),
             np.concatenate([table.truncated for table in tables]),
             first,
+            TokenIndex.concatenate([t.tokens for t in tables if t.tokens is not None])
+            if tables[0].tokens is not None
+            else None,
         )
 
     # Arrow is the hub: pandas and every file format go through it.
 
     def to_arrow(self) -> pa.Table:
-        """Columns ``n_tokens``, ``truncated`` and the features; provenance in the metadata."""
+        """Columns ``n_tokens``, ``truncated`` and the features; provenance in the metadata.
+
+        Rows that stand for tokens or prefixes begin with ``row``, ``position``, ``token``,
+        ``begin`` and ``end``; see :class:`splinellm.token_index.TokenIndex`.
+        """
         columns = [
+            *([] if self.tokens is None else self.tokens.to_arrow().columns),
             pa.array(self.n_tokens, pa.int64()),
             pa.array(self.truncated, pa.bool_()),
             *(pa.array(column) for column in np.ascontiguousarray(self.values.T)),
@@ -201,9 +223,12 @@ class FeatureTable:
                 values[:, position] = table[name].to_numpy()
             n_tokens = table[N_TOKENS].cast(pa.int64()).to_numpy()
             truncated = table[TRUNCATED].cast(pa.bool_()).to_numpy()
-        except (ValueError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            tokens = None
+            if provenance.granularity != "prompt":
+                tokens = TokenIndex.from_arrow(table)
+        except (ValueError, KeyError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise TableFormatError(f"a column has the wrong type: {error}") from error
-        return cls(values, n_tokens, truncated, provenance)
+        return cls(values, n_tokens, truncated, provenance, tokens)
 
     def to_pandas(self) -> pd.DataFrame:
         """One row per prompt; the provenance rides in ``DataFrame.attrs``."""
@@ -226,7 +251,7 @@ class FeatureTable:
             if "splinellm.provenance" not in frame.attrs:
                 raise TableFormatError("the frame carries no splinellm provenance")
             provenance = Provenance.from_json(frame.attrs["splinellm.provenance"])
-        wanted = [name for name in frame.columns if is_own_column(name)]
+        wanted = [name for name in frame.columns if _belongs(name, provenance)]
         return cls._from_columns(
             pa.Table.from_pandas(frame[wanted], preserve_index=False), provenance
         )
@@ -295,7 +320,7 @@ class FeatureTable:
             if not rows:
                 return cls._from_columns(arrow_schema(provenance).empty_table(), provenance)
             # Other columns may hold what Arrow has no type for.
-            names = [name for name in rows[0] if is_own_column(name)]
+            names = [name for name in rows[0] if _belongs(name, provenance)]
             table = pa.table({name: [row.get(name) for row in rows] for name in names})
         except (ValueError, AttributeError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise TableFormatError(f"'{path}' is not a feature table: {error}") from error
@@ -304,14 +329,15 @@ class FeatureTable:
     def to_npz(self, path: str | PathLike[str]) -> None:
         """Write a compressed NumPy archive: values, names, n_tokens, truncated, provenance."""
         with open(path, "wb") as file:  # given a path, NumPy would add a suffix of its own
-            np.savez_compressed(
-                file,
-                values=self.values,
-                names=np.array(self.names),
-                n_tokens=self.n_tokens,
-                truncated=self.truncated,
-                provenance=np.array(self.provenance.to_json()),
-            )
+            arrays = {
+                "values": self.values,
+                "names": np.array(self.names),
+                "n_tokens": self.n_tokens,
+                "truncated": self.truncated,
+                "provenance": np.array(self.provenance.to_json()),
+                **({} if self.tokens is None else self.tokens.arrays()),
+            }
+            np.savez_compressed(file, allow_pickle=False, **arrays)
 
     @classmethod
     def from_npz(cls, path: str | PathLike[str]) -> FeatureTable:
@@ -322,7 +348,13 @@ class FeatureTable:
                 provenance = Provenance.from_json(str(archive["provenance"]))
                 if tuple(archive["names"]) != schema_of(provenance).names:
                     raise TableFormatError("the names are not those of the provenance record")
-                return cls(archive["values"], archive["n_tokens"], archive["truncated"], provenance)
+                tokens = None
+                if provenance.granularity != "prompt":
+                    tokens = TokenIndex.from_arrays(archive)
+                values, n_tokens, truncated = (
+                    archive[name] for name in ("values", "n_tokens", "truncated")
+                )
+                return cls(values, n_tokens, truncated, provenance, tokens)
         except _NOT_AN_ARCHIVE as error:
             raise TableFormatError(f"'{path}' is not a feature archive: {error}") from error
 
@@ -332,16 +364,23 @@ def is_own_column(name: object) -> bool:
     return name in (N_TOKENS, TRUNCATED) or (isinstance(name, str) and is_feature_column(name))
 
 
+def _belongs(name: object, provenance: Provenance) -> bool:
+    # A table of prompts may stand beside columns of the user's that are called as a token's are.
+    has_tokens = provenance.granularity != "prompt"
+    return is_own_column(name) or (has_tokens and name in TOKEN_SCHEMA.names)
+
+
 def schema_of(provenance: Provenance) -> FeatureSchema:
     """Schema of the table that `provenance` describes."""
     selection = FeatureSelection(provenance.features, provenance.n_blocks)
-    return FeatureSchema(provenance.layers, selection, provenance.n_layers)
+    return FeatureSchema(provenance.layers, selection, provenance.n_layers, provenance.granularity)
 
 
 def arrow_schema(provenance: Provenance) -> pa.Schema:
     """Arrow schema of the table that `provenance` describes, with it in the metadata."""
     return pa.schema(
         [
+            *([] if provenance.granularity == "prompt" else TOKEN_SCHEMA),
             pa.field(N_TOKENS, pa.int64(), nullable=False),
             pa.field(TRUNCATED, pa.bool_(), nullable=False),
             *(pa.field(name, pa.float32(), nullable=False) for name in schema_of(provenance).names),

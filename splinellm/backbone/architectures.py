@@ -1,7 +1,8 @@
 """Where each architecture keeps the parts that are observed. One entry each, nothing else.
 
 To add one: find its ``model_type`` in transformers, say where the decoder layers are and where
-their attention and the first linear map of their MLP sit, and the parametrised tests do the rest.
+their attention and the first linear map of their MLP sit, describe a tiny model of it in
+``tests/architectures.py``, and the parametrised tests do the rest.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import cast
 
 from torch import nn
 
-from splinellm.errors import UnsupportedArchitectureError
+from splinellm.backbone.gates import ExpertsGate, Gate, LinearGate
+from splinellm.errors import AttentionUnavailableError, UnsupportedArchitectureError
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,33 @@ class Architecture:
     gate : str
         Path from a decoder layer to the first linear map of its MLP, whose rows are the
         hyperplanes.
+    is_fused : bool
+        Whether that map's rows are the gate's and then the up projection's; only the first half
+        are hyperplanes.
+    is_flat : bool
+        Whether the layer calls that map with all tokens of a batch in one row.
+    experts : str, optional
+        Path from a decoder layer to the module of all experts, in layers that have one.
+    shared : str, optional
+        Path from such a layer to the gate projection of the expert that reads every token.
+    shows_attention : bool
+        Whether the attention goes through transformers' attention interface, where queries and
+        keys can be seen. If not, there is no intrinsic dimension.
+    attention_implementation : str
+        transformers' attention that the model is loaded and observed with: ``sdpa``, or ``eager``
+        where the model has no other (T x T weights are then held for one layer at a time).
     """
 
     model_type: str
     layers: str = "layers"
     attention: str = "self_attn"
     gate: str = "mlp.gate_proj"
+    is_fused: bool = False
+    is_flat: bool = False
+    experts: str | None = None
+    shared: str | None = None
+    shows_attention: bool = True
+    attention_implementation: str = "sdpa"
 
     def decoder_layers(self, model: nn.Module) -> nn.ModuleList:
         """Decoder layers of `model`, in order."""
@@ -45,16 +68,99 @@ class Architecture:
         """Attention module of a decoder layer."""
         return cast(nn.Module, attrgetter(self.attention)(layer))
 
-    def gate_of(self, layer: nn.Module) -> nn.Module:
-        """First linear map of a decoder layer's MLP."""
-        return cast(nn.Module, attrgetter(self.gate)(layer))
+    def gate_of(self, layer: nn.Module) -> Gate:
+        """Hyperplanes of a decoder layer."""
+        if (experts := _find(layer, self.experts)) is not None:
+            return ExpertsGate(layer, experts, _find(layer, self.shared))
+        gate = cast(nn.Module, attrgetter(self.gate)(layer))
+        return LinearGate(layer, gate, is_fused=self.is_fused, is_flat=self.is_flat)
+
+    def require_attention(self) -> None:
+        """Refuse the intrinsic dimension where the attention cannot be seen.
+
+        Raises
+        ------
+        AttentionUnavailableError
+            Names the architecture and what to ask for instead.
+        """
+        if not self.shows_attention:
+            raise AttentionUnavailableError(
+                f"the attention of architecture '{self.model_type}' cannot be observed: it does "
+                "not go through transformers' attention interface",
+                hint="ask for features without intrinsic_dimension, such as 'spline' or 'blocks'",
+            )
+
+
+def _find(layer: nn.Module, path: str | None) -> nn.Module | None:
+    """Follow a path that not every layer of a model has."""
+    found: object = layer
+    for name in path.split(".") if path else ["\0"]:
+        found = getattr(found, name, None)
+    return found if isinstance(found, nn.Module) else None
 
 
 ARCHITECTURES = {
     architecture.model_type: architecture
     for architecture in [
+        # gate_proj and up_proj side by side: the Llama family
+        Architecture("apertus", gate="mlp.up_proj"),
+        Architecture("arcee", gate="mlp.up_proj"),
+        Architecture("cohere"),
+        Architecture("cohere2"),
+        Architecture("ernie4_5"),
+        Architecture("exaone4"),
+        Architecture("gemma"),
+        Architecture("gemma2", attention_implementation="eager"),  # soft-capped scores
+        Architecture("gemma3", layers="language_model.layers"),
+        Architecture("gemma3_text"),
+        Architecture("granite"),
+        Architecture("helium"),
+        Architecture("hunyuan_v1_dense"),
         Architecture("llama"),
+        Architecture("ministral"),
+        Architecture("ministral3"),
         Architecture("mistral"),
+        Architecture("nemotron", gate="mlp.up_proj"),
+        Architecture("olmo"),
+        Architecture("olmo2"),
+        Architecture("olmo3"),
+        Architecture("qwen2"),
+        Architecture("qwen3"),
+        Architecture("seed_oss"),
+        Architecture("smollm3"),
+        Architecture("stablelm"),
+        # one map for both
+        Architecture("glm", gate="mlp.gate_up_proj", is_fused=True),
+        Architecture("glm4", gate="mlp.gate_up_proj", is_fused=True),
+        Architecture("phi3", gate="mlp.gate_up_proj", is_fused=True),
+        # mixtures of experts
+        Architecture("deepseek_v3", experts="mlp.experts", shared="mlp.shared_experts.gate_proj"),
+        Architecture("ernie4_5_moe", experts="mlp.experts", shared="mlp.shared_experts.gate_proj"),
+        Architecture("glm4_moe", experts="mlp.experts", shared="mlp.shared_experts.gate_proj"),
+        Architecture("granitemoe", experts="block_sparse_moe.experts"),
+        Architecture("mixtral", experts="mlp.experts"),
+        Architecture("olmoe", experts="mlp.experts"),
+        Architecture("phimoe", experts="mlp.experts"),
+        Architecture("qwen2_moe", experts="mlp.experts", shared="mlp.shared_expert.gate_proj"),
+        Architecture("qwen3_moe", experts="mlp.experts"),
+        # no gate: the map before the activation
+        Architecture("biogpt", gate="fc1"),
+        Architecture(
+            "bloom",
+            "h",
+            "self_attention",
+            "mlp.dense_h_to_4h",
+            shows_attention=False,
+            attention_implementation="eager",
+        ),
+        Architecture("falcon", "h", "self_attention", "mlp.dense_h_to_4h", shows_attention=False),
+        Architecture("gpt2", "h", "attn", "mlp.c_fc"),
+        Architecture("gpt_bigcode", "h", "attn", "mlp.c_fc"),
+        Architecture("gpt_neox", attention="attention", gate="mlp.dense_h_to_4h"),
+        Architecture("opt", "decoder.layers", gate="fc1", is_flat=True),
+        Architecture("persimmon", gate="mlp.dense_h_to_4h"),
+        Architecture("phi", gate="mlp.fc1"),
+        Architecture("starcoder2", gate="mlp.c_fc"),
     ]
 }
 

@@ -41,7 +41,6 @@ def read_gguf(path: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, Any]:
         model = AutoModel.from_pretrained(
             **where,
             dtype=dtype,
-            attn_implementation="sdpa",
             quantization_config=GgufConfig(dequantize=True),
         )
     return model, AutoTokenizer.from_pretrained(**where)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,16 +15,15 @@ from typing import Any
 import torch
 from huggingface_hub import HfApi, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
-from torch import Tensor
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from splinellm.backbone.architectures import Architecture, architecture_of
+from splinellm.backbone.architectures import architecture_of
 from splinellm.backbone.builtin import BUILTIN_MODELS, pull
 from splinellm.backbone.cache import file_sha256, is_offline
 from splinellm.backbone.conversion import dense_folder, read_gguf
+from splinellm.backbone.decoder import Decoder
 from splinellm.backbone.fingerprint import files_sha256, state_sha256
-from splinellm.backbone.norms import hyperplane_norms
 from splinellm.errors import (
     ConfigurationError,
     ModelLoadError,
@@ -32,6 +31,7 @@ from splinellm.errors import (
     OfflineError,
     SplineLLMError,
 )
+from splinellm.schema import parse_layers
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -40,88 +40,62 @@ TOKENIZER_PROBE = "Café naïve 3.14\n\tdef f(x): return 'ÿ'  <|im_end|></s>[IN
 
 
 @dataclass
-class Backbone:
-    """A decoder without its head, ready to be read, and what identifies it.
+class Backbone(Decoder):
+    """A decoder with its tokenizer, ready to be read, and what identifies it.
 
     Parameters
     ----------
     model : PreTrainedModel
-        Base model in evaluation mode.
+        Base model; put into evaluation mode.
     tokenizer : PreTrainedTokenizerBase
         A fast tokenizer.
     spec : str
         What the user asked for.
     weights_sha256 : str, optional
         Hash of the checkpoint; computed from the weights in memory when not given.
+    n_layers_of_checkpoint : int, optional
+        Decoder layers of the whole model, where only the first ones were loaded.
 
     Attributes
     ----------
-    architecture : Architecture
-        Where the model's parts are.
     lock : Lock
         Held while a recorder is attached: one thread at a time owns the model.
     """
 
-    model: PreTrainedModel
     tokenizer: Any
     spec: str
     weights_sha256: str = ""
-    architecture: Architecture = field(init=False)
+    n_layers_of_checkpoint: int | None = None
     lock: Lock = field(init=False, default_factory=Lock, repr=False)
-    _norms: dict[int, Tensor] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.architecture = architecture_of(self.model.config.model_type)
+        super().__post_init__()
         self.model.eval()
         self.weights_sha256 = self.weights_sha256 or state_sha256(self.model)
 
     @property
     def n_layers(self) -> int:
-        """Number of decoder layers."""
-        return len(self.architecture.decoder_layers(self.model))
+        """Number of decoder layers of the whole model, loaded or not."""
+        return self.n_layers_of_checkpoint or super().n_layers
 
     @property
-    def max_positions(self) -> int | None:
-        """Longest prompt that the model has positions for; None if unlimited."""
-        limit = getattr(self.model.config, "max_position_embeddings", None)
-        return int(limit) if limit else None
-
-    @property
-    def n_vocabulary(self) -> int:
-        """Number of rows of the embedding; token ids are below it."""
-        return int(self.model.get_input_embeddings().get_parameter("weight").shape[0])
-
-    @property
-    def n_hyperplanes(self) -> int:
-        """Hyperplanes K of a layer."""
-        return int(self.model.config.intermediate_size)
-
-    @property
-    def device(self) -> torch.device:
-        """Where token ids go."""
-        return self.model.device
-
-    @property
-    def dtype(self) -> str:
-        """Dtype of the forward pass, by name."""
-        return str(self.model.dtype).removeprefix("torch.")
+    def n_loaded_layers(self) -> int:
+        """Number of decoder layers that are there, from the first on."""
+        return super().n_layers
 
     @cached_property
     def tokenizer_probe(self) -> tuple[int, ...]:
         """Token ids of a fixed string."""
         return tuple(self.tokenizer(TOKENIZER_PROBE, split_special_tokens=True)["input_ids"])
 
-    def norms(self, layer: int) -> Tensor:
-        """Hyperplane norms of a layer, shape (K,), float32; computed once."""
-        if layer not in self._norms:
-            gate = self.architecture.gate_of(self.architecture.decoder_layers(self.model)[layer])
-            size = int(self.model.config.hidden_size)
-            self._norms[layer] = hyperplane_norms(gate, size, self.device)
-        return self._norms[layer]
-
 
 def load_backbone(
-    spec: str, *, dtype: str = "auto", device: str = "auto", device_map: str | None = None
+    spec: str,
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    device_map: str | None = None,
+    layers: str | Iterable[int] | None = None,
 ) -> Backbone:
     """Load a model for reading.
 
@@ -136,6 +110,8 @@ def load_backbone(
         ``auto`` (CUDA, then MPS, then CPU) or a torch device.
     device_map : str, optional
         For models that do not fit one device, as in transformers.
+    layers : str, iterable of int, or None
+        Layers that will be asked for: of a checkpoint, later ones are not loaded.
 
     Returns
     -------
@@ -154,7 +130,7 @@ def load_backbone(
     wanted = DTYPES.get(dtype, torch.float32 if target.type == "cpu" else "auto")
     with _quiet_transformers():
         try:
-            backbone = _load(spec, wanted, device_map)
+            backbone = _load(spec, wanted, device_map, layers)
             if device_map is None:
                 backbone.model.to(target)  # type: ignore[arg-type]  # transformers hides it
         except SplineLLMError:
@@ -165,12 +141,17 @@ def load_backbone(
     return backbone
 
 
-def _load(spec: str, dtype: torch.dtype | str, device_map: str | None) -> Backbone:
+def _load(
+    spec: str,
+    dtype: torch.dtype | str,
+    device_map: str | None,
+    layers: str | Iterable[int] | None,
+) -> Backbone:
     path = Path(spec).expanduser()
     if spec in BUILTIN_MODELS:
         builtin = BUILTIN_MODELS[spec]
         folder = dense_folder(pull(spec), builtin.gguf_sha256)
-        return _load_checkpoint(str(folder), spec, dtype, device_map, builtin.gguf_sha256)
+        return _load_checkpoint(str(folder), spec, dtype, device_map, layers, builtin.gguf_sha256)
     if path.suffix == ".gguf":
         if not path.is_file():
             raise ModelNotFoundError(f"there is no file '{spec[:200]}'")
@@ -178,9 +159,9 @@ def _load(spec: str, dtype: torch.dtype | str, device_map: str | None) -> Backbo
         model, tokenizer = read_gguf(path, dense)
         return Backbone(model, tokenizer, spec, file_sha256(path))
     if path.is_dir():
-        return _load_checkpoint(str(path), spec, dtype, device_map)
+        return _load_checkpoint(str(path), spec, dtype, device_map, layers)
     _require_on_hub(spec)
-    return _load_checkpoint(spec, spec, dtype, device_map)
+    return _load_checkpoint(spec, spec, dtype, device_map, layers)
 
 
 def _load_checkpoint(
@@ -188,17 +169,19 @@ def _load_checkpoint(
     spec: str,
     dtype: torch.dtype | str,
     device_map: str | None,
+    layers: str | Iterable[int] | None,
     weights_sha256: str | None = None,
 ) -> Backbone:
     offline = is_offline() or Path(source).is_dir()
     common: dict[str, Any] = {"trust_remote_code": False, "local_files_only": offline}
     config = AutoConfig.from_pretrained(source, **common)
-    architecture_of(config.model_type)  # refused before gigabytes are fetched
+    architecture = architecture_of(config.model_type)  # refused before gigabytes are fetched
+    n_layers = _cut(config, layers)
     model, info = AutoModel.from_pretrained(
         source,
         config=config,
         dtype=dtype,
-        attn_implementation="sdpa",
+        attn_implementation=architecture.attention_implementation,
         use_safetensors=True,
         device_map=device_map,
         output_loading_info=True,
@@ -215,7 +198,20 @@ def _load_checkpoint(
         )
     if weights_sha256 is None:
         weights_sha256 = files_sha256(_weight_files(source))
-    return Backbone(model, tokenizer, spec, weights_sha256)
+    return Backbone(model, tokenizer, spec, weights_sha256, n_layers)
+
+
+def _cut(config: Any, layers: str | Iterable[int] | None) -> int:
+    """Leave out the layers after the last wanted one; returns how many there were."""
+    text = config.get_text_config(decoder=True)
+    n_layers = int(text.num_hidden_layers)
+    n_wanted = parse_layers(layers, n_layers)[-1] + 1
+    if n_wanted < n_layers:
+        text.num_hidden_layers = n_wanted
+        for name, value in list(vars(text).items()):
+            if isinstance(value, list) and len(value) == n_layers:  # such as layer_types
+                setattr(text, name, value[:n_wanted])
+    return n_layers
 
 
 def _weight_files(source: str) -> list[Path]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import torch
+from accelerate.utils import align_module_device
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from splinellm.errors import ModelLoadError
 from splinellm.geometry import row_norms
@@ -15,10 +17,10 @@ _LINEARITY_TOLERANCE = 0.05  # half precision and quantised inputs round
 def hyperplane_norms(gate: nn.Module, n_inputs: int, device: torch.device) -> Tensor:
     """Norms of the rows of a linear map.
 
-    A dense weight is read directly. Any other linear map (a quantised weight that is packed in
-    blocks of its own, one that a dispatcher loads when the module is called) is asked instead: its
-    answer to the unit vectors is the transposed weight as the forward pass uses it, so the norms
-    are those of the dequantised rows.
+    A dense weight is read directly, also one that accelerate keeps elsewhere. Any other linear map
+    (such as a quantised weight that is packed in blocks of its own) is asked instead: its answer to
+    the unit vectors is the transposed weight as the forward pass uses it, so the norms are those of
+    the dequantised rows.
 
     Parameters
     ----------
@@ -39,15 +41,9 @@ def hyperplane_norms(gate: nn.Module, n_inputs: int, device: torch.device) -> Te
     ModelLoadError
         The module does not answer like a linear map.
     """
-    weight = getattr(gate, "weight", None)
-    if (
-        isinstance(weight, Tensor)
-        and weight.is_floating_point()
-        and weight.element_size() > 1  # float8 weights have scales elsewhere
-        and not weight.is_meta
-        and weight.shape == (getattr(gate, "out_features", -1), n_inputs)
-    ):
-        return row_norms(weight.detach())
+    with align_module_device(gate):
+        if (rows := dense_rows(gate, n_inputs)) is not None:
+            return row_norms(rows.detach())
     try:
         return _probed_norms(gate, n_inputs, device)
     except (RuntimeError, TypeError, ValueError) as error:
@@ -55,6 +51,34 @@ def hyperplane_norms(gate: nn.Module, n_inputs: int, device: torch.device) -> Te
             f"the norms of {type(gate).__name__} cannot be computed: {error}",
             hint="load the model dequantised",
         ) from error
+
+
+def dense_rows(gate: nn.Module, n_inputs: int) -> Tensor | None:
+    """Rows of a linear map, shape (K, D), if its weight is dense and at hand.
+
+    Parameters
+    ----------
+    gate : Module
+        A linear map from D inputs to K outputs.
+    n_inputs : int
+        D.
+
+    Returns
+    -------
+    Tensor, shape (K, D), or None
+        None where the weight is packed, scaled or not loaded.
+    """
+    weight = getattr(gate, "weight", None)
+    if (
+        not isinstance(weight, Tensor)
+        or not weight.is_floating_point()
+        or weight.element_size() == 1  # float8 weights have scales elsewhere
+        or weight.is_meta
+    ):
+        return None
+    if isinstance(gate, Conv1D):  # GPT-2's linear map keeps (D, K)
+        return weight.T if weight.shape == (n_inputs, gate.nf) else None
+    return weight if weight.shape == (getattr(gate, "out_features", -1), n_inputs) else None
 
 
 @torch.inference_mode()

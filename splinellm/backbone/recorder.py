@@ -1,31 +1,77 @@
 """Watch a model's gates and attention during a forward pass.
 
-The gate is seen by a forward hook. The attention is seen through transformers' attention
-interface: a registered function shows queries and keys (after the position embedding) to the
-recorder, then lets the library's own SDPA compute the output. After the last wanted layer the
-forward pass is cut short: no later layer, final norm or language-model head is computed.
+The gate is seen by a hook, placed as its architecture needs it; the attention through
+:mod:`splinellm.backbone.attention`. After the last wanted layer the forward pass is cut short: no
+later layer, final norm or language-model head is computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
-from weakref import WeakKeyDictionary
+from typing import Any, Self, cast
 
-from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
 
 from splinellm.backbone.architectures import Architecture
-from splinellm.backbone.reduction import PromptReduction
-from splinellm.errors import AttentionUnavailableError
+from splinellm.backbone.attention import listen, observed_attention
+from splinellm.backbone.beginning import Beginning, shared_cache
+from splinellm.backbone.reduction import PromptReduction, Reduction
+from splinellm.geometry import real_tokens
 
-RECORDED_ATTENTION = "splinellm_sdpa"
-"""Name of the recorded attention in transformers' registries."""
+
+def observe(
+    model: PreTrainedModel,
+    architecture: Architecture,
+    reduction: Reduction,
+    *,
+    implementation: str,
+    attention_of: PreTrainedModel | None = None,
+    stops: bool,
+) -> ExitStack:
+    """Show the gates and the attention of a model to a reduction.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        Base model, without its head.
+    architecture : Architecture
+        Where its parts are.
+    reduction : Reduction
+        What is made of the parts' values; its schema says which layers are wanted.
+    implementation : {"sdpa", "eager"}
+        See :func:`splinellm.backbone.attention.observed_attention`.
+    attention_of : PreTrainedModel, optional
+        The model around `model`, whose attention is switched with it.
+    stops : bool
+        Whether the forward pass is cut short after the last wanted layer.
+
+    Returns
+    -------
+    ExitStack
+        Ends it when closed. If this function fails, nothing is left behind.
+    """
+    schema = reduction.schema
+    wants_gate, wants_attention = schema.selection.needs_gate, schema.selection.needs_attention
+    layers = architecture.decoder_layers(model)
+    if wants_attention:
+        architecture.require_attention()
+    reduction.prepare()
+    with ExitStack() as stack:
+        if wants_attention:
+            stack.enter_context(observed_attention(attention_of or model, implementation))
+        for index in schema.layers:
+            ends = stops and index == schema.layers[-1]
+            if wants_attention:
+                ear = _AttentionEar(reduction, index, ends and not wants_gate)
+                stack.callback(listen(architecture.attention_of(layers[index]), ear))
+            if wants_gate:
+                gate = architecture.gate_of(layers[index])
+                stack.callback(gate.watch(_GateHook(reduction, index, ends)))
+        return stack.pop_all()
 
 
 class Recorder:
@@ -39,12 +85,12 @@ class Recorder:
         Base model, without its head.
     architecture : Architecture
         Where its parts are.
-    reduction : PromptReduction
+    reduction : Reduction
         What is made of the parts' values; its schema says which layers are wanted.
     """
 
     def __init__(
-        self, model: PreTrainedModel, architecture: Architecture, reduction: PromptReduction
+        self, model: PreTrainedModel, architecture: Architecture, reduction: Reduction
     ) -> None:
         self._model = model
         self._architecture = architecture
@@ -52,25 +98,13 @@ class Recorder:
         self._attached = ExitStack()
 
     def __enter__(self) -> Self:
-        schema = self._reduction.schema
-        wants_gate = schema.selection.needs_gate
-        layers = self._architecture.decoder_layers(self._model)
-        self._reduction.prepare()
-        with ExitStack() as stack:  # undone at once if a later step fails
-            if schema.selection.needs_attention:
-                stack.enter_context(_recorded_attention(self._model))
-            for index in schema.layers:
-                is_last = index == schema.layers[-1]
-                if schema.selection.needs_attention:
-                    attention = self._architecture.attention_of(layers[index])
-                    stop = is_last and not wants_gate
-                    _ears[attention] = _AttentionEar(self._reduction, index, stop)
-                    stack.callback(_ears.pop, attention, None)
-                if wants_gate:
-                    gate = self._architecture.gate_of(layers[index])
-                    hook = _GateHook(self._reduction, index, is_last)
-                    stack.callback(gate.register_forward_hook(hook).remove)
-            self._attached = stack.pop_all()
+        self._attached = observe(
+            self._model,
+            self._architecture,
+            self._reduction,
+            implementation=self._architecture.attention_implementation,
+            stops=True,
+        )
         return self
 
     def __exit__(
@@ -81,7 +115,9 @@ class Recorder:
     ) -> None:
         self._attached.close()
 
-    def read(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
+    def read(
+        self, input_ids: Tensor, lengths: Tensor, beginning: Beginning | None = None
+    ) -> Tensor:
         """Run the model over right-padded prompts and return their features.
 
         Parameters
@@ -91,16 +127,44 @@ class Recorder:
             padding to their right, and no padding mask is needed.
         lengths : Tensor, shape (B,), int64
             Real tokens of each prompt, at least 1.
+        beginning : Beginning, optional
+            Of :meth:`read_beginning`: tokens that come before those given, in every prompt. For
+            rows that stand for prompts.
 
         Returns
         -------
-        Tensor, shape (B, L, F), float32
+        Tensor, shape (B, L, F), or (B, T, L, F) for rows that stand for tokens, float32
             In the schema's order, on the CPU.
         """
-        self._reduction.begin(lengths, input_ids.shape[1])
-        with suppress(_ForwardComplete):
-            self._model(input_ids=input_ids, use_cache=False)
+        real, last = real_tokens(lengths, input_ids.shape[1]), lengths - 1
+        if beginning is None:
+            self._reduction.begin(real, last)
+            self._forward(input_ids=input_ids, use_cache=False)
+        else:
+            cast(PromptReduction, self._reduction).begin(real, last, beginning.state)
+            self._forward(
+                input_ids=input_ids, past_key_values=beginning.keys_and_values, use_cache=True
+            )
         return self._reduction.result()
+
+    def read_beginning(self, input_ids: Tensor) -> Beginning:
+        """Read tokens that several prompts start with; for rows that stand for prompts.
+
+        Parameters
+        ----------
+        input_ids : Tensor, shape (1, T), int64
+            Token ids, without padding.
+        """
+        reduction = cast(PromptReduction, self._reduction)
+        n_tokens = input_ids.shape[1]
+        reduction.begin(torch.ones_like(input_ids, dtype=torch.bool), torch.tensor([n_tokens - 1]))
+        cache = DynamicCache()  # of full length, whatever window the layers have
+        self._forward(input_ids=input_ids, past_key_values=cache, use_cache=True)
+        return Beginning(shared_cache(cache), reduction.state())
+
+    def _forward(self, **inputs: Any) -> None:
+        with suppress(_ForwardComplete):
+            self._model(**inputs)
 
 
 class _ForwardComplete(Exception):  # noqa: N818 - control flow, not an error
@@ -109,64 +173,30 @@ class _ForwardComplete(Exception):  # noqa: N818 - control flow, not an error
 
 @dataclass(frozen=True)
 class _GateHook:
-    reduction: PromptReduction
+    reduction: Reduction
     layer: int
     stop: bool
 
-    def __call__(self, _module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
-        self.reduction.on_gate(self.layer, output)
+    def __call__(self, h: Tensor) -> None:
+        self.reduction.on_gate(self.layer, h)
         if self.stop:
             raise _ForwardComplete
 
 
 @dataclass(frozen=True)
 class _AttentionEar:
-    reduction: PromptReduction
+    reduction: Reduction
     layer: int
     stop: bool
 
-    def hear(self, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> None:
-        self.reduction.on_attention(self.layer, query, key, mask, scaling)
+    def __call__(
+        self,
+        query: Tensor,
+        key: Tensor,
+        mask: Tensor | None,
+        scaling: float,
+        softcap: float | None,
+    ) -> None:
+        self.reduction.on_attention(self.layer, query, key, mask, scaling, softcap)
         if self.stop:
             raise _ForwardComplete
-
-
-# transformers calls the attention function with the module, not with anything of ours; the module
-# leads to its ear. Weak, so that a dropped model is not kept alive.
-_ears: WeakKeyDictionary[nn.Module, _AttentionEar] = WeakKeyDictionary()
-
-
-def _attend(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    **kwargs: Any,
-) -> tuple[Tensor, None]:
-    if (ear := _ears.get(module)) is not None:
-        factor = query.shape[-1] ** -0.5 if scaling is None else scaling
-        ear.hear(query, key, attention_mask, factor)
-    output: tuple[Tensor, None] = sdpa_attention_forward(
-        module, query, key, value, attention_mask, scaling=scaling, **kwargs
-    )
-    return output
-
-
-@contextmanager
-def _recorded_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Route the model's attention through :func:`_attend`, and back again."""
-    AttentionInterface.register(RECORDED_ATTENTION, _attend)
-    AttentionMaskInterface.register(RECORDED_ATTENTION, sdpa_mask)
-    previous = model.config._attn_implementation  # noqa: SLF001 - transformers has no public name
-    model.set_attn_implementation(RECORDED_ATTENTION)
-    try:
-        if model.config._attn_implementation != RECORDED_ATTENTION:  # noqa: SLF001
-            raise AttentionUnavailableError(
-                f"the attention of {type(model).__name__} cannot be observed",
-                hint="ask for features without intrinsic_dimension",
-            )
-        yield
-    finally:
-        model.set_attn_implementation(previous)

@@ -1,28 +1,36 @@
-"""Turn what a layer shows during the forward pass into one row of features per prompt.
+"""Turn what a layer shows during the forward pass into features.
 
-Runs inside the hooks, so it keeps nothing of size B x T x K beyond the call.
+Runs inside the hooks, so nothing of size B x T x K outlives a call: a layer leaves a few numbers
+per token, and statistics are made of those for all layers together once the pass is over.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from splinellm import geometry
-from splinellm.geometry import DimensionRule
+from splinellm.geometry import DimensionRule, Moments
 from splinellm.schema import (
     DISTANCE_FEATURES,
+    HYPERPLANE_DISTANCE,
     INTRINSIC_DIMENSION,
     SIGN_FEATURES,
+    SIGN_FRACTION,
     FeatureSchema,
     block_name,
 )
 
+Columns = tuple[tuple[str, ...], Tensor]
+"""Names of features, and their values, shape (L, B, F) or (L, B, T, F)."""
 
-class PromptReduction:
-    """Features of whole prompts, for one right-padded batch at a time.
+
+class Reduction(ABC):
+    """What the hooks of a recorder feed, layer after layer.
 
     Parameters
     ----------
@@ -41,10 +49,12 @@ class PromptReduction:
         self.schema = schema
         self._norms = norms
         self._rule = rule
-        self._columns: dict[tuple[int, str], Tensor] = {}
-        self._lengths = torch.empty(0)
-        self._real = torch.empty(0)
-        self._broken = torch.empty(0)
+        self._real = self._last = self._broken = torch.empty(0)
+        self._signs: dict[int, Tensor] = {}
+        self._distances: dict[int, Tensor] = {}
+        self._blocks: dict[int, Tensor] = {}
+        self._sizes: dict[int, Tensor] = {}
+        self._dimensions: dict[int, Tensor] = {}
 
     def prepare(self) -> None:
         """Compute the norms before anything is hooked: those of packed weights call the gate."""
@@ -52,20 +62,18 @@ class PromptReduction:
             for layer in self.schema.layers:
                 self._norms(layer)
 
-    def begin(self, lengths: Tensor, n_positions: int) -> None:
-        """Forget the last batch and prepare for prompts of these lengths, padded to T.
+    def begin(self, real: Tensor, last: Tensor) -> None:
+        """Prepare for the next forward pass.
 
         Parameters
         ----------
-        lengths : Tensor, shape (B,), int64
-            Real tokens of each prompt, at least 1.
-        n_positions : int
-            T.
+        real : Tensor, shape (B, T), bool
+            True at the tokens that count.
+        last : Tensor, shape (B,), int64
+            Index of each prompt's last one.
         """
-        self._columns.clear()
-        self._lengths = lengths
-        self._real = geometry.real_tokens(lengths, n_positions)
-        self._broken = torch.zeros_like(lengths, dtype=torch.bool)
+        self._real, self._last = real, last
+        self._broken = torch.zeros_like(last, dtype=torch.bool)
 
     def on_gate(self, layer: int, h: Tensor) -> None:
         """Reduce the pre-activations (B, T, K) of a layer's gate."""
@@ -74,52 +82,252 @@ class PromptReduction:
         # carries a NaN to all later layers, so that the last one shows it.
         if layer == self.schema.layers[-1]:
             self._broken |= (h.isnan().any(dim=-1) & self._real).any(dim=-1)
-        selection = self.schema.selection
-        if selection.needs_sign:
-            self._keep(
-                layer, SIGN_FEATURES, geometry.summarise(geometry.sign_fraction(h), self._real)
-            )
+        selection, k = self.schema.selection, h.shape[-1]
+        if selection.needs_blocks:
+            counts = geometry.sign_counts(h, selection.n_blocks)  # (B, T, n_blocks)
+            self._signs[layer] = counts.sum(dim=-1) / k
+            self._blocks[layer] = self._of_blocks(counts)
+            if layer not in self._sizes:
+                self._sizes[layer] = torch.tensor(geometry.block_sizes(k, selection.n_blocks))
+        elif selection.needs_sign:
+            self._signs[layer] = geometry.sign_fraction(h)
         if selection.needs_distance:
             norms = self._norms(layer).to(h.device)
-            distance = geometry.hyperplane_distance(h, norms)
-            # mean, min, max, std -> the distance has no maximum among the features
-            mean, low, _, std = geometry.summarise(distance, self._real).unbind(dim=-1)
-            self._keep(layer, DISTANCE_FEATURES, torch.stack([low, mean, std], dim=-1))
-        if selection.needs_blocks:
-            blocks = geometry.sign_block_means(h, self._real, selection.n_blocks)
-            names = [block_name(index) for index in range(selection.n_blocks)]
-            self._keep(layer, names, blocks)
+            self._distances[layer] = geometry.hyperplane_distance(h, norms)
 
     def on_attention(
-        self, layer: int, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        mask: Tensor | None,
+        scaling: float,
+        softcap: float | None = None,
     ) -> None:
-        """Reduce queries (B, H, T, D) and keys (B, H_kv, T, D) of a layer's attention."""
+        """Reduce queries (B, H, T, D) and keys (B, H_kv, S, D) of a layer's attention."""
         self._to(query.device)
-        scores = geometry.last_row_scores(query, key, self._lengths, scaling, mask)
-        self._broken |= scores.isnan().any(dim=-1).any(dim=-1)
-        dimension = geometry.intrinsic_dimension(scores, self._rule)
-        self._keep(layer, (INTRINSIC_DIMENSION,), dimension[:, None])
+        self._dimensions[layer] = self._dimension(query, key, mask, scaling, softcap)
 
+    @abstractmethod
     def result(self) -> Tensor:
-        """Features of the batch, shape (B, L, F), float32, on the CPU, in the schema's order.
+        """Features, shape (B, L, F) or (B, T, L, F), float32, on the CPU, in the schema's order.
 
         All NaN for a prompt on which the forward pass made a NaN anywhere it was watched.
         """
-        values = torch.stack(
-            [
-                torch.stack([self._columns[layer, name] for name in self.schema.features], -1).cpu()
-                for layer in self.schema.layers
-            ],
-            dim=1,
-        )
-        return values.masked_fill(self._broken.cpu()[:, None, None], torch.nan)
 
-    def _keep(self, layer: int, names: tuple[str, ...] | list[str], values: Tensor) -> None:
-        for name, column in zip(names, values.unbind(dim=-1), strict=True):
-            self._columns[layer, name] = column
+    @abstractmethod
+    def _of_blocks(self, counts: Tensor) -> Tensor:
+        """What is kept of a layer's positive signs (B, T, n_blocks)."""
+
+    @abstractmethod
+    def _dimension(
+        self,
+        query: Tensor,
+        key: Tensor,
+        mask: Tensor | None,
+        scaling: float,
+        softcap: float | None,
+    ) -> Tensor:
+        """Intrinsic dimension of one layer, shape (B,) or (B, T)."""
+
+    def _in_order(self, columns: list[Columns], broken: Tensor) -> Tensor:
+        """Pick the wanted features and put layers behind prompts (and tokens)."""
+        names = [name for group, _ in columns for name in group]
+        wanted = [names.index(name) for name in self.schema.features]
+        found = torch.cat([values for _, values in columns], dim=-1)[..., wanted]
+        values = found.movedim(0, -2).cpu()
+        return values.masked_fill(broken.cpu().view(-1, *[1] * (values.ndim - 1)), torch.nan)
+
+    def _stacked(self, by_layer: dict[int, Tensor]) -> Tensor:
+        """One tensor of all layers, (L, ...); a model may be split over devices."""
+        return torch.stack([by_layer[layer].to(self._last.device) for layer in self.schema.layers])
+
+    def _shares(self, counts: Tensor, n_tokens: Tensor) -> Columns:
+        """Shares of positive signs: counts (L, B, ..., n_blocks) over `n_tokens` (L, B, ...)."""
+        sizes = self._stacked(self._sizes)  # (L, n_blocks)
+        sizes = sizes.view(len(sizes), *[1] * (counts.ndim - 2), -1)
+        names = tuple(block_name(index) for index in range(counts.shape[-1]))
+        return names, (counts / (n_tokens[..., None] * sizes)).float()
 
     def _to(self, device: torch.device) -> None:
-        # A model split over devices shows its layers in turn; the lengths follow.
-        if self._lengths.device != device:
-            self._lengths, self._real = self._lengths.to(device), self._real.to(device)
+        # A model split over devices shows its layers in turn; the masks follow.
+        if self._last.device != device:
+            self._last, self._real = self._last.to(device), self._real.to(device)
             self._broken = self._broken.to(device)
+
+
+@dataclass(frozen=True)
+class PromptState:
+    """What must be known of tokens that were read to go on from there.
+
+    Parameters
+    ----------
+    n_tokens : Tensor, shape (B,), int64
+        Tokens read.
+    signs, distances : Moments of shape (L, B), or None
+        Of the sign fractions and hyperplane distances, if wanted.
+    blocks : Tensor, shape (L, B, n_blocks), float32, or None
+        Positive signs, if wanted.
+    dimensions : Tensor, shape (L, B), float32, or None
+        Intrinsic dimension at the last token, if wanted.
+    broken : Tensor, shape (B,), bool
+        Whether the forward pass made a NaN where it was watched.
+    """
+
+    n_tokens: Tensor
+    signs: Moments | None
+    distances: Moments | None
+    blocks: Tensor | None
+    dimensions: Tensor | None
+    broken: Tensor
+
+    def followed_by(self, later: PromptState) -> PromptState:
+        """State after both pieces; a single past may be followed by many continuations."""
+        signs = distances = blocks = dimensions = None
+        if self.signs is not None and later.signs is not None:
+            signs = self.signs.followed_by(later.signs)
+        if self.distances is not None and later.distances is not None:
+            distances = self.distances.followed_by(later.distances)
+        if self.blocks is not None and later.blocks is not None:
+            blocks = self.blocks + later.blocks
+        if self.dimensions is not None and later.dimensions is not None:
+            dimensions = later.dimensions.where(later.n_tokens > 0, self.dimensions)
+        # What a row that read nothing was shown is padding.
+        broken = self.broken | (later.broken & (later.n_tokens > 0))
+        n_tokens = self.n_tokens + later.n_tokens
+        return PromptState(n_tokens, signs, distances, blocks, dimensions, broken)
+
+    def __getitem__(self, rows: Tensor) -> PromptState:
+        """Select prompts."""
+        return PromptState(
+            self.n_tokens[rows],
+            None if self.signs is None else self.signs[:, rows],
+            None if self.distances is None else self.distances[:, rows],
+            None if self.blocks is None else self.blocks[:, rows],
+            None if self.dimensions is None else self.dimensions[:, rows],
+            self.broken[rows],
+        )
+
+
+class PromptReduction(Reduction):
+    """One row per prompt, read in one forward pass or in several."""
+
+    _past: PromptState | None = None
+
+    def begin(self, real: Tensor, last: Tensor, past: PromptState | None = None) -> None:
+        """Prepare for the next forward pass.
+
+        Parameters
+        ----------
+        real, last : Tensor
+            See :meth:`Reduction.begin`.
+        past : PromptState, optional
+            :meth:`state` after the tokens that came before: of the same prompts, or of a single
+            beginning that all of them share.
+        """
+        super().begin(real, last)
+        self._past = past
+
+    def state(self) -> PromptState:
+        """Statistics of all tokens up to now."""
+        read = PromptState(
+            self._real.sum(dim=-1),
+            Moments.of(self._stacked(self._signs), self._real) if self._signs else None,
+            Moments.of(self._stacked(self._distances), self._real) if self._distances else None,
+            self._stacked(self._blocks) if self._blocks else None,
+            self._stacked(self._dimensions) if self._dimensions else None,
+            self._broken,
+        )
+        return read if self._past is None else self._past.followed_by(read)
+
+    def result(self) -> Tensor:
+        """Features of the prompts, shape (B, L, F), float32, on the CPU, in the schema's order."""
+        return self.features(self.state())
+
+    def features(self, state: PromptState) -> Tensor:
+        """Features of prompts that :meth:`state` told of; all NaN for those that are broken."""
+        columns = list[Columns]()
+        if state.signs is not None:
+            columns.append((SIGN_FEATURES, state.signs.summary()))
+        if state.distances is not None:
+            columns.append(_distance_columns(state.distances.summary()))
+        if state.dimensions is not None:
+            columns.append(((INTRINSIC_DIMENSION,), state.dimensions[..., None]))
+        if state.blocks is not None:
+            columns.append(
+                self._shares(state.blocks, state.n_tokens.expand(state.blocks.shape[:2]))
+            )
+        return self._in_order(columns, state.broken)
+
+    def _of_blocks(self, counts: Tensor) -> Tensor:
+        return counts.where(self._real[..., None], 0.0).sum(dim=1)
+
+    def _dimension(
+        self,
+        query: Tensor,
+        key: Tensor,
+        mask: Tensor | None,
+        scaling: float,
+        softcap: float | None,
+    ) -> Tensor:
+        scores = geometry.last_row_scores(query, key, self._last, scaling, mask, softcap)
+        # Minus infinity is where the token does not attend.
+        self._broken |= (scores.isnan() | scores.isposinf()).flatten(1).any(dim=-1)
+        return geometry.intrinsic_dimension(scores, self._rule)
+
+
+class TokenReduction(Reduction):
+    """One row per token: its own numbers, or the features of the prompt up to it."""
+
+    def result(self) -> Tensor:
+        """Features of tokens or prefixes, (B, T, L, F), float32, on the CPU; see the base class."""
+        return self._in_order(self._columns(), self._broken)
+
+    def _of_blocks(self, counts: Tensor) -> Tensor:
+        return counts
+
+    def _dimension(
+        self,
+        query: Tensor,
+        key: Tensor,
+        mask: Tensor | None,
+        scaling: float,
+        softcap: float | None,
+    ) -> Tensor:
+        for seen in (query, key[:, :, -query.shape[2] :]):  # (B, heads, T, D)
+            self._broken |= (~seen.isfinite().all(dim=-1).all(dim=1) & self._real).any(dim=-1)
+        return geometry.dimension_of_every_token(query, key, self._rule, scaling, mask, softcap)
+
+    def _columns(self) -> list[Columns]:
+        columns = list[Columns]()
+        by_prefix = self.schema.granularity == "prefix"
+        if self._signs:
+            signs = self._stacked(self._signs)  # (L, B, T)
+            columns.append(
+                (SIGN_FEATURES, geometry.running_summary(signs))
+                if by_prefix
+                else ((SIGN_FRACTION,), signs[..., None])
+            )
+        if self._distances:
+            distances = self._stacked(self._distances)
+            columns.append(
+                _distance_columns(geometry.running_summary(distances))
+                if by_prefix
+                else ((HYPERPLANE_DISTANCE,), distances[..., None])
+            )
+        if self._dimensions:
+            columns.append(((INTRINSIC_DIMENSION,), self._stacked(self._dimensions)[..., None]))
+        if self._blocks:
+            counts = self._stacked(self._blocks)  # (L, B, T, n_blocks)
+            n_tokens = torch.ones(counts.shape[2], device=counts.device)
+            if by_prefix:
+                # Whole numbers: float64 counts them exactly, whatever the length.
+                counts, n_tokens = counts.double().cumsum(dim=2), n_tokens.cumsum(dim=0)
+            columns.append(self._shares(counts, n_tokens.expand(counts.shape[:3])))
+        return columns
+
+
+def _distance_columns(summary: Tensor) -> Columns:
+    # The distance has no maximum among the features.
+    mean, low, _, std = summary.unbind(dim=-1)
+    return DISTANCE_FEATURES, torch.stack([low, mean, std], dim=-1)

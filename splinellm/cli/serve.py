@@ -128,7 +128,12 @@ def serve(
         _option("config", "Settings from a .toml, .json or .env file; options win.", "FILE"),
     ] = None,
     print_config: Annotated[
-        bool, typer.Option("--print-config", help="Print the settings as JSON and end.")
+        bool,
+        typer.Option(
+            "--print-config",
+            envvar="SPLINELLM_PRINT_CONFIG",
+            help="Print the settings as JSON and end.",
+        ),
     ] = False,
 ) -> None:
     """Serve features and verdicts over HTTP until SIGTERM or Ctrl-C.

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
 from itertools import islice
-from typing import Literal, Self
+from typing import Literal, Self, cast
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from splinellm.backbone.builtin import DEFAULT_MODEL
 from splinellm.backbone.loading import Backbone, load_backbone
-from splinellm.backbone.recorder import RECORDED_ATTENTION, Recorder
-from splinellm.backbone.reduction import PromptReduction
 from splinellm.errors import (
     ConfigurationError,
     NonFiniteFeaturesError,
@@ -23,13 +20,13 @@ from splinellm.errors import (
     PromptError,
     SchemaError,
 )
-from splinellm.extraction.batching import batch_size, longest_first
+from splinellm.extraction.reading import BatchReader
 from splinellm.extraction.tokens import TokenizedPrompt, Tokenizer
 from splinellm.extraction.verification import VerificationReport, verify_prompts
 from splinellm.geometry import DimensionRule
 from splinellm.prompts import Prompt
 from splinellm.provenance import Provenance
-from splinellm.schema import FeatureSchema, FeatureSelection, parse_layers
+from splinellm.schema import FeatureSchema, FeatureSelection, Granularity, parse_layers
 from splinellm.table import FeatureTable
 
 DEFAULT_MAX_TOKENS = 1024
@@ -38,8 +35,6 @@ BATCH_TOKENS_ACCELERATOR = 16_384
 
 OnProgress = Callable[[int, int], None]
 """Called after each batch with the prompts and tokens it held."""
-
-_logger = logging.getLogger(__name__)
 
 
 class PrecisionWarning(UserWarning):
@@ -71,6 +66,8 @@ class SplineExtractor:
     ------
     SchemaError, ConfigurationError
         A layer or feature does not exist, or a limit is impossible.
+    AttentionUnavailableError
+        The intrinsic dimension is wanted, and the architecture does not show its attention.
     """
 
     def __init__(
@@ -91,6 +88,14 @@ class SplineExtractor:
             FeatureSelection.parse(features),
             backbone.n_layers,
         )
+        if self.schema.layers[-1] >= backbone.n_loaded_layers:
+            raise SchemaError(
+                f"layer {self.schema.layers[-1]} was not loaded",
+                hint=f"of the model's {backbone.n_layers} layers, the first "
+                f"{backbone.n_loaded_layers} were",
+            )
+        if self.schema.selection.needs_attention:
+            backbone.architecture.require_attention()
         if self.schema.selection.n_blocks > backbone.n_hyperplanes:
             raise SchemaError(
                 f"{self.schema.selection.n_blocks} sign blocks cannot be cut from "
@@ -109,7 +114,7 @@ class SplineExtractor:
             batch_tokens = BATCH_TOKENS_CPU if on_cpu else BATCH_TOKENS_ACCELERATOR
         if batch_tokens < 1:
             raise ConfigurationError(f"batch_tokens is {batch_tokens}; it must be at least 1")
-        self.batch_tokens = batch_tokens
+        self.reader = BatchReader(backbone, self.rule, batch_tokens)
         self.provenance = self._describe(allow_special_tokens=allow_special_tokens)
         if self.provenance.distance_precision == "reduced":
             warnings.warn(
@@ -152,8 +157,10 @@ allow_special_tokens
         (1, 30, 8)
         """
         features = FeatureSelection.parse(features)  # a typo must not cost the loading of a model
+        if layers is not None and not isinstance(layers, str | int):
+            layers = tuple(layers)  # it is read twice
         return cls(
-            load_backbone(model, dtype=dtype, device=device, device_map=device_map),
+            load_backbone(model, dtype=dtype, device=device, device_map=device_map, layers=layers),
             layers=layers,
             features=features,
             max_tokens=max_tokens,
@@ -164,34 +171,50 @@ allow_special_tokens
         )
 
     def extract(
-        self, prompts: str | Iterable[Prompt], *, on_progress: OnProgress | None = None
+        self,
+        prompts: str | Iterable[Prompt],
+        *,
+        granularity: Granularity = "prompt",
+        on_progress: OnProgress | None = None,
     ) -> FeatureTable:
         """Compute the features of all prompts.
+
+        Equal prompts are read once, and so is what many of them begin with.
 
         Parameters
         ----------
         prompts : str, or iterable of str or of sequences of int
             Texts or token ids.
+        granularity : {"prompt", "prefix", "token"}
+            ``prompt``: a row per prompt. ``prefix``: a row per token, with the features of the
+            prompt up to and including it, from the same single forward pass. ``token``: a row per
+            token, with its own sign fraction, hyperplane distance and intrinsic dimension.
         on_progress : callable, optional
             Called after each batch with the prompts and tokens it held.
 
         Returns
         -------
         FeatureTable
-            One row per prompt, in order.
+            One row per prompt, or per token with ``tokens`` saying which, in order.
 
         Raises
         ------
         PromptError
             A prompt cannot be read; names its position. See :meth:`extract_valid`.
         """
-        table, errors = self.extract_valid(prompts, on_progress=on_progress)
+        table, errors = self.extract_valid(
+            prompts, granularity=granularity, on_progress=on_progress
+        )
         if errors:
             raise errors[min(errors)]
         return table
 
     def iter_extract(
-        self, prompts: str | Iterable[Prompt], *, window: int = 1024
+        self,
+        prompts: str | Iterable[Prompt],
+        *,
+        granularity: Granularity = "prompt",
+        window: int = 1024,
     ) -> Iterator[FeatureTable]:
         """Compute features lazily, for iterables that do not fit memory.
 
@@ -199,6 +222,8 @@ allow_special_tokens
         ----------
         prompts : str, or iterable of str or of sequences of int
             Consumed a window at a time.
+        granularity : {"prompt", "prefix", "token"}
+            See :meth:`extract`; ``tokens.row`` counts through all windows.
         window : int
             Prompts that are sorted by length and batched together.
 
@@ -217,22 +242,28 @@ allow_special_tokens
         iterator = iter([prompts] if isinstance(prompts, str) else prompts)
         start = 0
         while part := list(islice(iterator, window)):
-            table, errors = self.extract_valid(part)
+            table, errors = self.extract_valid(part, granularity=granularity)
             if errors:
                 first = errors[min(errors)]
                 first.index = start + min(errors)
                 raise first
+            if table.tokens is not None:
+                table = replace(table, tokens=replace(table.tokens, row=table.tokens.row + start))
             yield table
             start += len(part)
 
     def extract_valid(
-        self, prompts: str | Iterable[Prompt], *, on_progress: OnProgress | None = None
+        self,
+        prompts: str | Iterable[Prompt],
+        *,
+        granularity: Granularity = "prompt",
+        on_progress: OnProgress | None = None,
     ) -> tuple[FeatureTable, dict[int, PromptError]]:
         """Compute the features of those prompts that can be read; one bad prompt fails alone.
 
         Parameters
         ----------
-        prompts, on_progress
+        prompts, granularity, on_progress
             See :meth:`extract`.
 
         Returns
@@ -243,26 +274,83 @@ allow_special_tokens
             By position among the prompts.
         """
         batch = [prompts] if isinstance(prompts, str) else list(prompts)
+        schema = self.schema.at(granularity)
         tokenized, errors = self._tokenizer(batch)
-        rows = np.zeros((len(batch), len(self.schema.names)), np.float32)
-        for positions, values in self._read(tokenized, errors):
-            rows[positions] = values
-            if on_progress is not None:
-                on_progress(len(positions), sum(len(tokenized[p].ids) for p in positions))
-        for position in np.flatnonzero(~np.isfinite(rows).all(axis=1)).tolist():
-            errors[position] = NonFiniteFeaturesError(
+        twins = _twins(tokenized)
+        firsts = list(twins)
+        rows: dict[int, np.ndarray] = {}
+        prompts_read = self.reader.read([tokenized[first].ids for first in firsts], schema)
+        # Closed, so that the model is free again when a caller's `on_progress` raises.
+        with closing(prompts_read) as batches:
+            for readings in batches:
+                done: list[int] = []
+                for reading in readings:
+                    first = firsts[reading.position]
+                    for position in twins[first]:
+                        if error := self._why_not(reading.rows, tokenized[first], position):
+                            errors[position] = error
+                        else:
+                            rows[position] = cast(np.ndarray, reading.rows)
+                    done += twins[first]
+                if on_progress is not None:
+                    on_progress(len(done), sum(len(tokenized[p].ids) for p in done))
+        return self._table(rows, batch, tokenized, schema), errors
+
+    def _why_not(
+        self, rows: np.ndarray | None, prompt: TokenizedPrompt, position: int
+    ) -> PromptError | None:
+        """Reason why a prompt has no features, if so."""
+        if rows is None:
+            return OutOfMemoryError(
+                f"{len(prompt.ids)} tokens do not fit the memory of {self.backbone.device}",
+                index=position,
+                hint="lower --max-tokens",
+            )
+        if not np.isfinite(rows).all():
+            return NonFiniteFeaturesError(
                 f"the forward pass in {self.backbone.dtype} overflowed",
                 index=position,
                 hint="use float32 or bfloat16",
             )
-        kept = [position for position in tokenized if position not in errors]
-        table = FeatureTable(
-            rows[kept],
-            np.array([len(tokenized[p].ids) for p in kept], np.int64),
-            np.array([tokenized[p].truncated for p in kept], np.bool_),
+        return None
+
+    def _table(
+        self,
+        rows: dict[int, np.ndarray],
+        prompts: Sequence[Prompt],
+        tokenized: dict[int, TokenizedPrompt],
+        schema: FeatureSchema,
+    ) -> FeatureTable:
+        kept = sorted(rows)
+        provenance = self.provenance_at(schema.granularity)
+        lengths = np.array([len(tokenized[p].ids) for p in kept], np.int64)
+        truncated = np.array([tokenized[p].truncated for p in kept], np.bool_)
+        empty = np.empty((0, len(schema.names)), np.float32)
+        values = np.concatenate([empty, *(rows[position] for position in kept)])
+        if schema.granularity == "prompt":
+            return FeatureTable(values, lengths, truncated, provenance)
+        tokens = self._tokenizer.index({p: prompts[p] for p in kept}, tokenized)
+        n_tokens = np.repeat(lengths, lengths)
+        if schema.granularity == "prefix":
+            n_tokens = tokens.position + 1
+        return FeatureTable(values, n_tokens, np.repeat(truncated, lengths), provenance, tokens)
+
+    @property
+    def batch_tokens(self) -> int:
+        """Padded tokens of a batch; halved when memory runs out."""
+        return self.reader.batch_tokens
+
+    @batch_tokens.setter
+    def batch_tokens(self, batch_tokens: int) -> None:
+        self.reader.batch_tokens = batch_tokens
+
+    def provenance_at(self, granularity: Granularity) -> Provenance:
+        """What tables of this granularity come from."""
+        return replace(
             self.provenance,
+            features=self.schema.selection.at(granularity).names,
+            granularity=granularity,
         )
-        return table, errors
 
     def verify(
         self, prompts: Sequence[Prompt] | None = None, *, raise_on_failure: bool = True
@@ -296,55 +384,6 @@ allow_special_tokens
         """Tokenise as :meth:`extract` does; see :class:`splinellm.extraction.tokens.Tokenizer`."""
         return self._tokenizer(prompts)
 
-    def _read(
-        self, tokenized: dict[int, TokenizedPrompt], errors: dict[int, PromptError]
-    ) -> Iterator[tuple[list[int], np.ndarray]]:
-        """Run batch after batch; halve the budget when memory runs out."""
-        keys = list(tokenized)
-        order = [keys[i] for i in longest_first([len(tokenized[key].ids) for key in keys])]
-        reduction = PromptReduction(self.schema, self.backbone.norms, self.rule)
-        backbone = self.backbone
-        with (
-            backbone.lock,
-            torch.inference_mode(),
-            Recorder(backbone.model, backbone.architecture, reduction) as recorder,
-        ):
-            while order:
-                lengths = [len(tokenized[key].ids) for key in order]
-                size = batch_size(lengths, self.batch_tokens)
-                try:
-                    values = recorder.read(*self.pad([tokenized[key].ids for key in order[:size]]))
-                except (RuntimeError, MemoryError) as error:
-                    if not _is_out_of_memory(error):
-                        raise
-                    if size > 1:
-                        self._halve_budget(size * lengths[0])
-                        continue
-                    errors[order[0]] = OutOfMemoryError(
-                        f"{lengths[0]} tokens do not fit the memory of {backbone.device}",
-                        index=order[0],
-                        hint="lower --max-tokens",
-                    )
-                else:
-                    yield order[:size], values.flatten(1).numpy()
-                order = order[size:]
-
-    def pad(self, prompts: list[list[int]]) -> tuple[Tensor, Tensor]:
-        """Stack token ids, padded on the right: ids (B, T) and lengths (B,), on the device."""
-        lengths = torch.tensor([len(ids) for ids in prompts])
-        # Any valid id will do: causal attention keeps real tokens from seeing what is on the right.
-        input_ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.int64)
-        for row, ids in zip(input_ids, prompts, strict=True):
-            row[: len(ids)] = torch.tensor(ids)
-        device = self.backbone.device
-        return input_ids.to(device), lengths.to(device)
-
-    def _halve_budget(self, failed_size: int) -> None:
-        self.batch_tokens = max(1, failed_size // 2)
-        if self.backbone.device.type == "cuda":
-            torch.cuda.empty_cache()
-        _logger.warning("out of memory: batches are now of %d tokens", self.batch_tokens)
-
     def _describe(self, *, allow_special_tokens: bool) -> Provenance:
         backbone, selection = self.backbone, self.schema.selection
         precision = "none"
@@ -356,7 +395,7 @@ allow_special_tokens
             architecture=backbone.architecture.model_type,
             n_layers=backbone.n_layers,
             dtype=backbone.dtype,
-            attention=RECORDED_ATTENTION.removeprefix("splinellm_"),
+            attention=backbone.architecture.attention_implementation,
             layers=self.schema.layers,
             features=selection.names,
             n_blocks=selection.n_blocks,
@@ -381,9 +420,10 @@ def _token_limit(max_tokens: int | None, max_positions: int | None) -> int:
     return max_tokens
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    # On a CPU, on MPS and from a CUDA library it is a plain RuntimeError.
-    signs = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
-        sign in str(error) for sign in signs
-    )
+def _twins(tokenized: dict[int, TokenizedPrompt]) -> dict[int, list[int]]:
+    """Prompts with equal token ids, which are read once: by the first of them, all of them."""
+    first: dict[tuple[int, ...], int] = {}
+    twins: dict[int, list[int]] = {}
+    for position, prompt in tokenized.items():
+        twins.setdefault(first.setdefault(tuple(prompt.ids), position), []).append(position)
+    return twins

@@ -48,12 +48,12 @@ def mean_hidden_states(
         raise errors[min(errors)]
     backbone = extractor.backbone
     order = longest_first([len(tokenized[i].ids) for i in range(len(prompts))])
-    means = np.empty((len(prompts), int(backbone.model.config.hidden_size)), np.float32)
+    means = np.empty((len(prompts), backbone.hidden_size), np.float32)
     with backbone.lock, torch.inference_mode():
         while order:
             size = batch_size([len(tokenized[i].ids) for i in order], extractor.batch_tokens)
             batch, order = order[:size], order[size:]
-            input_ids, lengths = extractor.pad([tokenized[i].ids for i in batch])
+            input_ids, lengths = extractor.reader.pad([tokenized[i].ids for i in batch])
             states = backbone.model(input_ids=input_ids, use_cache=False).last_hidden_state
             real = real_tokens(lengths, input_ids.shape[1])[..., None].to(states.device)
             total = states.float().where(real, 0.0).sum(dim=1)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
+import numpy as np
+
 from splinellm.errors import PromptError
 from splinellm.prompts import Prompt, check_prompt
+from splinellm.token_index import NOWHERE, TokenIndex
 
 _one_at_a_time = Lock()
 """A fast tokenizer keeps whether to split special tokens in itself: for another thread's, too."""
@@ -129,6 +132,8 @@ class Tokenizer:
             Begin and end of every token, in characters, of each text; a special token that is not
             in the text begins where it ends.
         """
+        if not texts:  # which transformers' tokenizers do not expect
+            return []
         with _one_at_a_time:
             encoded = self._tokenizer(
                 list(texts),
@@ -137,6 +142,41 @@ class Tokenizer:
                 verbose=False,
             )
         return [[(begin, end) for begin, end in one] for one in encoded["offset_mapping"]]
+
+    def index(
+        self, prompts: Mapping[int, Prompt], tokenized: Mapping[int, TokenizedPrompt]
+    ) -> TokenIndex:
+        """Say which tokens were read, prompt by prompt.
+
+        Parameters
+        ----------
+        prompts : mapping of int to str or sequence of int
+            By position among those given.
+        tokenized : mapping of int to TokenizedPrompt
+            Of the same prompts.
+        """
+        places = [position for position, prompt in prompts.items() if isinstance(prompt, str)]
+        offsets = dict(zip(places, self.offsets([str(prompts[p]) for p in places]), strict=True))
+        tokens: list[str] = []
+        spans: list[tuple[int, int]] = []
+        for position, prompt in prompts.items():
+            ids = tokenized[position].ids
+            where = offsets.get(position, [(NOWHERE, NOWHERE)] * len(ids))[: len(ids)]
+            text = prompt if isinstance(prompt, str) else ""
+            spans.extend(where)
+            tokens.extend(
+                text[begin:end] or self._tokenizer.decode([token])
+                for token, (begin, end) in zip(ids, where, strict=True)
+            )
+        lengths = [len(tokenized[position].ids) for position in prompts]
+        spread = np.array(spans, np.int64).reshape(-1, 2)
+        return TokenIndex(
+            np.repeat(np.array([*prompts], np.int64), lengths),
+            np.concatenate([np.empty(0, np.int64), *(np.arange(n) for n in lengths)]),
+            tokens,
+            spread[:, 0],
+            spread[:, 1],
+        )
 
     def _check_vocabulary(self, ids: Sequence[int], index: int) -> None:
         for token in ids:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from splinellm.backbone.gates import Gate
 from splinellm.errors import ConfigurationError, VerificationError
-from splinellm.geometry import block_bounds
+from splinellm.geometry import DimensionRule, block_bounds
 from splinellm.prompts import Prompt
 from splinellm.schema import DISTANCE_FEATURES, INTRINSIC_DIMENSION, block_name
 
@@ -134,47 +135,53 @@ def _slow_features(extractor: SplineExtractor, ids: list[int]) -> Tensor:
         )
         for layer in schema.layers
     }
-    with _eager(backbone.model), _inputs_of(gates) as inputs:
+    wants_attention = schema.selection.needs_attention
+    with ExitStack() as stack:
+        if wants_attention:
+            stack.enter_context(_eager(backbone.model))
+        inputs = stack.enter_context(_inputs_of(gates))
         output = backbone.model(
             input_ids=torch.tensor([ids], device=backbone.device),
             use_cache=False,
-            output_attentions=True,
+            output_attentions=wants_attention,
         )
     rows = []
     for layer in schema.layers:
-        row = _gate_features(gates[layer], inputs[layer][0], schema.selection.n_blocks)
-        weights = output.attentions[layer][0, :, -1].cpu().double()  # (H, T)
-        limit = torch.full_like(weights[:, :1], extractor.rule.threshold)
-        if extractor.rule.kind == "relative":
-            limit = limit * weights.amax(dim=-1, keepdim=True)
-        row[INTRINSIC_DIMENSION] = float((weights > limit).sum())
+        row = _gate_features(gates[layer], inputs[layer], schema.selection.n_blocks)
+        if wants_attention:
+            weights = output.attentions[layer][0, :, -1].cpu().double()  # (H, T)
+            row[INTRINSIC_DIMENSION] = _count(weights, extractor.rule)
         rows.append([row[name] for name in schema.features])
     return torch.tensor(rows, dtype=torch.float64)
 
 
-def _gate_features(gate: nn.Module, x: Tensor, n_blocks: int) -> dict[str, float]:
-    packed = getattr(gate, "weight", None)
-    if not (isinstance(packed, Tensor) and packed.is_floating_point() and packed.ndim == 2):
-        raise ConfigurationError(
-            f"the weights of {type(gate).__name__} are packed and cannot be verified",
-            hint="load the model dequantised",
-        )
-    weight = packed.cpu().double()  # (K, D); on the CPU, since MPS has no float64
-    bias = getattr(gate, "bias", None)
-    h = x.cpu().double() @ weight.T + (0.0 if bias is None else bias.cpu().double())  # (T, K)
+def _count(weights: Tensor, rule: DimensionRule) -> float:
+    limit = torch.full_like(weights[:, :1], rule.threshold)
+    if rule.kind == "relative":
+        limit = limit * weights.amax(dim=-1, keepdim=True)
+    return float((weights > limit).sum())
+
+
+def _gate_features(gate: Gate, inputs: tuple[Any, ...], n_blocks: int) -> dict[str, float]:
+    pre_activations, distances = [], []
+    for x, rows, bias in gate.planes(*inputs):  # (N, D), (K, D), (K,)
+        weight = rows.cpu().double()  # on the CPU, since MPS has no float64
+        h = x.cpu().double() @ weight.T + (0.0 if bias is None else bias.cpu().double())  # (N, K)
+        norms = weight.square().sum(dim=1).sqrt()  # (K,); a row of zeros is no hyperplane
+        pre_activations.append(h)
+        distances.append((h.abs() / norms).where(norms > 0, torch.inf).amin(dim=1))
+    h, distance = torch.cat(pre_activations), torch.cat(distances)  # (T, K), (T,)
     sign_fractions = (h > 0).double().mean(dim=1)  # (T,)
-    norms = weight.square().sum(dim=1).sqrt()  # (K,); a row of zeros is no hyperplane
-    distances = (h.abs() / norms).where(norms > 0, torch.inf).amin(dim=1)  # (T,)
     features = {
         "sign_mean": float(sign_fractions.mean()),
         "sign_min": float(sign_fractions.min()),
         "sign_max": float(sign_fractions.max()),
         "sign_std": _sample_std(sign_fractions),
-        "distance_min": float(distances.min()),
-        "distance_mean": float(distances.mean()),
-        "distance_std": _sample_std(distances),
+        "distance_min": float(distance.min()),
+        "distance_mean": float(distance.mean()),
+        "distance_std": _sample_std(distance),
     }
-    bounds = block_bounds(weight.shape[0], n_blocks)
+    bounds = block_bounds(h.shape[1], n_blocks)
     for block in range(n_blocks):
         signs = h[:, bounds[block] : bounds[block + 1]] > 0
         features[block_name(block)] = float(signs.double().mean())
@@ -198,13 +205,15 @@ def _eager(model: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _inputs_of(gates: dict[int, nn.Module]) -> Iterator[dict[int, Tensor]]:
-    inputs: dict[int, Tensor] = {}
+def _inputs_of(gates: dict[int, Gate]) -> Iterator[dict[int, tuple[Any, ...]]]:
+    inputs: dict[int, tuple[Any, ...]] = {}
     with ExitStack() as stack:
         for layer, gate in gates.items():
 
-            def keep(_module: nn.Module, args: tuple[Any, ...], layer: int = layer) -> None:
-                inputs[layer] = args[0].detach()
+            def keep(
+                _module: nn.Module, args: tuple[Any, ...], kwargs: Any, layer: int = layer
+            ) -> None:
+                inputs[layer] = (*args, *kwargs.values())
 
-            stack.callback(gate.register_forward_pre_hook(keep).remove)
+            stack.callback(gate.entrance.register_forward_pre_hook(keep, with_kwargs=True).remove)
         yield inputs

@@ -10,6 +10,7 @@ bounds the dimension of the layer's attention embedding. Softmax is monotone, so
     a_{i,j} > eps * max_j a_{i,j}   <=>   score_{i,j} > max_j score_{i,j} + ln(eps),
 
 and the last token's dimension needs one row of scores: neither a softmax nor the T x T matrix.
+Where every row is wanted, they are made a few at a time.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ import torch
 from torch import Tensor
 
 from splinellm.errors import ConfigurationError
+
+_MAX_SCORES = 1 << 22
+"""Scores (float32) held at a time where every row is wanted: 16 MB, and some copies."""
 
 
 @dataclass(frozen=True)
@@ -52,45 +56,102 @@ class DimensionRule:
 def last_row_scores(
     query: Tensor,
     key: Tensor,
-    lengths: Tensor,
+    last: Tensor,
     scaling: float,
     mask: Tensor | None = None,
+    softcap: float | None = None,
 ) -> Tensor:
-    """Attention scores of each prompt's last real token.
+    """Attention scores of one token of each prompt, its last.
 
     Parameters
     ----------
     query : Tensor, shape (B, H, T, D)
         Queries after the position embedding.
-    key : Tensor, shape (B, H_kv, T, D)
-        Keys after the position embedding; H is a multiple of H_kv (grouped heads).
-    lengths : Tensor, shape (B,), integer
-        Number of real tokens of each right-padded prompt.
+    key : Tensor, shape (B, H_kv, S, D)
+        Keys after the position embedding, of S - T earlier tokens and then of these T; H is a
+        multiple of H_kv (grouped heads).
+    last : Tensor, shape (B,), integer
+        Index of each prompt's last token among the T.
     scaling : float
         Factor of the dot product.
-    mask : Tensor, broadcastable to (B, H, T, T), optional
+    mask : Tensor, broadcastable to (B, H, T, S), optional
         The mask that the model's attention uses beyond causality: bool (True attends) or added to
         the scores. None is plain causal attention.
+    softcap : float, optional
+        Scores are bent to ``softcap * tanh(score / softcap)``, as in Gemma 2.
 
     Returns
     -------
-    Tensor, shape (B, H, T), float32
+    Tensor, shape (B, H, S), float32
         Scores before softmax; minus infinity where the token does not attend.
     """
-    n_prompts, n_heads, n_positions, _ = query.shape
-    prompts = torch.arange(n_prompts, device=query.device)
-    last = lengths - 1
-    rows = query[prompts, :, last].float()  # (B, H, D)
-    groups = rows.view(n_prompts, key.shape[1], -1, rows.shape[-1])  # (B, H_kv, H / H_kv, D)
-    scores = (groups @ key.float().transpose(-1, -2)).view(n_prompts, n_heads, n_positions)
-    scores = scores * scaling
-    attends = torch.arange(n_positions, device=query.device) <= last[:, None, None]  # (B, 1, T)
+    prompts = torch.arange(len(query), device=query.device)
+    rows = query[prompts, :, last][:, :, None]  # (B, H, 1, D)
     if mask is not None:
-        row = mask.expand(n_prompts, -1, -1, -1)[prompts, :, last]  # (B, H or 1, T)
-        if row.dtype == torch.bool:
-            attends = attends & row
+        mask = mask.expand(len(query), -1, -1, -1)[prompts, :, last][:, :, None]
+    scores = _scores(rows, key, scaling, softcap)
+    n_earlier = key.shape[2] - query.shape[2]
+    return _masked(scores, n_earlier + last[:, None, None], mask).squeeze(2)
+
+
+def dimension_of_every_token(
+    query: Tensor,
+    key: Tensor,
+    rule: DimensionRule,
+    scaling: float,
+    mask: Tensor | None = None,
+    softcap: float | None = None,
+) -> Tensor:
+    """Intrinsic dimension at each token of each prompt.
+
+    Works through a few rows of the attention matrix at a time: beside the queries and keys it
+    holds at most some `_MAX_SCORES` scores, or one row of all heads where that is more.
+
+    Parameters
+    ----------
+    query, key, scaling, mask, softcap
+        See :func:`last_row_scores`.
+    rule : DimensionRule
+        Threshold, relative to the row's largest weight or absolute.
+
+    Returns
+    -------
+    Tensor, shape (B, T), float32
+        Whole numbers; anything at padding.
+    """
+    n_prompts, n_heads, n_tokens, _ = query.shape
+    n_earlier = key.shape[2] - n_tokens
+    n_rows = max(1, _MAX_SCORES // (n_prompts * n_heads * key.shape[2]))
+    parts = []
+    for start in range(0, n_tokens, n_rows):
+        end = min(start + n_rows, n_tokens)
+        n_keys = n_earlier + end  # later keys are masked anyway
+        part = None if mask is None else mask[:, :, start:end, :n_keys]
+        scores = _scores(query[:, :, start:end], key[:, :, :n_keys], scaling, softcap)
+        positions = torch.arange(n_earlier + start, n_keys, device=query.device)
+        scores = _masked(scores, positions.expand(n_prompts, 1, -1), part)
+        parts.append(intrinsic_dimension(scores.transpose(1, 2), rule))
+    return torch.cat(parts, dim=1)
+
+
+def _scores(query: Tensor, key: Tensor, scaling: float, softcap: float | None) -> Tensor:
+    """Scores of some rows, (B, H, R, S), in float32."""
+    n_prompts, n_heads, n_rows, size = query.shape
+    # The heads of a group share their keys: one product for all, (B, H_kv, H / H_kv * R, D).
+    groups = query.float().reshape(n_prompts, key.shape[1], -1, size)
+    scores = (groups @ key.float().transpose(-1, -2)).view(n_prompts, n_heads, n_rows, -1)
+    scores = scores * scaling
+    return scores if softcap is None else (scores / softcap).tanh() * softcap
+
+
+def _masked(scores: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
+    """Minus infinity where the tokens at `positions` (B, 1, R) do not attend."""
+    attends = torch.arange(scores.shape[-1], device=scores.device) <= positions[..., None]
+    if mask is not None:
+        if mask.dtype == torch.bool:
+            attends = attends & mask
         else:
-            scores = scores + row
+            scores = scores + mask
     return scores.where(attends, -torch.inf)
 
 

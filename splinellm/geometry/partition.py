@@ -8,7 +8,8 @@ space into the regions on which the layer is affine. For each token,
 * the hyperplane distance d_t = min_k |h_{t,k}| / ||w_k||_2  how close it is to the nearest.
 
 A prompt's features are mean, minimum, maximum and sample standard deviation of these over its
-tokens. Prompts are padded on the right; no function lets padding into a result.
+tokens (:mod:`splinellm.geometry.moments`). The sign blocks, which are not in the paper, are the
+same signs counted in B places instead of one.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
+
+_LANES = 8
+"""Truth values (one byte each) in a 64-bit number."""
 
 
 def real_tokens(lengths: Tensor, n_positions: int) -> Tensor:
@@ -54,6 +58,37 @@ def row_norms(weight: Tensor) -> Tensor:
     return norms
 
 
+def sign_counts(h: Tensor, n_blocks: int = 1) -> Tensor:
+    """Count the hyperplanes on whose positive side each token lies, block by block.
+
+    Parameters
+    ----------
+    h : Tensor, shape (B, T, K)
+        Pre-activations of the gate.
+    n_blocks : int
+        Number of blocks, from 1 to K; see :func:`block_bounds`.
+
+    Returns
+    -------
+    Tensor, shape (B, T, n_blocks), float32
+        Whole numbers; with one block, K times the paper's sign fraction s_t.
+    """
+    positive = h > 0
+    n_hyperplanes = h.shape[-1]
+    size, rest = divmod(n_hyperplanes, n_blocks)
+    if rest == 0 and size % _LANES == 0:
+        n_words = size // _LANES
+        n_parts = next(n for n in range(1, n_words + 1) if n_words % n == 0 and n_words // n < 256)
+        # Summing a truth value at a time is slow: eight of them, taken as one number, add up
+        # without a carry from byte to byte as long as there are fewer than 256 such numbers.
+        words = positive.contiguous().view(torch.int64).unflatten(-1, (n_blocks * n_parts, -1))
+        lanes = words.sum(dim=-1).view(torch.uint8)
+        counts: Tensor = lanes.unflatten(-1, (n_blocks, -1)).sum(dim=-1, dtype=torch.float32)
+        return counts
+    parts = positive.split(block_sizes(n_hyperplanes, n_blocks), dim=-1)
+    return torch.stack([part.sum(dim=-1, dtype=torch.float32) for part in parts], dim=-1)
+
+
 def sign_fraction(h: Tensor) -> Tensor:
     """Share of hyperplanes on whose positive side each token lies.
 
@@ -67,7 +102,7 @@ def sign_fraction(h: Tensor) -> Tensor:
     Tensor, shape (B, T), float32
         s_t in [0, 1].
     """
-    return (h > 0).sum(dim=-1, dtype=torch.float32) / h.shape[-1]
+    return sign_counts(h).squeeze(-1) / h.shape[-1]
 
 
 def hyperplane_distance(h: Tensor, norms: Tensor) -> Tensor:
@@ -94,37 +129,6 @@ def hyperplane_distance(h: Tensor, norms: Tensor) -> Tensor:
     return h.abs().float().div_(norms).amin(dim=-1)
 
 
-def summarise(values: Tensor, real: Tensor) -> Tensor:
-    """Mean, minimum, maximum and sample standard deviation over each prompt's tokens.
-
-    Parameters
-    ----------
-    values : Tensor, shape (B, T), float32
-        One number per token, anything at padding.
-    real : Tensor, shape (B, T), bool
-        True at real tokens, at least one per prompt.
-
-    Returns
-    -------
-    Tensor, shape (B, 4), float32
-        Mean, min, max, std with ddof = 1. One token alone has standard deviation 0.0, where the
-        definition has none.
-    """
-    count = real.sum(dim=-1, keepdim=True)
-    mean = values.where(real, 0.0).sum(dim=-1, keepdim=True) / count
-    # Two passes: subtracting two large sums of squares would cancel.
-    squares = (values - mean).square().where(real, 0.0).sum(dim=-1, keepdim=True)
-    return torch.cat(
-        [
-            mean,
-            values.where(real, torch.inf).amin(dim=-1, keepdim=True),
-            values.where(real, -torch.inf).amax(dim=-1, keepdim=True),
-            (squares / (count - 1).clamp(min=1)).sqrt(),
-        ],
-        dim=-1,
-    )
-
-
 def block_bounds(n_hyperplanes: int, n_blocks: int) -> list[int]:
     """Cut K hyperplanes into B contiguous blocks whose sizes differ by at most one.
 
@@ -143,31 +147,7 @@ def block_bounds(n_hyperplanes: int, n_blocks: int) -> list[int]:
     return [block * n_hyperplanes // n_blocks for block in range(n_blocks + 1)]
 
 
-def sign_block_means(h: Tensor, real: Tensor, n_blocks: int) -> Tensor:
-    """Mean over tokens of the share of positive signs inside each block of hyperplanes.
-
-    Not in the paper: the same signs, summed in B places instead of one. B = 1 is the mean of
-    :func:`sign_fraction`.
-
-    Parameters
-    ----------
-    h : Tensor, shape (B, T, K)
-        Pre-activations of the gate.
-    real : Tensor, shape (B, T), bool
-        True at real tokens, at least one per prompt.
-    n_blocks : int
-        Number of blocks, from 1 to K.
-
-    Returns
-    -------
-    Tensor, shape (B, n_blocks), float32
-        In [0, 1].
-    """
-    # Tokens first, as one matrix product per prompt; counts are whole numbers below 2**24, so
-    # float32 holds them exactly.
-    counts = real[:, None, :].float() @ (h > 0).float()  # (B, 1, K)
-    bounds = block_bounds(h.shape[-1], n_blocks)
-    sizes = [end - start for start, end in pairwise(bounds)]
-    per_block = torch.stack([part.sum(dim=-1) for part in counts.squeeze(1).split(sizes, -1)], -1)
-    n_signs = real.sum(dim=-1, keepdim=True) * torch.tensor(sizes, device=h.device)
-    return per_block / n_signs
+def block_sizes(n_hyperplanes: int, n_blocks: int) -> list[int]:
+    """Number of hyperplanes in each block of :func:`block_bounds`."""
+    bounds = block_bounds(n_hyperplanes, n_blocks)
+    return [end - start for start, end in pairwise(bounds)]

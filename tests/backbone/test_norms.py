@@ -173,5 +173,5 @@ def test_quantised_backbone_reads_like_its_dequantised_twin() -> None:
 
 def test_norms_are_computed_once(llama: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     first = llama.norms(2)
-    monkeypatch.setattr("splinellm.backbone.loading.hyperplane_norms", None)
+    monkeypatch.setattr("splinellm.backbone.gates.hyperplane_norms", None)
     assert llama.norms(2) is first

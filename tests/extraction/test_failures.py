@@ -29,11 +29,11 @@ def limit_memory(monkeypatch: pytest.MonkeyPatch, n_tokens: int, error: Exceptio
     tried: list[int] = []
     read = Recorder.read
 
-    def limited(self: Recorder, input_ids: Tensor, lengths: Tensor) -> Tensor:
+    def limited(self: Recorder, input_ids: Tensor, lengths: Tensor, **more: Any) -> Tensor:
         tried.append(input_ids.numel())
         if input_ids.numel() > n_tokens:
             raise error
-        return read(self, input_ids, lengths)
+        return read(self, input_ids, lengths, **more)
 
     monkeypatch.setattr(Recorder, "read", limited)
     return tried

@@ -1,0 +1,146 @@
+"""See queries and keys on their way into a model's attention.
+
+transformers calls its attention through a registry of functions. While a model is observed, its
+attention is a function of ours that shows queries and keys (after the position embedding) to a
+listener, and then lets transformers' own SDPA compute the output, or the model's eager function.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import eager_mask, sdpa_mask
+
+from splinellm.errors import AttentionUnavailableError
+
+
+class Listener(Protocol):
+    """Receives what one attention module attends with."""
+
+    def __call__(
+        self,
+        query: Tensor,
+        key: Tensor,
+        mask: Tensor | None,
+        scaling: float,
+        softcap: float | None,
+    ) -> None:
+        """Take queries (B, H, T, D) and keys (B, H_kv, S, D)."""
+
+
+def listen(attention: nn.Module, listener: Listener) -> Callable[[], None]:
+    """Call `listener` whenever an attention module of an observed model runs.
+
+    Returns
+    -------
+    callable
+        Ends it.
+    """
+
+    def stop() -> None:
+        _listeners.pop(attention, None)
+
+    _listeners[attention] = listener
+    return stop
+
+
+# transformers calls the attention function with the module, not with anything of ours; the module
+# leads to its listener. Weak, so that a dropped model is not kept alive.
+_listeners: WeakKeyDictionary[nn.Module, Listener] = WeakKeyDictionary()
+
+
+def _attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
+    _show(module, query, key, attention_mask, scaling, kwargs)
+    output: tuple[Tensor, None] = sdpa_attention_forward(
+        module, query, key, value, attention_mask, scaling=scaling, **kwargs
+    )
+    return output
+
+
+def _attend_eagerly(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """Attend with the model's own function, where SDPA cannot do what it does."""
+    _show(module, query, key, attention_mask, scaling, kwargs)
+    own = sys.modules[type(module).__module__].eager_attention_forward
+    output: tuple[Tensor, Tensor | None] = own(
+        module, query, key, value, attention_mask, scaling=scaling, **kwargs
+    )
+    return output
+
+
+def _show(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    mask: Tensor | None,
+    scaling: float | None,
+    kwargs: dict[str, Any],
+) -> None:
+    if (listener := _listeners.get(module)) is not None:
+        factor = query.shape[-1] ** -0.5 if scaling is None else scaling
+        listener(query, key, mask, factor, kwargs.get("softcap"))
+
+
+_OBSERVED: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "sdpa": (_attend, sdpa_mask),
+    "eager": (_attend_eagerly, eager_mask),
+}
+
+
+@contextmanager
+def observed_attention(model: PreTrainedModel, implementation: str) -> Iterator[None]:
+    """Route a model's attention through ours, and back again.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        Anything that holds the layers.
+    implementation : {"sdpa", "eager"}
+        What computes the attention's output. Ours goes by the name ``splinellm_sdpa`` or
+        ``splinellm_eager``, since transformers looks for ``sdpa`` in the name.
+
+    Raises
+    ------
+    AttentionUnavailableError
+        The model does not take another attention.
+    """
+    unavailable = AttentionUnavailableError(
+        f"the attention of {type(model).__name__} cannot be observed",
+        hint="ask for features without intrinsic_dimension",
+    )
+    if implementation not in _OBSERVED:
+        raise unavailable
+    name = f"splinellm_{implementation}"
+    attend, mask = _OBSERVED[implementation]
+    AttentionInterface.register(name, attend)
+    AttentionMaskInterface.register(name, mask)
+    previous = model.config._attn_implementation  # noqa: SLF001 - transformers has no public name
+    model.set_attn_implementation(name)
+    try:
+        if model.config._attn_implementation != name:  # noqa: SLF001
+            raise unavailable
+        yield
+    finally:
+        model.set_attn_implementation(previous)

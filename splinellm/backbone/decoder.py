@@ -1,0 +1,91 @@
+"""A decoder without its head, and what can be asked of any."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from splinellm.backbone.architectures import Architecture, architecture_of
+
+
+@dataclass
+class Decoder:
+    """A transformers base model of a supported architecture.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        Base model, without its head.
+
+    Attributes
+    ----------
+    architecture : Architecture
+        Where the model's parts are.
+    """
+
+    model: PreTrainedModel
+    architecture: Architecture = field(init=False)
+    _norms: dict[int, Tensor] = field(init=False, default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self.architecture = architecture_of(self.model.config.model_type)
+
+    @property
+    def n_layers(self) -> int:
+        """Number of decoder layers."""
+        return len(self.architecture.decoder_layers(self.model))
+
+    @property
+    def max_positions(self) -> int | None:
+        """Longest prompt that the model has positions for; None if unlimited."""
+        limit = getattr(self._text_config, "max_position_embeddings", None)
+        has_alibi = getattr(self._text_config, "alibi", False)  # Falcon's limit is for the others
+        return int(limit) if limit and not has_alibi else None
+
+    @property
+    def n_vocabulary(self) -> int:
+        """Number of rows of the embedding; token ids are below it."""
+        return int(self.model.get_input_embeddings().get_parameter("weight").shape[0])
+
+    @property
+    def n_hyperplanes(self) -> int:
+        """Hyperplanes K of a token in a layer; in the smallest, where layers differ."""
+        layers = self.architecture.decoder_layers(self.model)
+        return min(self.architecture.gate_of(layer).n_hyperplanes for layer in layers)
+
+    @property
+    def hidden_size(self) -> int:
+        """Size D of what the layers read and write."""
+        return int(self._text_config.hidden_size)
+
+    @property
+    def device(self) -> torch.device:
+        """Where token ids go."""
+        if self.model.device.type != "meta":
+            return self.model.device
+        # Offloaded: a dispatcher of accelerate brings the weights to a device when they are needed.
+        hook = getattr(self.model.get_input_embeddings(), "_hf_hook", None)
+        return torch.device(getattr(hook, "execution_device", None) or "cpu")
+
+    @property
+    def dtype(self) -> str:
+        """Dtype of the forward pass, by name."""
+        return str(self.model.dtype).removeprefix("torch.")
+
+    def norms(self, layer: int) -> Tensor:
+        """Hyperplane norms of a layer, shape (K,), float32; computed once.
+
+        Ones for a mixture of experts, see :class:`splinellm.backbone.gates.ExpertsGate`.
+        """
+        if layer not in self._norms:
+            gate = self.architecture.gate_of(self.architecture.decoder_layers(self.model)[layer])
+            self._norms[layer] = gate.norms(self.hidden_size, self.device)
+        return self._norms[layer]
+
+    @property
+    def _text_config(self) -> Any:
+        return self.model.config.get_text_config(decoder=True)

@@ -1,0 +1,165 @@
+"""Run a model over tokenised prompts, batch after batch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from splinellm.backbone.beginning import Beginning
+from splinellm.backbone.loading import Backbone
+from splinellm.backbone.recorder import Recorder
+from splinellm.backbone.reduction import PromptReduction, Reduction, TokenReduction
+from splinellm.extraction.batching import batch_size, longest_first
+from splinellm.extraction.sharing import Group, group_by_beginning
+from splinellm.geometry import DimensionRule
+from splinellm.schema import FeatureSchema
+
+_T = TypeVar("_T")
+
+_KEYS_PER_TOKEN = 32
+"""Keys of a batch, its own and the shared ones of every row, per token of its budget."""
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What became of one prompt.
+
+    Parameters
+    ----------
+    position : int
+        Of the prompt among those given.
+    rows : ndarray, shape (R, L * F), float32, or None
+        One row, or one per token; None if the prompt does not fit the memory.
+    """
+
+    position: int
+    rows: np.ndarray | None
+
+
+class BatchReader:
+    """Reads prompts in batches of similar length, and what many of them begin with only once.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Its lock is held while reading.
+    rule : DimensionRule
+        When an attention weight counts.
+    batch_tokens : int
+        Padded tokens of a batch; halved for good whenever memory runs out.
+    """
+
+    def __init__(self, backbone: Backbone, rule: DimensionRule, batch_tokens: int) -> None:
+        self.batch_tokens = batch_tokens
+        self._backbone = backbone
+        self._rule = rule
+
+    def read(self, prompts: Sequence[list[int]], schema: FeatureSchema) -> Generator[list[Reading]]:
+        """Read prompts given as token ids.
+
+        Parameters
+        ----------
+        prompts : sequence of list of int
+            Token ids, at least one each.
+        schema : FeatureSchema
+            What is wanted of them.
+
+        Yields
+        ------
+        list of Reading
+            One batch; every prompt is in exactly one.
+        """
+        by_prompt = schema.granularity == "prompt"
+        kind: type[Reduction] = PromptReduction if by_prompt else TokenReduction
+        reduction = kind(schema, self._backbone.norms, self._rule)
+        groups = group_by_beginning(prompts) if by_prompt else [Group([*range(len(prompts))], 0)]
+        backbone = self._backbone
+        with (
+            backbone.lock,
+            torch.inference_mode(),
+            Recorder(backbone.model, backbone.architecture, reduction) as recorder,
+        ):
+            for group in groups:
+                yield from self._read_group(recorder, prompts, group)
+
+    def _read_group(
+        self, recorder: Recorder, prompts: Sequence[list[int]], group: Group
+    ) -> Iterator[list[Reading]]:
+        n_shared = group.n_shared
+        beginning: Beginning | None = None
+        if n_shared:
+            shared = prompts[group.members[0]][:n_shared]
+            beginning = _unless_out_of_memory(
+                lambda: recorder.read_beginning(self.pad([shared])[0])
+            )
+            n_shared = n_shared if beginning else 0  # no memory for it: each prompt on its own
+        rest = {position: prompts[position][n_shared:] for position in group.members}
+        positions = list(rest)
+        order = [positions[i] for i in longest_first([len(rest[p]) for p in positions])]
+        while order:
+            lengths = [len(rest[position]) for position in order]
+            size = self._batch_size(lengths, n_shared)
+            padded = self.pad([rest[position] for position in order[:size]])
+            values = _unless_out_of_memory(partial(recorder.read, *padded, beginning=beginning))
+            if values is None and size > 1:
+                self._halve_budget(size * lengths[0])
+                continue
+            yield [
+                Reading(position, None if values is None else _rows(values[i], lengths[i]))
+                for i, position in enumerate(order[:size])
+            ]
+            order = order[size:]
+
+    def _batch_size(self, lengths: list[int], n_shared: int) -> int:
+        """Prompts of the next batch; the keys that they share are copied for each of them."""
+        most = _KEYS_PER_TOKEN * self.batch_tokens // (n_shared + lengths[0])
+        return min(batch_size(lengths, self.batch_tokens), max(1, most))
+
+    def pad(self, prompts: list[list[int]]) -> tuple[Tensor, Tensor]:
+        """Stack token ids, padded on the right: ids (B, T) and lengths (B,), on the device."""
+        lengths = torch.tensor([len(ids) for ids in prompts])
+        # Any valid id will do: causal attention keeps real tokens from seeing what is on the right.
+        input_ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.int64)
+        for row, ids in zip(input_ids, prompts, strict=True):
+            row[: len(ids)] = torch.tensor(ids)
+        device = self._backbone.device
+        return input_ids.to(device), lengths.to(device)
+
+    def _halve_budget(self, failed_size: int) -> None:
+        self.batch_tokens = max(1, failed_size // 2)
+        if self._backbone.device.type == "cuda":
+            torch.cuda.empty_cache()
+        _logger.warning("out of memory: batches are now of %d tokens", self.batch_tokens)
+
+
+def _unless_out_of_memory(run: Callable[[], _T]) -> _T | None:
+    try:
+        return run()
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        return None
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # On a CPU, on MPS and from a CUDA library it is a plain RuntimeError.
+    signs = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
+        sign in str(error) for sign in signs
+    )
+
+
+def _rows(values: Tensor, n_tokens: int) -> np.ndarray:
+    """Rows of one prompt out of (L, F), or out of (T, L, F) with padding."""
+    if values.ndim == 2:
+        return values.reshape(1, -1).numpy()
+    return values[:n_tokens].flatten(1).numpy()
