@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from common import interleaved, machine, prompts_of
-
 from splinellm import SplineExtractor
 from splinellm.backbone.loading import load_backbone
+from splinellm.bench.timing import interleaved, machine, prompts_of
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from splinellm.errors import TableFormatError
-from splinellm.schema import SCHEMA_VERSION, Granularity
+from splinellm.schema import SCHEMA_VERSION, FeatureSelection, Granularity
 
 _LIBRARIES = ("splinellm", "torch", "transformers", "tokenizers", "numpy")
 
@@ -137,6 +137,23 @@ class Provenance:
             return cls(**record)
         except (ValueError, TypeError, KeyError) as error:
             raise TableFormatError(f"the provenance record is unreadable: {error}") from error
+
+    def extractor_settings(self) -> dict[str, Any]:
+        """Settings of an extractor that computes the same features with the same model.
+
+        Returns
+        -------
+        dict
+            Keyword arguments of :class:`splinellm.extraction.SplineExtractor`.
+        """
+        return {
+            "layers": self.layers,
+            "features": FeatureSelection(self.features, self.n_blocks),
+            "max_tokens": self.max_tokens,
+            "dimension_rule": self.dimension_rule,
+            "dimension_threshold": self.dimension_threshold,
+            "allow_special_tokens": self.allow_special_tokens,
+        }
 
     def require_prompts(self, name: str) -> None:
         """Refuse rows that stand for tokens or prefixes, where only prompts have a meaning.
