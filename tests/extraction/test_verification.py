@@ -82,11 +82,21 @@ def test_broken_formula_fails(name: str, change: Any, monkeypatch: pytest.Monkey
         extractor.verify(PROMPTS)
 
 
+def test_broken_sign_fraction_fails_where_no_block_is_wanted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        geometry, "sign_fraction", changed(geometry.sign_fraction, lambda s: s + 0.002)
+    )
+    with pytest.raises(VerificationError):
+        SplineExtractor(tiny_backbone(), features="sign_mean").verify(PROMPTS)
+
+
 def test_ignored_mask_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    hear = recorder._AttentionEar.hear
+    hear = recorder._AttentionEar.__call__
     monkeypatch.setattr(
         recorder._AttentionEar,
-        "hear",
+        "__call__",
         lambda self, query, key, mask, *rest: hear(self, query, key, None, *rest),
     )
     with pytest.raises(VerificationError):
