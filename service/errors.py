@@ -17,7 +17,6 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "invalid_prompt": 400,
     "invalid_schema": 400,
     "input_too_long": 400,
-    "unsupported_granularity": 400,
     "missing_api_key": 401,
     "invalid_api_key": 401,
     "not_found": 404,
@@ -140,7 +139,7 @@ class MethodNotAllowedError(ServiceError):
 
 
 class BatchTooLargeError(ServiceError):
-    """More inputs in one request than the service takes."""
+    """More inputs in one request than the service takes, or more rows than it gives."""
 
     code = "batch_too_large"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -147,7 +148,8 @@ def attach(classifier: Classifier, models: Sequence[ServedModel]) -> ServedClass
     ArtifactError
         None of them is; names the first difference to the last.
     """
-    plan = Plan.of(classifier.card.provenance)
+    # Verdicts are of prompts: a card of anything else differs from every model.
+    plan = replace(Plan.of(classifier.card.provenance), granularity="prompt")
     difference = ArtifactError("no model is loaded")
     for model in models:
         try:

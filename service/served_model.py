@@ -7,6 +7,7 @@ import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from threading import Lock
 
 from service.engine import Engine, EngineLimits, EngineListener, Plan
@@ -16,7 +17,8 @@ from splinellm.extraction import PrecisionWarning, SplineExtractor
 from splinellm.extraction.tokens import TokenizedPrompt, Tokenizer
 from splinellm.prompts import Prompt
 from splinellm.provenance import Provenance
-from splinellm.schema import FeatureSelection, parse_layers
+from splinellm.schema import FeatureSelection, Granularity, parse_layers
+from splinellm.token_index import TokenIndex
 
 MAX_EXTRACTORS = 64
 """Plans whose extractors are kept; they share the model and cost little."""
@@ -81,6 +83,7 @@ class ServedModel:
         layers: str | int | Iterable[int] | None = None,
         features: str | Iterable[str] = "paper",
         max_tokens: int | None = None,
+        granularity: Granularity = "prompt",
     ) -> Plan:
         """Make the plan of a request.
 
@@ -90,6 +93,8 @@ class ServedModel:
             See :class:`splinellm.extraction.SplineExtractor`.
         max_tokens : int, optional
             The model's limit by default.
+        granularity : {"prompt", "prefix", "token"}
+            What a row stands for.
 
         Raises
         ------
@@ -104,12 +109,18 @@ class ServedModel:
             FeatureSelection.parse(features),
             limit if max_tokens is None else max_tokens,
             allow_special_tokens=self._allow_special_tokens,
+            granularity=granularity,
         )
         self.extractor(plan)  # which knows what is impossible
         return plan
 
     def extractor(self, plan: Plan) -> SplineExtractor:
-        """Make or find the extractor of a plan; all share the model."""
+        """Make or find the extractor of a plan; all share the model.
+
+        Plans that differ in nothing but what a row stands for have the same one, which has learnt
+        for all of them how large a batch may be.
+        """
+        plan = replace(plan, granularity="prompt")
         with self._lock:
             if plan not in self._extractors:
                 with warnings.catch_warnings():
@@ -127,13 +138,30 @@ class ServedModel:
 
     def provenance(self, plan: Plan) -> Provenance:
         """Tell what the numbers of a plan are."""
-        return self.extractor(plan).provenance
+        return self.extractor(plan).provenance_at(plan.granularity)
 
     def tokenize(
         self, prompts: Sequence[Prompt], plan: Plan
     ) -> tuple[dict[int, TokenizedPrompt], dict[int, PromptError]]:
         """Tokenise as the plan says, but cut nothing: what is too long is for others to decide."""
         return self._tokenizer(plan.allow_special_tokens)(prompts)
+
+    def token_index(
+        self, prompts: Sequence[Prompt], windows: Sequence[TokenizedPrompt], plan: Plan
+    ) -> TokenIndex:
+        """Say which tokens of each prompt were read, and where in the text they are.
+
+        Parameters
+        ----------
+        prompts : sequence of str or of sequences of int
+            As :meth:`tokenize` took them.
+        windows : sequence of TokenizedPrompt
+            The beginning of each that was read.
+        plan : Plan
+            As :meth:`tokenize` took it.
+        """
+        tokenizer = self._tokenizer(plan.allow_special_tokens)
+        return tokenizer.index(dict(enumerate(prompts)), dict(enumerate(windows)))
 
     def offsets(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
         """Where in its text each token is, in characters."""

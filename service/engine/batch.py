@@ -1,15 +1,14 @@
-"""One batch: equal prompts computed once, every prompt answered with its own row or error."""
+"""One batch: equal prompts computed once, every prompt answered with its own rows or error."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from service.engine.contracts import BatchReport, Extractor
 from service.engine.plan import Plan
 from service.engine.queue import Entry
+from service.engine.rows import Rows, split_rows
 from splinellm.errors import PromptError, SplineLLMError
 from splinellm.provenance import Provenance
 
@@ -28,7 +27,7 @@ class Batch:
     ----------
     prompts : dict of bytes to list of int
         The distinct prompts, by :attr:`service.engine.queue.Entry.key`.
-    results : dict of bytes to (ndarray or SplineLLMError)
+    results : dict of bytes to (Rows or SplineLLMError)
         What has been computed of them.
     """
 
@@ -39,7 +38,7 @@ class Batch:
         self._waits_s = tuple(start_s - entry.arrived_s for entry in entries)
         self._provenance: Provenance | None = None
         self.prompts = {entry.key: entry.prompt.ids for entry in entries}
-        self.results: dict[bytes, np.ndarray | SplineLLMError] = {}
+        self.results: dict[bytes, Rows | SplineLLMError] = {}
         for request in self._requests:
             request.begin_batch(start_s)
 
@@ -64,13 +63,19 @@ class Batch:
             Whatever the extractor raises; :attr:`results` is as before.
         """
         keys = list(self.prompts) if only is None else [only]
+        granularity = self._plan.granularity
         extractor = extractor_of(self._plan)
-        self._provenance = extractor.provenance
-        table, errors = extractor.extract_valid([self.prompts[key] for key in keys])
-        good = [key for index, key in enumerate(keys) if index not in errors]
+        self._provenance = extractor.provenance_at(granularity)
+        table, errors = extractor.extract_valid(
+            [self.prompts[key] for key in keys], granularity=granularity
+        )
+        if table.provenance.granularity != granularity:
+            raise ValueError("the rows stand for something else")
+        good = {i: len(self.prompts[key]) for i, key in enumerate(keys) if i not in errors}
         # Strict: a row more or less must not give anyone another one's features.
-        rows = dict(zip(good, table.values, strict=True))
-        self.results |= rows
+        self.results |= {
+            keys[i]: rows for i, rows in zip(good, split_rows(table, good), strict=True)
+        }
         self.results |= {keys[index]: error for index, error in errors.items()}
 
     def answer(self, inference_s: float) -> BatchReport:
@@ -85,8 +90,8 @@ class Batch:
                     error.index = entry.position
                 entry.request.add_error(entry.position, error, self._provenance)
             else:
-                assert self._provenance is not None  # noqa: S101  # there is a row
-                entry.request.add_row(entry.position, result, self._provenance)
+                assert self._provenance is not None  # noqa: S101  # there are rows
+                entry.request.add_rows(entry.position, result, self._provenance)
         for request in self._requests:
             request.end_batch(inference_s, self.padded_tokens)
         return BatchReport(

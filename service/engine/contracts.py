@@ -8,6 +8,7 @@ from typing import Protocol
 
 from splinellm.errors import PromptError, SplineLLMError
 from splinellm.provenance import Provenance
+from splinellm.schema import Granularity
 from splinellm.table import FeatureTable
 
 
@@ -17,12 +18,11 @@ class Extractor(Protocol):
     batch_tokens: int
     """Largest padded size of a batch; running out of memory halves it."""
 
-    @property
-    def provenance(self) -> Provenance:
-        """Of the tables."""
+    def provenance_at(self, granularity: Granularity, /) -> Provenance:
+        """Of the tables whose rows stand for this."""
 
     def extract_valid(
-        self, prompts: Sequence[list[int]], /
+        self, prompts: Sequence[list[int]], /, *, granularity: Granularity
     ) -> tuple[FeatureTable, dict[int, PromptError]]:
         """Compute the features of token ids; a prompt that fails is an error of its own."""
 
@@ -76,7 +76,8 @@ class Outcome:
     Parameters
     ----------
     table : FeatureTable
-        Of the prompts without an error, in the order given.
+        Of the prompts without an error, in the order given. Where its rows stand for tokens, their
+        texts are those of token ids alone: the engine has not seen the prompts.
     errors : mapping of int to SplineLLMError
         By position in the request.
     timing : Timing

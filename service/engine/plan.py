@@ -6,14 +6,27 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from splinellm.provenance import Provenance
-from splinellm.schema import PAPER_FEATURES, FeatureSelection, block_name
+from splinellm.schema import (
+    HYPERPLANE_DISTANCE,
+    PAPER_FEATURES,
+    SIGN_FRACTION,
+    FeatureSelection,
+    Granularity,
+    block_name,
+)
 
-_SHARED = ("max_tokens", "dimension_rule", "dimension_threshold", "allow_special_tokens")
+_SHARED = (
+    "max_tokens",
+    "dimension_rule",
+    "dimension_threshold",
+    "allow_special_tokens",
+    "granularity",
+)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Settings of an extractor; prompts with equal plans share batches.
+    """Settings of an extractor, and what to ask it for; prompts with equal plans share batches.
 
     Parameters
     ----------
@@ -27,6 +40,8 @@ class Plan:
         See :class:`splinellm.geometry.DimensionRule`.
     allow_special_tokens : bool
         Whether special-token strings in a prompt become control tokens.
+    granularity : {"prompt", "prefix", "token"}
+        What a row stands for. One extractor serves all three.
     """
 
     layers: tuple[int, ...]
@@ -35,12 +50,15 @@ class Plan:
     dimension_rule: str = "relative"
     dimension_threshold: float = 0.1
     allow_special_tokens: bool = False
+    granularity: Granularity = "prompt"
 
     @classmethod
     def of(cls, provenance: Provenance) -> Plan:
         """Make the plan that computes what `provenance` describes."""
         settings = provenance.extractor_settings()
-        return cls(selection=settings.pop("features"), **settings)
+        return cls(
+            selection=settings.pop("features"), granularity=provenance.granularity, **settings
+        )
 
     def union(self, other: Plan) -> Plan:
         """Make a plan of the layers and features of both.
@@ -57,7 +75,8 @@ class Plan:
         if n_blocks != other.selection.n_blocks:
             raise ValueError("the plans differ in their number of sign blocks")
         wanted = {*self.selection.names, *other.selection.names}
-        order = (*PAPER_FEATURES, *(block_name(i) for i in range(n_blocks)))
+        of_tokens = (SIGN_FRACTION, HYPERPLANE_DISTANCE)
+        order = (*of_tokens, *PAPER_FEATURES, *(block_name(i) for i in range(n_blocks)))
         return replace(
             self,
             layers=tuple(sorted({*self.layers, *other.layers})),

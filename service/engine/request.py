@@ -11,6 +11,7 @@ import numpy as np
 
 from service.engine.contracts import Outcome, Timing
 from service.engine.plan import Plan
+from service.engine.rows import Rows, join_tokens
 from splinellm.errors import SplineLLMError
 from splinellm.extraction.tokens import TokenizedPrompt
 from splinellm.provenance import Provenance
@@ -37,7 +38,7 @@ class Request:
         self.prompts = list(prompts)
         self.future: Future[Outcome] = Future()
         self._submitted_s = submitted_s
-        self._rows: dict[int, np.ndarray] = {}
+        self._rows: dict[int, Rows] = {}
         self._errors: dict[int, SplineLLMError] = {}
         self._provenance: Provenance | None = None
         self._timing: Timing | None = None
@@ -58,9 +59,9 @@ class Request:
         if len(self._rows) + len(self._errors) == len(self.prompts):
             self._answer(self._timing)
 
-    def add_row(self, position: int, row: np.ndarray, provenance: Provenance) -> None:
+    def add_rows(self, position: int, rows: Rows, provenance: Provenance) -> None:
         """Fill in the features of a prompt."""
-        self._rows[position] = row
+        self._rows[position] = rows
         self._provenance = provenance
 
     def add_error(
@@ -81,15 +82,19 @@ class Request:
         if self._provenance is None:  # there is not even an extractor for this plan
             self.fail(self._errors[min(self._errors)])
             return
-        good = sorted(self._rows)
-        n_columns = len(self.plan.layers) * len(self.plan.selection.names)
-        values = np.array([self._rows[p] for p in good], np.float32)
+        rows = dict(sorted(self._rows.items()))
+        granularity = self.plan.granularity
+        selection = self.plan.selection.at(granularity)
+        no_values = np.empty((0, len(self.plan.layers) * len(selection.names)), np.float32)
+        no_counts = np.empty(0, np.int64)
+        # The model saw ids that were cut before; only the prompt knows.
+        is_cut = np.array([self.prompts[position].truncated for position in rows], np.bool_)
         table = FeatureTable(
-            values.reshape(len(good), n_columns),
-            np.array([len(self.prompts[p].ids) for p in good], np.int64),
-            # The model saw ids that were cut before; only the prompt knows.
-            np.array([self.prompts[p].truncated for p in good], np.bool_),
+            np.concatenate([no_values, *(block.values for block in rows.values())]),
+            np.concatenate([no_counts, *(block.n_tokens for block in rows.values())]),
+            np.repeat(is_cut, np.array([len(block) for block in rows.values()], np.int64)),
             self._provenance,
+            None if granularity == "prompt" else join_tokens(rows),
         )
         with contextlib.suppress(InvalidStateError):  # cancelled meanwhile
             self.future.set_result(Outcome(table, dict(sorted(self._errors.items())), timing))

@@ -21,6 +21,7 @@ from service.json import JSONResponse
 from service.record import record_of
 from service.verdicts import ServedClassifier, Verdict, passes
 from splinellm.errors import SplineLLMError
+from splinellm.schema import Granularity
 from splinellm.table import FeatureTable
 
 if TYPE_CHECKING:
@@ -80,9 +81,12 @@ class Call:
         except TimeoutError:
             raise DeadlineError("the answer was not ready in time") from None
 
-    async def plan(self, model: ServedModel, layers: Any, features: Any) -> Plan:
+    async def plan(
+        self, model: ServedModel, layers: Any, features: Any, granularity: Granularity = "prompt"
+    ) -> Plan:
         """Make the plan of the layers and features that a request names."""
-        return await self.in_pool(model.plan, layers, "paper" if features is None else features)
+        features = "paper" if features is None else features
+        return await self.in_pool(model.plan, layers, features, granularity=granularity)
 
     async def read(
         self,

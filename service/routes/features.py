@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -9,14 +11,21 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.errors import InvalidRequestError
+from service.engine.plan import Plan
+from service.errors import BatchTooLargeError
 from service.facts import fingerprint
-from service.inputs import Reading, parse_input
+from service.inputs import Inputs, Reading, parse_input
 from service.json import StrictRoute
 from service.routes.call import CallOf
 from service.schemas.errors import COMPUTING
-from service.schemas.features import FeaturesAnswer, FeaturesRequest
+from service.schemas.features import (
+    MAX_TOKEN_NUMBERS,
+    MAX_TOKEN_ROWS,
+    FeaturesAnswer,
+    FeaturesRequest,
+)
 from splinellm.table import FeatureTable
+from splinellm.token_index import NOWHERE, TokenIndex
 
 if TYPE_CHECKING:
     from service.models import ServedModel
@@ -26,15 +35,9 @@ ARROW = "application/vnd.apache.arrow.stream"
 router = APIRouter(route_class=StrictRoute, tags=["features"])
 
 
-class UnsupportedGranularityError(InvalidRequestError):
-    """Rows of this kind cannot be computed yet."""
-
-    code = "unsupported_granularity"
-
-
 @router.post(
     "/features",
-    summary="Features of prompts",
+    summary="Features of prompts, prefixes or tokens",
     response_class=Response,
     responses={
         200: {
@@ -47,35 +50,55 @@ class UnsupportedGranularityError(InvalidRequestError):
 )
 async def features(request: Request, body: FeaturesRequest, call: CallOf) -> Response:
     """Compute the intrinsic dimension and the spline features of every layer."""
-    require_prompt_granularity(body.granularity)
     model = call.catalog.get(body.model)
-    plan = await call.plan(model, body.layers, body.features)
+    plan = await call.plan(model, body.layers, body.features, body.granularity)
     inputs = await call.in_pool(parse_input, body.input, call.settings)
     reading = await call.read(inputs, model, plan, overflow=body.overflow)
+    require_few_rows(plan, reading)
     table = await call.features(model, plan, reading)
+    if table.tokens is not None:
+        table = await call.in_pool(with_texts, table, model, plan, inputs, reading)
     if ARROW in request.headers.get("accept", ""):
-        stream = await call.in_pool(arrow_stream, table, reading)
-        return Response(stream, media_type=ARROW)
-    return await call.answer(lambda: _answer(model, table, reading), n_rows=len(reading))
+        return Response(await call.in_pool(arrow_stream, table), media_type=ARROW)
+    return await call.answer(lambda: _answer(model, table, reading), n_rows=len(table))
 
 
-def require_prompt_granularity(granularity: str) -> None:
-    """Refuse rows that stand for a prefix or a token: these are still to come."""
-    if granularity != "prompt":
-        raise UnsupportedGranularityError(
-            f"granularity '{granularity}' cannot be computed yet; 'prompt' can",
-            param="granularity",
+def require_few_rows(plan: Plan, reading: Reading) -> None:
+    """Refuse an answer that would be too large, before any of it is computed.
+
+    Raises
+    ------
+    BatchTooLargeError
+        Names the limit. There is none for rows that stand for prompts: their inputs are counted.
+    """
+    if plan.granularity == "prompt":
+        return
+    n_rows = sum(reading.n_tokens)
+    if n_rows > MAX_TOKEN_ROWS:
+        raise BatchTooLargeError(
+            f"{n_rows} tokens in one request, but the limit is {MAX_TOKEN_ROWS} "
+            f"where every {plan.granularity} has a row",
+            param="input",
+        )
+    n_numbers = n_rows * len(plan.layers) * len(plan.selection.at(plan.granularity).names)
+    if n_numbers > MAX_TOKEN_NUMBERS:
+        raise BatchTooLargeError(
+            f"{n_numbers} numbers in one answer, but the limit is {MAX_TOKEN_NUMBERS}",
+            param="input",
+            hint="ask for fewer layers or features",
         )
 
 
-def arrow_stream(table: FeatureTable, reading: Reading) -> bytes:
+def with_texts(
+    table: FeatureTable, model: ServedModel, plan: Plan, inputs: Inputs, reading: Reading
+) -> FeatureTable:
+    """Say where in the inputs the tokens are; the engine has only seen their ids."""
+    return replace(table, tokens=model.token_index(inputs.prompts, reading.windows, plan))
+
+
+def arrow_stream(table: FeatureTable) -> bytes:
     """Write a table as an Arrow IPC stream, provenance in its metadata."""
     columns = table.to_arrow()
-    # The engine sees tokens that are already cut: only the reading knows.
-    position = columns.schema.get_field_index("truncated")
-    columns = columns.set_column(
-        position, columns.schema.field(position), pa.array(reading.truncated, pa.bool_())
-    )
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, columns.schema) as writer:
         writer.write_table(columns)
@@ -83,7 +106,14 @@ def arrow_stream(table: FeatureTable, reading: Reading) -> bytes:
 
 
 def _answer(model: ServedModel, table: FeatureTable, reading: Reading) -> dict[str, Any]:
-    facts = zip(table.array, reading.n_tokens, reading.truncated, strict=True)
+    facts = zip(
+        range(len(table)) if table.tokens is None else table.tokens.row.tolist(),
+        [{}] * len(table) if table.tokens is None else _places(table.tokens),
+        table.n_tokens.tolist(),
+        table.truncated.tolist(),
+        table.array,
+        strict=True,
+    )
     return {
         "object": "list",
         "model": model.name,
@@ -91,8 +121,26 @@ def _answer(model: ServedModel, table: FeatureTable, reading: Reading) -> dict[s
         "feature_names": table.provenance.features,
         "fingerprint": fingerprint(table.provenance),
         "data": [
-            {"index": index, "n_tokens": n_tokens, "truncated": truncated, "values": values}
-            for index, (values, n_tokens, truncated) in enumerate(facts)
+            {
+                "index": index,
+                **place,
+                "n_tokens": n_tokens,
+                "truncated": truncated,
+                "values": values,
+            }
+            for index, place, n_tokens, truncated, values in facts
         ],
         "usage": reading.usage,
     }
+
+
+def _places(tokens: TokenIndex) -> Iterator[dict[str, Any]]:
+    """Where each row is in its input."""
+    columns = (tokens.position.tolist(), tokens.token, tokens.begin.tolist(), tokens.end.tolist())
+    for position, token, begin, end in zip(*columns, strict=True):
+        yield {
+            "position": position,
+            "token": token,
+            "begin": None if begin == NOWHERE else begin,
+            "end": None if end == NOWHERE else end,
+        }

@@ -50,7 +50,7 @@ _REASONS: dict[int, str] = {
     401: "No key, or a wrong one.",
     404: "No model or classifier of that name is loaded.",
     405: "Another method is wanted.",
-    413: "The body is too large, or has too many inputs.",
+    413: "The body is too large, or has too many inputs, or asks for too many rows.",
     422: "The model overflowed on an input.",
     429: "The queue is full, or the key's rate is used up; see `Retry-After`.",
     500: "The server failed; its log has the cause under the request id.",

@@ -7,12 +7,16 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from service.schemas.common import Answer, Features, Input, Layers, ModelName, OwnRequest, Usage
+from splinellm.schema import Granularity
 
-Granularity = Literal["prompt", "prefix", "token"]
+MAX_TOKEN_ROWS = 4096
+"""Rows of an answer whose rows stand for prefixes or tokens."""
+MAX_TOKEN_NUMBERS = 8_388_608
+"""Numbers in all of them: a request may ask for thousands of sign blocks in every layer."""
 
 
 class FeaturesRequest(OwnRequest):
-    """Features of prompts."""
+    """Features of prompts, of all their prefixes, or of all their tokens."""
 
     input: Input
     model: ModelName = None
@@ -21,8 +25,10 @@ class FeaturesRequest(OwnRequest):
     granularity: Annotated[
         Granularity,
         Field(
-            description="What a row stands for; so far only a whole prompt.",
-            json_schema_extra={"enum": ["prompt"]},
+            description="What a row stands for: `prompt`, a whole input; `prefix`, an input up to "
+            "and including each of its tokens; `token`, each token by itself. Of the last two a "
+            f"request may have {MAX_TOKEN_ROWS} tokens in all and {MAX_TOKEN_NUMBERS} numbers in "
+            "its answer; beyond that it gets 413 `batch_too_large`."
         ),
     ] = "prompt"
     overflow: Annotated[
@@ -34,19 +40,45 @@ class FeaturesRequest(OwnRequest):
 class FeaturesRow(Answer):
     """Features of one input."""
 
-    index: int
+    index: int = Field(description="The input, from 0.")
     n_tokens: int = Field(description="Tokens that were read.")
     truncated: bool
     values: list[list[float]] = Field(description="A list per layer, a number per feature.")
 
 
+class TokenFeaturesRow(Answer):
+    """Features of one token of an input, or of the input up to and including it."""
+
+    index: int = Field(description="The input, from 0.")
+    position: int = Field(description="The token, from 0; of a prefix its last.")
+    token: str = Field(
+        description="Its text. Tokens that share a character, as the bytes of an emoji do, all "
+        "have it."
+    )
+    begin: int | None = Field(
+        description="Where it begins in the text, in code points; null for token ids."
+    )
+    end: int | None = Field(description="Where it ends.")
+    n_tokens: int = Field(
+        description="`prefix`: tokens of the prefix; `token`: tokens of the input that were read."
+    )
+    truncated: bool = Field(description="Whether the end of the input was not read.")
+    values: list[list[float]] = Field(description="A list per layer, a number per feature.")
+
+
 class FeaturesAnswer(Answer):
-    """Rows in the order of the inputs."""
+    """Rows in the order of the inputs and of their tokens."""
 
     object: Literal["list"]
     model: str
     layers: list[int]
-    feature_names: list[str] = Field(description="Of each layer.")
+    feature_names: list[str] = Field(
+        description="Of each layer. A token has `sign_fraction` and `hyperplane_distance` where a "
+        "prompt has their statistics."
+    )
     fingerprint: str = Field(description="Equal for numbers that may be compared.")
-    data: list[FeaturesRow]
+    data: Annotated[
+        list[FeaturesRow] | list[TokenFeaturesRow],
+        Field(description="The latter with `granularity` `prefix` or `token`."),
+    ]
     usage: Usage

@@ -18,7 +18,8 @@ import re
 import threading
 import zlib
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,8 +31,16 @@ from splinellm.backbone.loading import TOKENIZER_PROBE
 from splinellm.errors import NonFiniteFeaturesError, OutOfMemoryError, PromptError
 from splinellm.learn.classifier import Card, Classifier
 from splinellm.provenance import Provenance
-from splinellm.schema import PAPER_FEATURES, FeatureSelection, block_name
+from splinellm.schema import (
+    HYPERPLANE_DISTANCE,
+    PAPER_FEATURES,
+    SIGN_FRACTION,
+    FeatureSelection,
+    Granularity,
+    block_name,
+)
 from splinellm.table import FeatureTable
+from splinellm.token_index import NOWHERE, TokenIndex
 from tests.fakes import fake_provenance
 
 N_LAYERS = 6
@@ -89,6 +98,10 @@ class FakeTokenizer:
         if return_offsets_mapping:
             result["offset_mapping"] = [[m.span() for m in matches] for matches in found]
         return result
+
+    def decode(self, ids: list[int]) -> str:
+        """Words cannot be had back from their hashes; they have names of their own."""
+        return "".join(f" #{token}" for token in ids)
 
 
 class Gate:
@@ -163,8 +176,12 @@ class FakeExtractor:
             distance_precision="full" if self._selection.needs_distance else "none",
         )
 
+    def provenance_at(self, granularity: Granularity) -> Provenance:
+        features = self._selection.at(granularity).names
+        return replace(self.provenance, features=features, granularity=granularity)
+
     def extract_valid(
-        self, prompts: Sequence[list[int]]
+        self, prompts: Sequence[list[int]], *, granularity: Granularity = "prompt"
     ) -> tuple[FeatureTable, dict[int, PromptError]]:
         batch = [list(ids) for ids in prompts]
         self.backbone.seen.append(batch)
@@ -184,7 +201,36 @@ class FakeExtractor:
                 errors[index] = NonFiniteFeaturesError("the forward pass overflowed", index=index)
             if token_of("HUGE") in ids:
                 errors[index] = OutOfMemoryError("does not fit the memory", index=index)
-        return self.table([ids for i, ids in enumerate(batch) if i not in errors]), errors
+        good = {i: ids for i, ids in enumerate(batch) if i not in errors}
+        if granularity == "prompt":
+            return self.table([*good.values()]), errors
+        return self.token_table(good, granularity), errors
+
+    def token_table(
+        self, prompts: Mapping[int, Sequence[int]], granularity: Granularity
+    ) -> FeatureTable:
+        """What a correct run makes of every token of prompts, given by their position."""
+        p = self.provenance_at(granularity)
+        places = [(row, ids, i) for row, ids in prompts.items() for i in range(len(ids))]
+        rows = [
+            fake_token_values(ids, i, granularity, p.layers, p.features, p.n_blocks)
+            for _, ids, i in places
+        ]
+        n_tokens = [i + 1 if granularity == "prefix" else len(ids) for _, ids, i in places]
+        nowhere = np.full(len(places), NOWHERE, np.int64)
+        return FeatureTable(
+            np.array(rows, np.float32).reshape(len(places), len(p.layers) * len(p.features)),
+            np.array(n_tokens, np.int64),
+            np.zeros(len(places), np.bool_),
+            p,
+            TokenIndex(
+                np.array([row for row, _, _ in places], np.int64),
+                np.array([i for _, _, i in places], np.int64),
+                [self.backbone.tokenizer.decode([ids[i]]) for _, ids, i in places],
+                nowhere,
+                nowhere,
+            ),
+        )
 
     def table(self, prompts: Sequence[Sequence[int]]) -> FeatureTable:
         """What a correct run makes of token ids."""
@@ -218,6 +264,24 @@ def fake_values(
     names = (*PAPER_FEATURES, *(block_name(i) for i in range(n_blocks)))
     columns = [names.index(name) for name in features]
     return np.concatenate([paper, blocks], 1)[list(layers)][:, columns].ravel().astype(np.float32)
+
+
+def fake_token_values(
+    ids: Sequence[int],
+    position: int,
+    granularity: Granularity,
+    layers: Sequence[int],
+    features: Sequence[str],
+    n_blocks: int,
+) -> np.ndarray:
+    """Features of one token: like the real ones, those of a prefix are the prefix's own."""
+    seen = list(ids[: position + 1])
+    if granularity == "prefix":
+        return fake_values(seen, layers, features, n_blocks)
+    # Those of a token are other numbers, but depend on what was before it, too.
+    of_prompt = {SIGN_FRACTION: "sign_mean", HYPERPLANE_DISTANCE: "distance_min"}
+    names = [of_prompt.get(name, name) for name in features]
+    return fake_values([*seen, -1], layers, names, n_blocks)
 
 
 def provenance_of(backbone: FakeBackbone, **changes: Any) -> Provenance:

@@ -8,6 +8,7 @@ from typing import Any
 
 import schemathesis
 
+from service.schemas.features import MAX_TOKEN_NUMBERS
 from splinellm.errors import SchemaError
 from splinellm.schema import FeatureSelection, parse_layers
 
@@ -31,6 +32,11 @@ def filter_case(_context: schemathesis.HookContext, case: schemathesis.Case) -> 
         names = FeatureSelection.parse(body.get("features") or "paper").names
     except SchemaError:
         return False
+    if body.get("granularity") in ("prefix", "token"):
+        # No text has more words than characters; an answer may have so many numbers.
+        n_rows = len(str(body.get("input")))
+        if n_rows * n_layers * len(names) > MAX_TOKEN_NUMBERS:
+            return False
     dimensions = body.get("dimensions")
     return not isinstance(dimensions, int) or dimensions == n_layers * len(names)
 

@@ -135,8 +135,6 @@ def test_fingerprints_differ_where_numbers_may_not_be_compared(client: TestClien
         ({"input": "x", "model": "gpt-4"}, 404, "model_not_found", "model"),
         ({"input": "x", "layer": 1}, 400, "invalid_request", None),
         ({"input": "x", "granularity": "words"}, 400, "invalid_request", "granularity"),
-        ({"input": "x", "granularity": "prefix"}, 400, "unsupported_granularity", "granularity"),
-        ({"input": "x", "granularity": "token"}, 400, "unsupported_granularity", "granularity"),
         ({"input": "x", "overflow": "window"}, 400, "invalid_request", "overflow"),
         ({"input": ["x", "NAN"]}, 422, "non_finite_features", "input[1]"),
         ({"input": ["x", "HUGE"]}, 413, "out_of_memory", "input[1]"),

@@ -22,6 +22,7 @@ from splinellm.backbone.loading import Backbone
 from splinellm.errors import ArtifactError, ConfigurationError, NonFiniteFeaturesError, SchemaError
 from splinellm.learn.classifier import Classifier
 from splinellm.schema import FeatureSelection
+from splinellm.table import FeatureTable
 from tests.service.fakes import FakeBackbone, FakeExtractor, fake_classifiers, fake_model
 from tests.tiny import MAX_POSITIONS, N_HYPERPLANES, tiny_backbone, tiny_model, tiny_tokenizer
 
@@ -49,21 +50,37 @@ def served(llama: Backbone) -> Iterator[ServedModel]:
 def test_answers_equal_extract_whatever_else_is_in_flight(
     served: ServedModel, llama: Backbone
 ) -> None:
-    plans = [served.plan(), served.plan("0"), served.plan([1, 2], "blocks:8,sign_mean")]
+    plans = [
+        served.plan(),
+        served.plan("0"),
+        served.plan([1, 2], "blocks:8,sign_mean"),
+        served.plan(granularity="prefix"),
+        served.plan("1", "paper,blocks:8", granularity="token"),
+    ]
 
-    def ask(number: int) -> tuple[Plan, list[str], np.ndarray]:
-        plan, texts = plans[number % 3], [*TEXTS[number % 5 :], f"prompt number {number}"]
+    def ask(number: int) -> tuple[Plan, list[str], FeatureTable]:
+        plan, texts = plans[number % 5], [*TEXTS[number % 4 :], f"prompt number {number}"]
         tokenized, errors = served.tokenize(texts, plan)
         assert not errors
         outcome = served.engine.submit(plan, [tokenized[i] for i in range(len(texts))]).result(60)
-        assert outcome.table.provenance == SplineExtractor(llama, **plan.settings()).provenance
-        return plan, texts, outcome.table.values
+        assert outcome.table.provenance == served.provenance(plan)
+        return plan, texts, outcome.table
 
-    with ThreadPoolExecutor(12) as pool:
-        answers = list(pool.map(ask, range(12)))
-    for plan, texts, values in answers:
-        expected = SplineExtractor(llama, **plan.settings()).extract(texts).values
-        np.testing.assert_allclose(values, expected, rtol=1e-4, atol=1e-5)
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(ask, range(20)))
+    for plan, texts, table in answers:
+        extractor = SplineExtractor(llama, **plan.settings())
+        expected = extractor.extract(texts, granularity=plan.granularity)
+        assert table.provenance == expected.provenance
+        assert table.n_tokens.tolist() == expected.n_tokens.tolist()
+        np.testing.assert_allclose(table.values, expected.values, rtol=1e-4, atol=1e-5)
+        if expected.tokens is not None:
+            tokenized, _ = served.tokenize(texts, plan)
+            windows = [tokenized[i] for i in range(len(texts))]
+            assert table.tokens is not None
+            assert table.tokens.row.tolist() == expected.tokens.row.tolist()
+            tokens = served.token_index(texts, windows, plan)
+            assert tokens.to_arrow().equals(expected.tokens.to_arrow())
 
 
 @pytest.mark.parametrize(
@@ -93,6 +110,8 @@ def test_extractors_are_kept_but_not_all_of_them(served: ServedModel) -> None:
     for max_tokens in range(1, MAX_EXTRACTORS + 1):
         served.plan(max_tokens=max_tokens)
     assert served.extractor(first) is kept
+    assert served.extractor(served.plan(max_tokens=1, granularity="token")) is kept
+    assert len(served._extractors) == MAX_EXTRACTORS
     served.plan("0")
     served.plan("1")
     assert served.extractor(first) is kept  # it was asked for again
@@ -164,6 +183,7 @@ def test_a_classifier_finds_its_model_among_several() -> None:
         ({"weights_sha256": "2" * 64}, "weights_sha256 is 000"),
         ({"dtype": "bfloat16"}, "dtype is float32, not bfloat16"),
         ({"tokenizer_probe": (1, 2)}, "tokenizer_probe"),
+        ({"granularity": "prefix"}, "granularity is prompt, not prefix"),
     ],
 )
 def test_a_classifier_of_another_model_is_refused_with_the_difference(
@@ -262,7 +282,7 @@ def test_a_model_that_cannot_answer_is_not_ready(
     stopped: list[str] = []
 
     class Broken(FakeExtractor):
-        def extract_valid(self, prompts: Any) -> Any:
+        def extract_valid(self, prompts: Any, **_: Any) -> Any:
             error = NonFiniteFeaturesError("the forward pass overflowed", index=0)
             return self.table([]), {0: error}
 

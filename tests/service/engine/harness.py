@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from service.engine import BatchReport, Engine, EngineLimits, Plan, SilentListener
@@ -11,9 +12,12 @@ from splinellm.extraction.tokens import TokenizedPrompt
 from splinellm.schema import FeatureSelection
 from splinellm.table import FeatureTable
 from tests.service.fakes import FakeBackbone, FakeExtractor, token_of
+from tests.tables import check_equal
 
 PLAN = Plan((0, 2), FeatureSelection.parse("paper"), 256)
 OTHER_PLAN = Plan((0,), FeatureSelection.parse("blocks"), 256)
+PREFIX_PLAN = replace(PLAN, granularity="prefix")
+TOKEN_PLAN = replace(PLAN, granularity="token")
 
 
 def prompts(*texts: str, truncated: bool = False) -> list[TokenizedPrompt]:
@@ -26,8 +30,24 @@ def text_of(n_tokens: int, name: str = "word") -> str:
 
 
 def expected(*texts: str, plan: Plan = PLAN) -> FeatureTable:
+    return expected_at(dict(enumerate(texts)), plan)
+
+
+def expected_at(texts: Mapping[int, str], plan: Plan) -> FeatureTable:
+    """What should be answered of texts that have these places in their request."""
     extractor = FakeExtractor(FakeBackbone(), **plan.settings())
-    return extractor.table([prompt.ids for prompt in prompts(*texts)])
+    ids = {place: prompts(text)[0].ids for place, text in texts.items()}
+    if plan.granularity == "prompt":
+        return extractor.table([*ids.values()])
+    return extractor.token_table(ids, plan.granularity)
+
+
+def check_answer(found: FeatureTable, expected: FeatureTable) -> None:
+    """Compare tables with the tokens that their rows stand for."""
+    check_equal(found, expected)
+    assert (found.tokens is None) == (expected.tokens is None)
+    if found.tokens is not None and expected.tokens is not None:
+        assert found.tokens.to_arrow().equals(expected.tokens.to_arrow())
 
 
 class Recorder(SilentListener):
@@ -86,6 +106,7 @@ class Rig:
         )
 
     def extractor(self, plan: Plan) -> FakeExtractor:
+        plan = replace(plan, granularity="prompt")
         if plan not in self.extractors:
             self.extractors[plan] = FakeExtractor(self.backbone, **plan.settings())
         return self.extractors[plan]

@@ -3,31 +3,42 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from service.engine import InferenceError, Outcome, Plan
 from splinellm.errors import NonFiniteFeaturesError, OutOfMemoryError, PromptError, SchemaError
+from splinellm.table import FeatureTable
 from tests.service.engine.harness import (
     OTHER_PLAN,
     PLAN,
+    PREFIX_PLAN,
+    TOKEN_PLAN,
     Rig,
+    check_answer,
     expected,
+    expected_at,
     prompts,
     running,
     text_of,
 )
 from tests.tables import check_equal
 
+PLANS = [PLAN, PREFIX_PLAN, TOKEN_PLAN]
+
 
 def test_fifty_threads_get_their_own_rows() -> None:
-    """Mixed plans and lengths, some with a poisoned prompt in the middle."""
+    """Mixed plans, lengths and kinds of rows, some with a poisoned prompt before good ones."""
 
     def client(number: int) -> tuple[Plan, list[str], Outcome]:
-        plan = (PLAN, OTHER_PLAN)[number % 2]
-        texts = [text_of(1 + (number * k) % 17, f"{number}-{k}") for k in range(1 + number % 4)]
+        plan = (PLAN, OTHER_PLAN, PREFIX_PLAN, TOKEN_PLAN)[number % 4]
+        texts = [text_of(1 + (number * k) % 17, f"{number}-{k}") for k in range(1 + number % 3)]
+        texts.append("a text of all")
         if number % 10 == 0:
             texts[0] += " POISON"
         return plan, texts, rig.engine.submit(plan, prompts(*texts)).result(30)
@@ -37,7 +48,8 @@ def test_fifty_threads_get_their_own_rows() -> None:
     for number, (plan, texts, outcome) in enumerate(results):
         poisoned = number % 10 == 0
         assert list(outcome.errors) == ([0] if poisoned else [])
-        check_equal(outcome.table, expected(*texts[poisoned:], plan=plan))
+        good = dict(list(enumerate(texts))[poisoned:])
+        check_answer(outcome.table, expected_at(good, plan))
 
 
 def test_a_poisoned_prompt_fails_alone(caplog: pytest.LogCaptureFixture) -> None:
@@ -88,18 +100,20 @@ def test_errors_of_single_prompts_name_their_place_in_their_own_request() -> Non
     assert [error.index for error in second.values() if isinstance(error, PromptError)] == [0]
 
 
-def test_a_request_of_errors_only_has_an_empty_table() -> None:
+@pytest.mark.parametrize("plan", PLANS)
+def test_a_request_of_errors_only_has_an_empty_table(plan: Plan) -> None:
     with running() as rig:
-        outcome = rig.engine.submit(PLAN, prompts("NAN", "POISON")).result(30)
+        outcome = rig.engine.submit(plan, prompts("NAN", "POISON")).result(30)
     assert list(outcome.errors) == [0, 1]
-    check_equal(outcome.table, expected())
+    check_answer(outcome.table, expected(plan=plan))
 
 
-def test_a_request_may_be_larger_than_a_batch() -> None:
+@pytest.mark.parametrize("plan", PLANS)
+def test_a_request_may_be_larger_than_a_batch(plan: Plan) -> None:
     texts = [text_of(length) for length in (30, 1, 20, 64, 7, 30, 2)]
     with running() as rig:
-        outcome = rig.engine.submit(PLAN, prompts(*texts)).result(30)
-    check_equal(outcome.table, expected(*texts))
+        outcome = rig.engine.submit(plan, prompts(*texts)).result(30)
+    check_answer(outcome.table, expected(*texts, plan=plan))
     assert len(rig.batches) > 2
 
 
@@ -107,15 +121,19 @@ def test_whether_a_prompt_was_cut_is_what_the_prompt_says() -> None:
     with running() as rig:
         cut, whole = prompts("a b", truncated=True), prompts("a b c")
         outcome = rig.engine.submit(PLAN, [*cut, *whole]).result(30)
+        by_token = rig.engine.submit(TOKEN_PLAN, [*cut, *whole]).result(30)
     np.testing.assert_array_equal(outcome.table.truncated, [True, False])
+    np.testing.assert_array_equal(by_token.table.truncated, [True] * 2 + [False] * 3)
 
 
-def test_equal_prompts_are_computed_once_but_each_is_answered() -> None:
+@pytest.mark.parametrize("plan", PLANS)
+def test_equal_prompts_are_computed_once_but_each_is_answered(plan: Plan) -> None:
     rig = Rig()
-    futures = [rig.engine.submit(PLAN, prompts("same text", f"own {i}")) for i in range(3)]
+    texts = [["same text", f"own {i}"][:: 1 if i else -1] for i in range(3)]
+    futures = [rig.engine.submit(plan, prompts(*both)) for both in texts]
     rig.engine.start()
-    for i, future in enumerate(futures):
-        check_equal(future.result(30).table, expected("same text", f"own {i}"))
+    for both, future in zip(texts, futures, strict=True):
+        check_answer(future.result(30).table, expected(*both, plan=plan))
     rig.engine.stop(30)
     assert rig.batches == [[2, 2, 2, 2]]
     report = rig.heard.reports[0]
@@ -143,13 +161,66 @@ def test_a_table_with_too_few_rows_is_no_answer(monkeypatch: pytest.MonkeyPatch)
     """Whatever the reason: nobody may get the row of another."""
     rig = Rig()
     extractor = rig.extractor(PLAN)
-    monkeypatch.setattr(extractor, "extract_valid", lambda ids: (extractor.table(ids[1:]), {}))
+    monkeypatch.setattr(extractor, "extract_valid", lambda ids, **_: (extractor.table(ids[1:]), {}))
     future = rig.engine.submit(PLAN, prompts("a", "b"))
     rig.engine.start()
     errors = future.result(30).errors
     rig.engine.stop(30)
     assert {type(error) for error in errors.values()} == {InferenceError}
     assert list(errors) == [0, 1]
+
+
+def moved(table: FeatureTable) -> FeatureTable:
+    """The second prompt's first row is called the first prompt's last."""
+    assert table.tokens is not None
+    row = np.where(table.tokens.row == 1, 1 - (table.tokens.position == 0), table.tokens.row)
+    return replace(table, tokens=replace(table.tokens, row=row))
+
+
+@pytest.mark.parametrize("plan", [PREFIX_PLAN, TOKEN_PLAN])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda table: table[1:],
+        lambda table: table[:-1],
+        lambda table: table[np.array([0, 0, 1, 2, 3, 4])],
+        lambda table: table[np.array([0, 1, 2, 4, 3])],
+        moved,
+    ],
+    ids=["first missing", "last missing", "one twice", "swapped", "moved"],
+)
+def test_a_row_of_a_token_is_nobody_elses(
+    monkeypatch: pytest.MonkeyPatch, plan: Plan, spoil: Callable[[FeatureTable], FeatureTable]
+) -> None:
+    """What is wrong with a batch is computed again, prompt by prompt."""
+    rig = Rig()
+    extractor = rig.extractor(plan)
+    compute = extractor.extract_valid
+
+    def spoilt(ids: list[list[int]], **options: Any) -> tuple[FeatureTable, Any]:
+        table, errors = compute(ids, **options)
+        return spoil(table) if len(ids) > 1 else table, errors
+
+    monkeypatch.setattr(extractor, "extract_valid", spoilt)
+    future = rig.engine.submit(plan, prompts("a b", "c d e"))
+    rig.engine.start()
+    check_answer(future.result(30).table, expected("a b", "c d e", plan=plan))
+    rig.engine.stop(30)
+    assert rig.heard.events == [("retried", 2), ("stopped", 0)]
+
+
+def test_rows_of_another_kind_are_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig()
+    extractor = rig.extractor(PLAN)
+    compute = extractor.extract_valid
+    monkeypatch.setattr(
+        extractor, "extract_valid", lambda ids, **_: compute(ids, granularity="prefix")
+    )
+    rig.engine.start()
+    for plan in (PLAN, TOKEN_PLAN):
+        errors = rig.engine.submit(plan, prompts("a")).result(30).errors
+        assert isinstance(errors[0], InferenceError)
+    rig.engine.stop(30)
 
 
 def test_a_listener_that_raises_costs_no_answer(caplog: pytest.LogCaptureFixture) -> None:

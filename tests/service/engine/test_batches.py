@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,8 +12,11 @@ from hypothesis import strategies as st
 from tests.service.engine.harness import (
     OTHER_PLAN,
     PLAN,
+    PREFIX_PLAN,
+    TOKEN_PLAN,
     Clock,
     Rig,
+    check_answer,
     expected,
     prompts,
     running,
@@ -33,6 +37,19 @@ def test_plans_do_not_share_batches_and_the_oldest_goes_first() -> None:
         future.result(30)
     rig.engine.stop(30)
     assert rig.batches == [[3, 5], [4, 6]]
+
+
+def test_kinds_of_rows_do_not_share_batches_but_an_extractor() -> None:
+    """Not even of equal prompts."""
+    rig = Rig()
+    plans = [PLAN, PREFIX_PLAN, PLAN, TOKEN_PLAN, PREFIX_PLAN]
+    futures = [rig.engine.submit(plan, prompts("a text of all")) for plan in plans]
+    rig.engine.start()
+    for plan, future in zip(plans, futures, strict=True):
+        check_answer(future.result(30).table, expected("a text of all", plan=plan))
+    rig.engine.stop(30)
+    assert rig.batches == [[4]] * 3
+    assert [report.inputs for report in rig.heard.reports] == [2, 2, 1]
 
 
 def test_a_stream_of_one_plan_cannot_starve_another() -> None:
@@ -128,9 +145,9 @@ def test_where_the_time_went() -> None:
     extractor = rig.extractor(PLAN)
     compute = extractor.extract_valid
 
-    def slow(ids: list[list[int]]) -> object:
+    def slow(ids: list[list[int]], **options: Any) -> object:
         clock.now_s += 2.0
-        return compute(ids)
+        return compute(ids, **options)
 
     extractor.extract_valid = slow  # type: ignore[assignment, method-assign]
     future = rig.engine.submit(PLAN, prompts(text_of(6, "x"), text_of(3, "y"), text_of(3, "z")))

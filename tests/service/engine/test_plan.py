@@ -20,6 +20,21 @@ def test_a_plan_of_a_card_computes_what_the_card_describes(llama: Backbone) -> N
     assert Plan.of(trained) == PLAN
 
 
+def test_a_plan_of_rows_of_tokens_computes_them_and_so_does_a_union(llama: Backbone) -> None:
+    plans = [
+        replace(PLAN, selection=FeatureSelection.parse(features), granularity="token")
+        for features in ("distance_min,blocks:8", "sign_mean,blocks:8")
+    ]
+    tables = [
+        SplineExtractor(llama, **plan.settings()).provenance_at(plan.granularity) for plan in plans
+    ]
+    union = Plan.of(tables[0]).union(Plan.of(tables[1]))
+    given = SplineExtractor(llama, **union.settings()).provenance_at(union.granularity)
+    for provenance in tables:
+        require_match(provenance, given)
+    assert given.features[:3] == ("sign_fraction", "hyperplane_distance", "sign_block_00")
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
@@ -47,6 +62,7 @@ def test_a_union_serves_both(llama: Backbone, one: str, other: str) -> None:
         ({"max_tokens": 65}, "max_tokens"),
         ({"dimension_threshold": 0.3}, "dimension_threshold"),
         ({"allow_special_tokens": False}, "allow_special_tokens"),
+        ({"granularity": "prefix"}, "granularity"),
         ({"selection": FeatureSelection.parse("blocks:16")}, "sign blocks"),
     ],
 )
