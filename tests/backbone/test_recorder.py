@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from splinellm.backbone import recorder as recorder_module
+from splinellm.backbone import attention
 from splinellm.backbone.architectures import Architecture
 from splinellm.backbone.loading import Backbone
 from splinellm.errors import AttentionUnavailableError
@@ -37,7 +37,7 @@ def state_of(model: nn.Module) -> tuple[Any, ...]:
         if getattr(module, kind)
     ]
     forwards = ["forward" in vars(module) for module in model.modules()]
-    ears = len(recorder_module._ears)
+    ears = len(attention._listeners)
     return hooks, forwards, ears, model.config._attn_implementation, model.training
 
 
@@ -185,7 +185,7 @@ def test_gate_is_not_hooked_for_the_dimension_alone() -> None:
     backbone = tiny_backbone()
     with recorder_of(backbone, "intrinsic_dimension"):
         assert not any(layer.mlp.gate_proj._forward_hooks for layer in backbone.model.layers)
-        assert backbone.model.config._attn_implementation == recorder_module.RECORDED_ATTENTION
+        assert backbone.model.config._attn_implementation == "splinellm_sdpa"
     with recorder_of(backbone, "spline"):
         assert backbone.model.config._attn_implementation == "sdpa"
 
