@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from common import machine, prompts_of
 
 from splinellm import SplineExtractor
+from splinellm.bench.timing import machine, prompts_of
 from splinellm.extraction import PrecisionWarning
 
 MAX_PROMPTS = 200

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from splinellm.errors import TableFormatError
-from splinellm.schema import SCHEMA_VERSION, Granularity
+from splinellm.schema import SCHEMA_VERSION, FeatureSelection, Granularity
 
 _LIBRARIES = ("splinellm", "torch", "transformers", "tokenizers", "numpy")
 
@@ -20,11 +20,11 @@ FINGERPRINT_FIELDS = (
     "schema_version",
     "weights_sha256",
     "dtype",
+    "granularity",
     "layers",
     "features",
     "n_blocks",
     "max_tokens",
-    "granularity",
     "dimension_rule",
     "dimension_threshold",
     "allow_special_tokens",
@@ -137,6 +137,42 @@ class Provenance:
             return cls(**record)
         except (ValueError, TypeError, KeyError) as error:
             raise TableFormatError(f"the provenance record is unreadable: {error}") from error
+
+    def extractor_settings(self) -> dict[str, Any]:
+        """Settings of an extractor that computes the same features with the same model.
+
+        Returns
+        -------
+        dict
+            Keyword arguments of :class:`splinellm.extraction.SplineExtractor`.
+        """
+        return {
+            "layers": self.layers,
+            "features": FeatureSelection(self.features, self.n_blocks),
+            "max_tokens": self.max_tokens,
+            "dimension_rule": self.dimension_rule,
+            "dimension_threshold": self.dimension_threshold,
+            "allow_special_tokens": self.allow_special_tokens,
+        }
+
+    def require_prompts(self, name: str) -> None:
+        """Refuse rows that stand for tokens or prefixes, where only prompts have a meaning.
+
+        Parameters
+        ----------
+        name : str
+            Of the table, for the message.
+
+        Raises
+        ------
+        TableFormatError
+            The rows do not stand for prompts.
+        """
+        if self.granularity != "prompt":
+            raise TableFormatError(
+                f"{name} has a row per {self.granularity}, not one per prompt",
+                hint="extract with granularity prompt",
+            )
 
     def first_difference(self, other: Provenance) -> str | None:
         """Name the first fingerprint field in which `other` differs, with both values.

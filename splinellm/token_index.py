@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ POSITION = "position"
 TEXT = "token"
 BEGIN = "begin"
 END = "end"
+
+TEXT_LINES = "token_jsonl"
+"""What ``token`` is in a NumPy archive: a line of JSON each, in bytes."""
 
 TOKEN_SCHEMA = pa.schema(
     [
@@ -98,6 +102,9 @@ class TokenIndex:
         cast = table.select(TOKEN_SCHEMA.names).cast(
             pa.schema([pa.field(field.name, field.type) for field in TOKEN_SCHEMA])
         )
+        for name in (ROW, POSITION, TEXT):
+            if cast[name].null_count:
+                raise ValueError(f"column '{name}' has missing values")
         offsets = [cast[name].fill_null(NOWHERE).to_numpy() for name in (BEGIN, END)]
         return cls(
             cast[ROW].to_numpy(), cast[POSITION].to_numpy(), cast[TEXT].to_pylist(), *offsets
@@ -108,7 +115,7 @@ class TokenIndex:
         return {
             ROW: self.row,
             POSITION: self.position,
-            TEXT: np.array(self.token, np.str_),
+            TEXT_LINES: text_lines(self.token),
             BEGIN: self.begin,
             END: self.end,
         }
@@ -119,8 +126,14 @@ class TokenIndex:
 
         Raises
         ------
-        KeyError
-            A column is missing.
+        KeyError, ValueError
+            A column is missing or unreadable.
         """
-        token = arrays[TEXT].tolist()
+        lines = arrays[TEXT_LINES].tobytes().decode("utf-8").splitlines()
+        token = [json.loads(line) for line in lines]
         return cls(arrays[ROW], arrays[POSITION], token, arrays[BEGIN], arrays[END])
+
+
+def text_lines(tokens: Sequence[str]) -> np.ndarray:
+    """Texts as a line of JSON each, in ASCII bytes: NumPy's own strings lose NULs at their end."""
+    return np.frombuffer("".join(json.dumps(text) + "\n" for text in tokens).encode(), np.uint8)

@@ -30,6 +30,8 @@ neither uniform nor on one token:
   weights and the input of the MLP, for prompts of 1 to 14 tokens in one right-padded batch;
 - **dimension** with the relative and the absolute rule equals a count in the weights that eager
   attention returns, for the last token of every prompt of such a batch;
+- **prefix**: row k of a prompt equals an extraction of its first k tokens alone, for every k;
+- prompts that share a beginning, read once, have the features that they have without sharing;
 - a folder saved by `save_pretrained` loads, gives the same numbers and passes `verify()`;
 - the model computes the same bits while it is watched, and no hook is left behind.
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from splinellm.errors import NonFiniteFeaturesError, PromptError
 from splinellm.provenance import Provenance
-from splinellm.schema import FeatureSelection, parse_layers
+from splinellm.schema import FeatureSelection, Granularity, parse_layers
 from splinellm.table import FeatureTable, schema_of
+from splinellm.token_index import TokenIndex
 
 N_LAYERS = 3
 
@@ -89,8 +91,17 @@ class FakeExtractor:
             raise errors[min(errors)]
         return table
 
+    def provenance_at(self, granularity: Granularity) -> Provenance:
+        selection = FeatureSelection(self.provenance.features, self.provenance.n_blocks)
+        features = selection.at(granularity).names
+        return replace(self.provenance, features=features, granularity=granularity)
+
     def extract_valid(
-        self, prompts: Sequence[str], *, on_progress: Callable[[int, int], None] | None = None
+        self,
+        prompts: Sequence[str],
+        *,
+        granularity: Granularity = "prompt",
+        on_progress: Callable[[int, int], None] | None = None,
     ) -> tuple[FeatureTable, dict[int, PromptError]]:
         errors: dict[int, PromptError] = {}
         good = []
@@ -105,7 +116,10 @@ class FakeExtractor:
                 good.append(text)
         if on_progress is not None:
             on_progress(len(prompts), sum(map(len, prompts)))
-        return self.table(good), errors
+        if granularity == "prompt":
+            return self.table(good), errors
+        kept = [index for index in range(len(prompts)) if index not in errors]
+        return self.token_table(dict(zip(kept, good, strict=True)), granularity), errors
 
     def table(self, texts: Sequence[str]) -> FeatureTable:
         """What a correct run makes of `texts`."""
@@ -118,6 +132,33 @@ class FakeExtractor:
             np.array([min(len(t), limit) for t in texts], np.int64),
             np.array([len(t) > limit for t in texts], bool),
             self.provenance,
+        )
+
+    def token_table(self, texts: Mapping[int, str], granularity: Granularity) -> FeatureTable:
+        """The same for rows that stand for tokens: every character is one."""
+        provenance = self.provenance_at(granularity)
+        n_columns = len(schema_of(provenance).names)
+        limit = provenance.max_tokens
+        places = [
+            (row, text, i) for row, text in texts.items() for i in range(min(len(text), limit))
+        ]
+        values = [
+            self.features(f"{granularity} {text[: i + 1]}", n_columns) for _, text, i in places
+        ]
+        positions = np.array([i for _, _, i in places], np.int64)
+        lengths = [min(len(text), limit) for _, text, _ in places]
+        return FeatureTable(
+            np.array(values, np.float32).reshape(len(places), n_columns),
+            positions + 1 if granularity == "prefix" else np.array(lengths, np.int64),
+            np.array([len(text) > limit for _, text, _ in places], bool),
+            provenance,
+            TokenIndex(
+                np.array([row for row, _, _ in places], np.int64),
+                positions,
+                [text[i] for _, text, i in places],
+                positions,
+                positions + 1,
+            ),
         )
 
     def features(self, text: str, n_columns: int) -> np.ndarray:

@@ -17,6 +17,8 @@ import pytest
 from splinellm import FeatureTable, SplineExtractor
 from splinellm.backbone.builtin import pull
 from splinellm.backbone.loading import load_backbone
+from splinellm.backbone.recorder import Recorder
+from splinellm.extraction import sharing
 from tests import oracle
 
 pytestmark = pytest.mark.model
@@ -134,3 +136,62 @@ def test_gguf_path_is_the_same_model(default_extractor: SplineExtractor) -> None
     assert backbone.tokenizer_probe == default_extractor.backbone.tokenizer_probe
     assert backbone.n_layers == 30
     check_golden(SplineExtractor(backbone, features="paper").extract(TEXTS[:5]), list(range(5)))
+
+
+def golden_prefixes() -> list[tuple[int, int]]:
+    """(Prompt, length of a prefix) of the two shortest prompts of 64 tokens or more."""
+    rows = sorted((n, row) for row, n in enumerate(LENGTHS) if n >= 64)[:2]
+    return [(row, k) for n, row in rows for k in (1, 2, 17, 63, n)]
+
+
+def test_prefixes_are_extractions_of_the_first_tokens(default_extractor: SplineExtractor) -> None:
+    asked = golden_prefixes()
+    rows = list(dict.fromkeys(row for row, _ in asked))
+    table = default_extractor.extract([TEXTS[row] for row in rows], granularity="prefix")
+    starts = np.cumsum([0, *(LENGTHS[row] for row in rows)])
+    found = table[np.array([starts[rows.index(row)] + k - 1 for row, k in asked])]
+    alone = FeatureTable.concatenate(
+        [default_extractor.extract([RECORDS[row]["token_ids"][:k]]) for row, k in asked]
+    )
+    assert found.n_tokens.tolist() == alone.n_tokens.tolist() == [k for _, k in asked]
+    check_close(found, alone)
+    whole = [i for i, (row, k) in enumerate(asked) if k == LENGTHS[row]]
+    check_golden(found[np.array(whole)], rows)
+
+
+def test_prompts_of_one_beginning(
+    default_extractor: SplineExtractor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longest = max(RECORDS, key=lambda record: len(record["token_ids"]))
+    beginning = longest["token_ids"][:200]
+    prompts = [
+        [*beginning, *record["token_ids"][: 3 + place]]
+        for place, record in enumerate([*RECORDS, *RECORDS[:6]])
+    ]
+    assert len(prompts) == 30
+    lengths: list[int] = []
+    read = Recorder.read_beginning
+
+    def noted(self: Recorder, input_ids: Any) -> Any:
+        lengths.append(input_ids.shape[1])
+        return read(self, input_ids)
+
+    monkeypatch.setattr(Recorder, "read_beginning", noted)
+    found = default_extractor.extract(prompts)
+    assert lengths == [200]
+    monkeypatch.setattr(sharing, "MIN_SAVING", 2.0)  # never worth while
+    expected = default_extractor.extract(prompts)
+    assert lengths == [200]
+    check_close(found, expected)
+
+
+def check_close(found: FeatureTable, expected: FeatureTable) -> None:
+    """Compare with another reading of the same prompts, within the golden tolerances."""
+    a, b = found.array, expected.array
+    deviation = np.abs(a - b)
+    assert deviation[..., :4].max() <= 1.5e-3
+    distance = deviation[..., 4:7]
+    assert ((distance > 2e-2 * np.abs(b[..., 4:7])) & (distance > 2e-6)).mean() <= 1 / 1000
+    assert deviation[..., 7].max() <= 1
+    assert (deviation[..., 7] > 0).mean() <= 1 / 200
+    assert deviation[..., 8:].mean() < 1e-4

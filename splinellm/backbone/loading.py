@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -31,6 +31,7 @@ from splinellm.errors import (
     OfflineError,
     SplineLLMError,
 )
+from splinellm.schema import parse_layers
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -89,7 +90,12 @@ class Backbone(Decoder):
 
 
 def load_backbone(
-    spec: str, *, dtype: str = "auto", device: str = "auto", device_map: str | None = None
+    spec: str,
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    device_map: str | None = None,
+    layers: str | Iterable[int] | None = None,
 ) -> Backbone:
     """Load a model for reading.
 
@@ -104,6 +110,8 @@ def load_backbone(
         ``auto`` (CUDA, then MPS, then CPU) or a torch device.
     device_map : str, optional
         For models that do not fit one device, as in transformers.
+    layers : str, iterable of int, or None
+        Layers that will be asked for: of a checkpoint, later ones are not loaded.
 
     Returns
     -------
@@ -122,7 +130,7 @@ def load_backbone(
     wanted = DTYPES.get(dtype, torch.float32 if target.type == "cpu" else "auto")
     with _quiet_transformers():
         try:
-            backbone = _load(spec, wanted, device_map)
+            backbone = _load(spec, wanted, device_map, layers)
             if device_map is None:
                 backbone.model.to(target)  # type: ignore[arg-type]  # transformers hides it
         except SplineLLMError:
@@ -133,12 +141,17 @@ def load_backbone(
     return backbone
 
 
-def _load(spec: str, dtype: torch.dtype | str, device_map: str | None) -> Backbone:
+def _load(
+    spec: str,
+    dtype: torch.dtype | str,
+    device_map: str | None,
+    layers: str | Iterable[int] | None,
+) -> Backbone:
     path = Path(spec).expanduser()
     if spec in BUILTIN_MODELS:
         builtin = BUILTIN_MODELS[spec]
         folder = dense_folder(pull(spec), builtin.gguf_sha256)
-        return _load_checkpoint(str(folder), spec, dtype, device_map, builtin.gguf_sha256)
+        return _load_checkpoint(str(folder), spec, dtype, device_map, layers, builtin.gguf_sha256)
     if path.suffix == ".gguf":
         if not path.is_file():
             raise ModelNotFoundError(f"there is no file '{spec[:200]}'")
@@ -146,9 +159,9 @@ def _load(spec: str, dtype: torch.dtype | str, device_map: str | None) -> Backbo
         model, tokenizer = read_gguf(path, dense)
         return Backbone(model, tokenizer, spec, file_sha256(path))
     if path.is_dir():
-        return _load_checkpoint(str(path), spec, dtype, device_map)
+        return _load_checkpoint(str(path), spec, dtype, device_map, layers)
     _require_on_hub(spec)
-    return _load_checkpoint(spec, spec, dtype, device_map)
+    return _load_checkpoint(spec, spec, dtype, device_map, layers)
 
 
 def _load_checkpoint(
@@ -156,12 +169,14 @@ def _load_checkpoint(
     spec: str,
     dtype: torch.dtype | str,
     device_map: str | None,
+    layers: str | Iterable[int] | None,
     weights_sha256: str | None = None,
 ) -> Backbone:
     offline = is_offline() or Path(source).is_dir()
     common: dict[str, Any] = {"trust_remote_code": False, "local_files_only": offline}
     config = AutoConfig.from_pretrained(source, **common)
     architecture = architecture_of(config.model_type)  # refused before gigabytes are fetched
+    n_layers = _cut(config, layers)
     model, info = AutoModel.from_pretrained(
         source,
         config=config,
@@ -183,7 +198,20 @@ def _load_checkpoint(
         )
     if weights_sha256 is None:
         weights_sha256 = files_sha256(_weight_files(source))
-    return Backbone(model, tokenizer, spec, weights_sha256)
+    return Backbone(model, tokenizer, spec, weights_sha256, n_layers)
+
+
+def _cut(config: Any, layers: str | Iterable[int] | None) -> int:
+    """Leave out the layers after the last wanted one; returns how many there were."""
+    text = config.get_text_config(decoder=True)
+    n_layers = int(text.num_hidden_layers)
+    n_wanted = parse_layers(layers, n_layers)[-1] + 1
+    if n_wanted < n_layers:
+        text.num_hidden_layers = n_wanted
+        for name, value in list(vars(text).items()):
+            if isinstance(value, list) and len(value) == n_layers:  # such as layer_types
+                setattr(text, name, value[:n_wanted])
+    return n_layers
 
 
 def _weight_files(source: str) -> list[Path]:

@@ -298,8 +298,10 @@ class PromptReduction(Reduction):
         softcap: float | None,
     ) -> Tensor:
         scores = geometry.last_row_scores(query, key, self._last, scaling, mask, softcap)
-        if layer == self.schema.layers[-1]:  # as in on_gate
-            self._broken |= scores.isnan().flatten(1).any(dim=-1)
+        # Minus infinity is where the token does not attend. What else is not finite makes the
+        # output NaN, which the last layer shows, as in on_gate.
+        if layer == self.schema.layers[-1]:
+            self._broken |= (scores.isnan() | scores.isposinf()).flatten(1).any(dim=-1)
         return geometry.intrinsic_dimension(scores, self._rule)
 
 
@@ -316,15 +318,15 @@ class TokenReduction(Reduction):
 
     def _dimension(
         self,
-        layer: int,
+        layer: int,  # noqa: ARG002 - as in PromptReduction
         query: Tensor,
         key: Tensor,
         mask: Tensor | None,
         scaling: float,
         softcap: float | None,
     ) -> Tensor:
-        if layer == self.schema.layers[-1]:  # as in on_gate
-            self._broken |= (query.isnan().any(dim=-1).any(dim=1) & self._real).any(dim=-1)
+        for seen in (query, key[:, :, -query.shape[2] :]):  # (B, heads, T, D)
+            self._broken |= (~seen.isfinite().all(dim=-1).all(dim=1) & self._real).any(dim=-1)
         return geometry.dimension_of_every_token(query, key, self._rule, scaling, mask, softcap)
 
     def _columns(self) -> list[Columns]:

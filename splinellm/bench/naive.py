@@ -1,4 +1,4 @@
-"""The features as one writes them down first: the yardstick that the benchmark measures against.
+"""The features as one writes them down first: the yardstick at the lower end.
 
 One prompt at a time through the whole language model, eager attention that returns every matrix,
 hooks that keep each gate's output, norms computed anew for every prompt, nothing stopped early.
@@ -8,11 +8,12 @@ Its numbers are the library's; only its cost differs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from splinellm.backbone.decoder import Decoder
 
 EPSILON = 0.1
 
@@ -22,13 +23,13 @@ class NaiveExtractor:
 
     Parameters
     ----------
-    model : PreTrainedModel
-        A causal language model with its head, of a Llama-like architecture, whose attention
-        implementation is ``eager``.
+    decoder : Decoder
+        A model without its head. The head's matrix product is made with the embedding, which has
+        the same shape, and in small models is the same matrix.
     """
 
-    def __init__(self, model: Any) -> None:
-        self._model = model
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
 
     @torch.no_grad()
     def extract(self, prompts: Sequence[Sequence[int]]) -> Tensor:
@@ -39,27 +40,38 @@ class NaiveExtractor:
         Tensor, shape (N, L, 8), float32
             The seven and the intrinsic dimension.
         """
-        return torch.stack([self._read(ids) for ids in prompts])
+        model = self._decoder.model
+        previous = model.config._attn_implementation  # noqa: SLF001 - no public name
+        model.set_attn_implementation("eager")
+        try:
+            return torch.stack([self._read(ids) for ids in prompts])
+        finally:
+            model.set_attn_implementation(previous)
 
     def _read(self, ids: Sequence[int]) -> Tensor:
-        layers = self._model.model.layers
-        gates: dict[int, Tensor] = {}
-        hooks = [
-            layer.mlp.gate_proj.register_forward_hook(partial(_keep, gates, index))
-            for index, layer in enumerate(layers)
+        decoder, model = self._decoder, self._decoder.model
+        gates = [
+            decoder.architecture.gate_of(layer)
+            for layer in decoder.architecture.decoder_layers(model)
         ]
+        seen: list[Tensor] = []
+        ends = [gate.watch(seen.append) for gate in gates]
         try:
-            output = self._model(input_ids=torch.tensor([ids]), output_attentions=True)
+            output = model(
+                input_ids=torch.tensor([ids], device=decoder.device), output_attentions=True
+            )
+            embedding = model.get_input_embeddings().get_parameter("weight")
+            F.linear(output.last_hidden_state, embedding)  # the head's logits, which nobody uses
         finally:
-            for hook in hooks:
-                hook.remove()
+            for end in ends:
+                end()
         rows = []
-        for index, layer in enumerate(layers):
-            h = gates[index][0].float()  # (T, K)
-            norms = layer.mlp.gate_proj.weight.float().norm(dim=1)
+        for gate, pre_activations, attention in zip(gates, seen, output.attentions, strict=True):
+            h = pre_activations[0].float()  # (T, K)
+            norms = gate.norms(decoder.hidden_size, decoder.device)
             signs = (h > 0).float().mean(dim=1)
             distances = (h.abs() / norms).min(dim=1).values
-            last = output.attentions[index][0, :, -1].float()  # (H, T)
+            last = attention[0, :, -1].float()  # (H, T)
             dimension = (last > EPSILON * last.max(dim=1, keepdim=True).values).sum().float()
             rows.append(
                 torch.stack(
@@ -73,11 +85,5 @@ class NaiveExtractor:
         return torch.stack(rows)
 
 
-def _keep(
-    gates: dict[int, Tensor], index: int, _module: nn.Module, _args: Any, output: Tensor
-) -> None:
-    gates[index] = output
-
-
 def _std(values: Tensor) -> Tensor:
-    return values.std() if len(values) > 1 else torch.zeros(())
+    return values.std() if len(values) > 1 else values.new_zeros(())

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from splinellm import __version__
-from splinellm.cli import evaluate, extract, models, predict, train
+from splinellm.cli import bench, evaluate, extract, models, predict, serve, train
 from splinellm.cli.messages import (
     BROKEN_PIPE,
     say_error,
@@ -31,7 +31,14 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (extract.extract, train.train, evaluate.evaluate, predict.predict):
+for command in (
+    extract.extract,
+    train.train,
+    evaluate.evaluate,
+    predict.predict,
+    serve.serve,
+    bench.bench,
+):
     app.command()(command)
 app.add_typer(models.app, name="models")
 

@@ -9,7 +9,7 @@ import typer
 from splinellm.cli import loading, options
 from splinellm.cli.streaming import Input, check_feature_output, stream
 
-# --granularity and --resume belong here once the extractor and the sink know them.
+# --resume belongs here once the sink knows it.
 
 
 def extract(
@@ -29,6 +29,7 @@ def extract(
     model: options.Model = "smollm2-135m",
     layers: options.Layers = None,
     features: options.Features = "paper",
+    granularity: options.GranularityOption = options.Granularity.PROMPT,
     text_column: options.TextColumn = "text",
     input_format: options.InputFormatOption = None,
     on_error: options.OnErrorOption = options.OnError.FAIL,
@@ -45,6 +46,10 @@ def extract(
     """Compute the features of every row of INPUT.
 
     Every input column is kept, in input order; n_tokens, truncated and the features are added.
+
+    With --granularity prefix or token, every row becomes one per token: row (counted from 0 over
+    all rows read), position, token, begin and end (in characters) come first, and the text, which
+    the tokens spell, is left out.
 
     Until the run succeeds, everything is in OUTPUT.partial. Bad rows (text missing, empty or not
     text, a line that cannot be parsed) stop the run; with --on-error skip they go with the reason
@@ -65,13 +70,18 @@ def extract(
     }
     from splinellm.io.features import FeatureAnnotator
     from splinellm.io.readers import open_source  # Arrow is slow to import, --help is not
+    from splinellm.io.token_rows import TextlessSource, is_token_column
+    from splinellm.table import is_own_column
 
     kind = None if input_format is None else input_format.value
+    by_token = granularity is not options.Granularity.PROMPT
+    is_reserved = is_token_column(text_column) if by_token else is_own_column
+    source = open_source(input_path, text_column=text_column, format=kind, is_reserved=is_reserved)
     stream(
-        open_source(input_path, text_column=text_column, format=kind),
+        TextlessSource(source, text_column) if by_token else source,
         input_path,
         output,
-        lambda: FeatureAnnotator(loading.load_extractor(**settings)),
+        lambda: FeatureAnnotator(loading.load_extractor(**settings), granularity.value),
         on_error=on_error,
         quiet=quiet,
     )

@@ -37,6 +37,14 @@ class OnError(StrEnum):
     SKIP = "skip"
 
 
+class Granularity(StrEnum):
+    """What a row of the output stands for."""
+
+    PROMPT = "prompt"
+    PREFIX = "prefix"
+    TOKEN = "token"  # noqa: S105 (no secret)
+
+
 class InputFormat(StrEnum):
     """Input formats, for when a name does not tell."""
 
@@ -190,6 +198,15 @@ AllowSpecialTokens = Annotated[
         "--allow-special-tokens",
         envvar="SPLINELLM_ALLOW_SPECIAL_TOKENS",
         help="Read special-token strings in a text, such as <|im_start|>, as control tokens.",
+    ),
+]
+GranularityOption = Annotated[
+    Granularity,
+    typer.Option(
+        "--granularity",
+        envvar="SPLINELLM_GRANULARITY",
+        help="What a row stands for: a prompt; a token, with the features of the prompt up to it; "
+        "or a token, with its own sign fraction, hyperplane distance and intrinsic dimension.",
     ),
 ]
 TextColumn = Annotated[

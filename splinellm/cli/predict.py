@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from splinellm.cli import loading, options
 from splinellm.cli.streaming import Input, check_prediction_output, stream
-
-if TYPE_CHECKING:
-    from splinellm.provenance import Provenance
 
 
 def predict(
@@ -74,9 +71,11 @@ def predict(
         provenance = features.provenance
         run(features, load=lambda: FeatureClassification(trained, provenance))
         return
+    fitted_on = trained.card.provenance
     settings = {
-        **_settings(trained.card.provenance),
-        **({} if model is None else {"model": model}),
+        **fitted_on.extractor_settings(),
+        "model": fitted_on.model if model is None else model,
+        "dtype": fitted_on.dtype,
         "batch_tokens": batch_tokens,
         "device": device,
         "device_map": device_map,
@@ -85,19 +84,3 @@ def predict(
         open_source(input_path, text_column=text_column, format=kind, is_reserved=is_reserved),
         load=lambda: TextClassification(trained, loading.load_extractor(**settings)),
     )
-
-
-def _settings(provenance: Provenance) -> dict[str, Any]:
-    """Settings of an extractor that computes the same features."""
-    from splinellm.schema import FeatureSelection
-
-    return {
-        "model": provenance.model,
-        "layers": provenance.layers,
-        "features": FeatureSelection(provenance.features, provenance.n_blocks),
-        "max_tokens": provenance.max_tokens,
-        "dtype": provenance.dtype,
-        "dimension_rule": provenance.dimension_rule,
-        "dimension_threshold": provenance.dimension_threshold,
-        "allow_special_tokens": provenance.allow_special_tokens,
-    }

@@ -88,6 +88,12 @@ class SplineExtractor:
             FeatureSelection.parse(features),
             backbone.n_layers,
         )
+        if self.schema.layers[-1] >= backbone.n_loaded_layers:
+            raise SchemaError(
+                f"layer {self.schema.layers[-1]} was not loaded",
+                hint=f"of the model's {backbone.n_layers} layers, the first "
+                f"{backbone.n_loaded_layers} were",
+            )
         if self.schema.selection.needs_attention:
             backbone.architecture.require_attention()
         if self.schema.selection.n_blocks > backbone.n_hyperplanes:
@@ -151,8 +157,10 @@ allow_special_tokens
         (1, 30, 8)
         """
         features = FeatureSelection.parse(features)  # a typo must not cost the loading of a model
+        if layers is not None and not isinstance(layers, str | int):
+            layers = tuple(layers)  # it is read twice
         return cls(
-            load_backbone(model, dtype=dtype, device=device, device_map=device_map),
+            load_backbone(model, dtype=dtype, device=device, device_map=device_map, layers=layers),
             layers=layers,
             features=features,
             max_tokens=max_tokens,

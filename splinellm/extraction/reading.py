@@ -23,6 +23,9 @@ from splinellm.schema import FeatureSchema
 
 _T = TypeVar("_T")
 
+_KEYS_PER_TOKEN = 32
+"""Keys of a batch, its own and the shared ones of every row, per token of its budget."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -104,7 +107,7 @@ class BatchReader:
         order = [positions[i] for i in longest_first([len(rest[p]) for p in positions])]
         while order:
             lengths = [len(rest[position]) for position in order]
-            size = batch_size(lengths, self.batch_tokens)
+            size = self._batch_size(lengths, n_shared)
             padded = self.pad([rest[position] for position in order[:size]])
             values = _unless_out_of_memory(partial(recorder.read, *padded, beginning=beginning))
             if values is None and size > 1:
@@ -115,6 +118,11 @@ class BatchReader:
                 for i, position in enumerate(order[:size])
             ]
             order = order[size:]
+
+    def _batch_size(self, lengths: list[int], n_shared: int) -> int:
+        """Prompts of the next batch; the keys that they share are copied for each of them."""
+        most = _KEYS_PER_TOKEN * self.batch_tokens // (n_shared + lengths[0])
+        return min(batch_size(lengths, self.batch_tokens), max(1, most))
 
     def pad(self, prompts: list[list[int]]) -> tuple[Tensor, Tensor]:
         """Stack token ids, padded on the right: ids (B, T) and lengths (B,), on the device."""

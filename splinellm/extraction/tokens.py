@@ -132,6 +132,8 @@ class Tokenizer:
             Begin and end of every token, in characters, of each text; a special token that is not
             in the text begins where it ends.
         """
+        if not texts:  # which transformers' tokenizers do not expect
+            return []
         with _one_at_a_time:
             encoded = self._tokenizer(
                 list(texts),

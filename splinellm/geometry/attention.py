@@ -126,7 +126,9 @@ def dimension_of_every_token(
     n_earlier = key.shape[2] - n_tokens
     n_rows = max(1, _MAX_SCORES // (n_prompts * n_heads * key.shape[2]))
     parts = []
-    for start in range(0, n_tokens, n_rows):
+    # The longest rows first: what they leave free is large enough for all others. The other way
+    # round, memory would go to pieces that are too small, several hundred MB of them.
+    for start in reversed(range(0, n_tokens, n_rows)):
         end = min(start + n_rows, n_tokens)
         n_keys = n_earlier + end  # later keys are masked anyway
         part = None if mask is None else mask[:, :, start:end, :n_keys]
@@ -134,7 +136,7 @@ def dimension_of_every_token(
         positions = torch.arange(n_earlier + start, n_keys, device=query.device)
         scores = _masked(scores, positions.expand(n_prompts, 1, -1), part)
         parts.append(intrinsic_dimension(scores.transpose(1, 2), rule))
-    return torch.cat(parts, dim=1)
+    return torch.cat(parts[::-1], dim=1)
 
 
 def _scores(query: Tensor, key: Tensor, scaling: float, softcap: float | None) -> Tensor:

@@ -15,6 +15,7 @@ from numpy.lib import format as npy
 from splinellm.io.json_columns import to_json
 from splinellm.provenance import Provenance
 from splinellm.table import PROVENANCE_KEY, FeatureTable, schema_of
+from splinellm.token_index import BEGIN, END, POSITION, ROW, TEXT_LINES
 
 if TYPE_CHECKING:
     from splinellm.io.rows import Chunk
@@ -24,6 +25,7 @@ _ROW_GROUP_BYTES = 64 << 20
 """Chunks are gathered into row groups: thousands of tiny ones would bloat the file's footer."""
 
 _DTYPES = {"values": "<f4", "n_tokens": "<i8", "truncated": "|b1", "input_jsonl": "|u1"}
+_TOKEN_DTYPES = {**dict.fromkeys((ROW, POSITION, BEGIN, END), "<i8"), TEXT_LINES: "|u1"}
 
 
 class ParquetWriter:
@@ -100,14 +102,19 @@ class NpzWriter:
         self._n_rows = 0
         # Beside the output, where there must be room for it anyway; /tmp may be small.
         folder = Path(file.name).parent
-        self._parts = {name: tempfile.TemporaryFile(dir=folder) for name in _DTYPES}  # noqa: SIM115 (close() closes it)
+        has_tokens = self._provenance.granularity != "prompt"
+        self._dtypes = _DTYPES | _TOKEN_DTYPES if has_tokens else _DTYPES
+        self._parts = {name: tempfile.TemporaryFile(dir=folder) for name in self._dtypes}  # noqa: SIM115 (close() closes it)
 
     def write(self, rows: Chunk, added: pa.Table) -> None:
         """Append rows to the temporary files."""
         features = FeatureTable.from_arrow(added)
-        for name in ("values", "n_tokens", "truncated"):
-            array = getattr(features, name).astype(_DTYPES[name])
-            self._parts[name].write(np.ascontiguousarray(array).tobytes())
+        arrays = {name: getattr(features, name) for name in ("values", "n_tokens", "truncated")}
+        if features.tokens is not None:
+            arrays |= features.tokens.arrays()
+        for name, array in arrays.items():
+            kind = self._dtypes[name]
+            self._parts[name].write(np.ascontiguousarray(array.astype(kind)).tobytes())
         lines = "".join(to_json(record) + "\n" for record in rows.records())
         self._parts["input_jsonl"].write(lines.encode("utf-8"))
         self._n_rows += len(features)
@@ -117,7 +124,7 @@ class NpzWriter:
         names = schema_of(self._provenance).names
         try:
             with zipfile.ZipFile(self._file, "w", zipfile.ZIP_DEFLATED) as archive:
-                for name, dtype in _DTYPES.items():
+                for name, dtype in self._dtypes.items():
                     shape = (self._n_rows, len(names)) if name == "values" else (self._n_rows,)
                     self._add(archive, name, dtype, shape)
                 for name, array in (
@@ -132,7 +139,7 @@ class NpzWriter:
 
     def _add(self, archive: zipfile.ZipFile, name: str, dtype: str, shape: tuple[int, ...]) -> None:
         part = self._parts[name]
-        if name == "input_jsonl":
+        if name in ("input_jsonl", TEXT_LINES):
             shape = (part.tell(),)
         part.seek(0)
         # zip64 from the start: the size is not known to the zip file before it is written.

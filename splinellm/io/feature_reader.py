@@ -174,13 +174,15 @@ def open_features(
     Raises
     ------
     TableFormatError
-        The file has a provenance, but not the columns that it tells of.
+        The file has a provenance, but not the columns that it tells of, or its rows do not stand
+        for prompts.
     InputFileError
         The file is unreadable.
     """
     provenance = _provenance_of(path, format)
     if provenance is None:
         return None
+    provenance.require_prompts(f"'{path}'")
     source = open_source(
         path,
         text_column=None,

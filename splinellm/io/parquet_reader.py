@@ -64,10 +64,15 @@ class ArrowChunk:
 
     def take(self, positions: Sequence[int]) -> ArrowChunk:
         """Select good rows; their numbers in the file are no longer known."""
+        return ArrowChunk(self.source, self._taken(positions), self._text_column, 0, {})
+
+    def _taken(self, positions: Sequence[int]) -> pa.Table:
+        if len(set(positions)) < len(positions):  # a slice for each row would be many
+            with suppress(pa.ArrowNotImplementedError):
+                return self._table.take(pa.array(positions, pa.int64()))
         # Arrow's own take has no kernel for every type (none for string_view); slices always work.
         pieces = [self._table.slice(start, length) for start, length in _runs(positions)]
-        table = pa.concat_tables(pieces) if pieces else self._table.slice(0, 0)
-        return ArrowChunk(self.source, table, self._text_column, 0, {})
+        return pa.concat_tables(pieces) if pieces else self._table.slice(0, 0)
 
     def records(self) -> list[dict[str, Any]]:
         """Rows as dictionaries of Python values."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
+import pyarrow as pa
+
 from splinellm.errors import PromptError, RowError, SplineLLMError
 from splinellm.io.rows import Chunk, ChunkT, Problem, Source
+from splinellm.token_index import ROW
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from splinellm.io.sink import Sink
 
 OnError = Literal["fail", "skip"]
@@ -34,7 +35,8 @@ class Annotator(Protocol[_ChunkT_contra]):
     ) -> tuple[pa.Table, dict[int, PromptError]]:
         """Added columns, without nulls or NaN, of the rows that can have them.
 
-        The other rows are given by their position, with the reason.
+        The other rows are given by their position, with the reason. An annotator whose schema has
+        a column ``row`` may make several rows of one, and says there of which, by its position.
         """
         ...
 
@@ -69,8 +71,10 @@ def annotate_rows(
     """
     try:
         sink.start(source, annotator.schema)
+        n_before = 0
         for chunk in source.chunks():
-            _annotate_chunk(chunk, sink, annotator, on_error, on_progress)
+            _annotate_chunk(chunk, n_before, sink, annotator, on_error, on_progress)
+            n_before += len(chunk)
         sink.commit()
     except BaseException:  # Ctrl-C, too, must leave a readable file
         sink.abandon()
@@ -79,6 +83,7 @@ def annotate_rows(
 
 def _annotate_chunk(
     chunk: ChunkT,
+    n_before: int,
     sink: Sink,
     annotator: Annotator[ChunkT],
     on_error: OnError,
@@ -91,16 +96,26 @@ def _annotate_chunk(
     if good:
         added, failed = annotator.annotate(chunk.take(good), on_progress=on_progress)
         problems.update({good[i]: _problem(error) for i, error in failed.items()})
-        good = [position for position in good if position not in problems]
+        if ROW in added.column_names:
+            rows = [good[i] for i in added[ROW].to_pylist()]
+            added = _with_rows(added, [n_before + position for position in rows])
+        else:
+            rows = [position for position in good if position not in problems]
         if on_error == "fail" and problems:
-            good = [i for i in good if i < min(problems)]
-            added = added.slice(0, len(good))
-        if good:
-            sink.write(chunk.take(good), added)
+            rows = [i for i in rows if i < min(problems)]
+            added = added.slice(0, len(rows))
+        if rows:
+            sink.write(chunk.take(rows), added)
     for position in sorted(problems):
         if on_error == "fail":
             raise row_error(chunk, position, problems[position])
         sink.reject(_reject(chunk, position, problems[position]))
+
+
+def _with_rows(added: pa.Table, rows: list[int]) -> pa.Table:
+    """Count the rows through the whole input."""
+    place = added.schema.get_field_index(ROW)
+    return added.set_column(place, added.schema.field(place), pa.array(rows, pa.int64()))
 
 
 def _problem(error: PromptError) -> Problem:

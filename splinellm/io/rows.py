@@ -90,7 +90,7 @@ class Chunk(Protocol):
         ...
 
     def take(self, positions: Sequence[int]) -> Self:
-        """Select good rows, in ascending order."""
+        """Select good rows, in ascending order, each as often as it is named."""
         ...
 
     def records(self) -> list[dict[str, Any]]:

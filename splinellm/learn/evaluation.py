@@ -106,7 +106,13 @@ def evaluate(
     ------
     Score
         As soon as it is known; classes for which a split has one side only are left out.
+
+    Raises
+    ------
+    TableFormatError
+        The rows do not stand for prompts.
     """
+    table.provenance.require_prompts("the table")
     array = table.array
     n_layers, n_features = table.schema.shape
 

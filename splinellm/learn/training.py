@@ -71,7 +71,10 @@ def train(
     ------
     LabelError
         A class has too few rows.
+    TableFormatError
+        The rows do not stand for prompts.
     """
+    table.provenance.require_prompts("the table")
     labels.require_enough()
     learn, test = stratified_splits(labels, groups, n_splits=N_FOLDS, seed=seed)[0]
     if tuning_groups is None:

@@ -37,8 +37,8 @@ def state_of(model: nn.Module) -> tuple[Any, ...]:
         if getattr(module, kind)
     ]
     forwards = ["forward" in vars(module) for module in model.modules()]
-    ears = len(attention._listeners)
-    return hooks, forwards, ears, model.config._attn_implementation, model.training
+    listeners = len(attention._listeners)
+    return hooks, forwards, listeners, model.config._attn_implementation, model.training
 
 
 def inputs_of(module: nn.Module) -> list[Tensor]:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import pytest
 import torch
 
-from splinellm.backbone.reduction import PromptReduction
-from splinellm.geometry import DimensionRule
+from splinellm.backbone.reduction import PromptReduction, Reduction
+from splinellm.geometry import DimensionRule, real_tokens
 from splinellm.schema import FeatureSchema, FeatureSelection
 
 LENGTHS = torch.tensor([2, 4])
+
+
+def begin(reduction: Reduction, lengths: torch.Tensor, n_positions: int) -> None:
+    reduction.begin(real_tokens(lengths, n_positions), lengths - 1)
 
 
 def reduction_of(features: str) -> PromptReduction:
     schema = FeatureSchema((0,), FeatureSelection.parse(features), 1)
     reduction = PromptReduction(schema, lambda _layer: torch.ones(6), DimensionRule())
     reduction.prepare()
-    reduction.begin(LENGTHS, 4)
+    begin(reduction, LENGTHS, 4)
     return reduction
 
 
@@ -29,7 +33,7 @@ def test_a_nan_spoils_its_own_prompt_and_only_where_it_is_real(features: str) ->
     assert reduction.result().isfinite().all()
 
     h[1, 3, 5] = torch.nan  # one number of the last token
-    reduction.begin(LENGTHS, 4)
+    begin(reduction, LENGTHS, 4)
     reduction.on_gate(0, h)
     assert reduction.result()[0].isfinite().all()
     assert reduction.result()[1].isnan().all()
@@ -43,7 +47,7 @@ def test_a_nan_in_keys_spoils_the_prompt_whose_last_token_sees_it() -> None:
     reduction.on_attention(0, query, key, None, 1.0)
     assert reduction.result().isfinite().all()
     key[1, 1, 0] = torch.nan
-    reduction.begin(LENGTHS, 4)
+    begin(reduction, LENGTHS, 4)
     reduction.on_attention(0, query, key, None, 1.0)
     assert reduction.result().isnan().flatten().tolist() == [False, True]
 
@@ -52,7 +56,7 @@ def test_a_batch_begins_clean() -> None:
     reduction = reduction_of("sign_mean")
     reduction.on_gate(0, torch.full((2, 4, 6), torch.nan))
     assert reduction.result().isnan().all()
-    reduction.begin(torch.tensor([1]), 1)
+    begin(reduction, torch.tensor([1]), 1)
     reduction.on_gate(0, torch.ones(1, 1, 6))
     assert reduction.result().tolist() == [[[1.0]]]
 

@@ -56,20 +56,23 @@ def changed(function: Callable[..., Tensor], change: Callable[[Tensor], Tensor])
 @pytest.mark.parametrize(
     ("name", "change"),
     [
-        ("sign_fraction", lambda s: s + 0.002),
+        ("sign_counts", lambda s: s + 0.005),  # in each of 32 blocks: 0.16 of 72 signs
         ("hyperplane_distance", lambda d: d * 1.03),
         ("hyperplane_distance", lambda d: d + 1e-4),
-        ("sign_block_means", lambda b: b.flip(-1)),
+        ("sign_counts", lambda s: s.flip(-1)),
+        ("block_sizes", lambda sizes: sizes[::-1]),
         ("intrinsic_dimension", lambda n: n + 1),
         ("row_norms", lambda n: n.square()),
-        ("summarise", lambda s: s[..., [0, 2, 1, 3]]),
+        ("Moments.summary", lambda s: s[..., [0, 2, 1, 3]]),
         ("last_row_scores", lambda s: s.roll(1, 0) if len(s) > 1 else s * 0.5),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_broken_formula_fails(name: str, change: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = changed(getattr(geometry, name), change)
-    monkeypatch.setattr(geometry, name, broken)
+    owner: Any = geometry.Moments if "." in name else geometry
+    attribute = name.rpartition(".")[2]
+    broken = changed(getattr(owner, attribute), change)
+    monkeypatch.setattr(owner, attribute, broken)
     if name == "row_norms":
         monkeypatch.setattr("splinellm.backbone.norms.row_norms", broken)
     extractor = SplineExtractor(tiny_backbone(), features="paper,blocks")
@@ -79,11 +82,21 @@ def test_broken_formula_fails(name: str, change: Any, monkeypatch: pytest.Monkey
         extractor.verify(PROMPTS)
 
 
+def test_broken_sign_fraction_fails_where_no_block_is_wanted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        geometry, "sign_fraction", changed(geometry.sign_fraction, lambda s: s + 0.002)
+    )
+    with pytest.raises(VerificationError):
+        SplineExtractor(tiny_backbone(), features="sign_mean").verify(PROMPTS)
+
+
 def test_ignored_mask_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    hear = recorder._AttentionEar.hear
+    hear = recorder._AttentionEar.__call__
     monkeypatch.setattr(
         recorder._AttentionEar,
-        "hear",
+        "__call__",
         lambda self, query, key, mask, *rest: hear(self, query, key, None, *rest),
     )
     with pytest.raises(VerificationError):

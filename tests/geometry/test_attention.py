@@ -62,7 +62,7 @@ def test_heads_are_summed_and_prompts_are_not() -> None:
 
 def test_one_token_counts_once_per_head() -> None:
     query, key = qkv(1, 1)
-    scores = last_row_scores(query, key, torch.tensor([1]), 0.5)
+    scores = last_row_scores(query, key, torch.tensor([0]), 0.5)
     for rule in (RELATIVE, ABSOLUTE):
         assert intrinsic_dimension(scores, rule).item() == 4.0
 
@@ -93,7 +93,7 @@ def test_counts_equal_the_softmax_weights(lengths: list[int], seed: int, mask_ki
         "additive": torch.zeros(window.shape).masked_fill(~window, torch.finfo().min)[None, None],
         "per head": window.expand(len(lengths), 4, -1, -1),
     }[mask_kind]
-    scores = last_row_scores(query, key, torch.tensor(lengths), 0.5, mask)
+    scores = last_row_scores(query, key, torch.tensor(lengths) - 1, 0.5, mask)
     assert not scores.isnan().any()
     for rule in (RELATIVE, ABSOLUTE):
         found = intrinsic_dimension(scores, rule)
@@ -111,18 +111,16 @@ def test_additive_mask_that_is_no_switch_shifts_the_scores() -> None:
     # ALiBi and the like add finite biases.
     query, key = qkv(1, 4)
     bias = torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(1))
-    lengths = torch.tensor([4])
-    plain = last_row_scores(query, key, lengths, 0.5)
-    torch.testing.assert_close(
-        last_row_scores(query, key, lengths, 0.5, bias), plain + bias[:, :, 3]
-    )
+    last = torch.tensor([3])
+    plain = last_row_scores(query, key, last, 0.5)
+    torch.testing.assert_close(last_row_scores(query, key, last, 0.5, bias), plain + bias[:, :, 3])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_scores_are_computed_in_float32(dtype: torch.dtype) -> None:
     query = torch.full((1, 1, 2, 64), 100.0, dtype=dtype)
     key = torch.stack([torch.full((64,), 100.0), torch.full((64,), 99.5)])[None, None].to(dtype)
-    scores = last_row_scores(query, key, torch.tensor([2]), 1.0)
+    scores = last_row_scores(query, key, torch.tensor([1]), 1.0)
     # 640000 overflows float16; bfloat16 would round both scores to the same number.
     assert scores.dtype == torch.float32
     assert scores[0, 0].tolist() == [640000.0, 636800.0]

@@ -10,16 +10,29 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from splinellm.geometry import (
+    Moments,
     block_bounds,
+    block_sizes,
     hyperplane_distance,
     real_tokens,
     row_norms,
-    sign_block_means,
+    sign_counts,
     sign_fraction,
-    summarise,
 )
 
 GARBAGE = [math.nan, math.inf, -math.inf, 1e30]
+
+
+def summary(values: Tensor, real: Tensor) -> Tensor:
+    """Mean, min, max and standard deviation over the real tokens."""
+    return Moments.of(values, real).summary()
+
+
+def block_means(h: Tensor, real: Tensor, n_blocks: int) -> Tensor:
+    """Mean share of positive signs in each block, shape (B, n_blocks)."""
+    counts = sign_counts(h, n_blocks).where(real[..., None], 0.0).sum(dim=1)
+    sizes = torch.tensor(block_sizes(h.shape[-1], n_blocks))
+    return counts / (real.sum(dim=1, keepdim=True) * sizes)
 
 
 def every_statistic(h: Tensor, norms: Tensor, lengths: Tensor, n_blocks: int = 2) -> Tensor:
@@ -27,9 +40,9 @@ def every_statistic(h: Tensor, norms: Tensor, lengths: Tensor, n_blocks: int = 2
     real = real_tokens(lengths, h.shape[1])
     return torch.cat(
         [
-            summarise(sign_fraction(h), real),
-            summarise(hyperplane_distance(h, norms), real),
-            sign_block_means(h, real, n_blocks),
+            summary(sign_fraction(h), real),
+            summary(hyperplane_distance(h, norms), real),
+            block_means(h, real, n_blocks),
         ],
         dim=-1,
     )
@@ -62,19 +75,19 @@ def test_hand_worked_example() -> None:
     # Two values a, b have sample standard deviation |a - b| / sqrt(2).
     root = math.sqrt(2)
     torch.testing.assert_close(
-        summarise(signs, real), torch.tensor([[5 / 6, 2 / 3, 1.0, 1 / 3 / root]])
+        summary(signs, real), torch.tensor([[5 / 6, 2 / 3, 1.0, 1 / 3 / root]])
     )
     torch.testing.assert_close(
-        summarise(distances, real), torch.tensor([[0.6, 0.2, 1.0, 0.8 / root]])
+        summary(distances, real), torch.tensor([[0.6, 0.2, 1.0, 0.8 / root]])
     )
     # Two blocks {1}, {2, 3}: 2 of 2 signs positive, 3 of 4.
-    torch.testing.assert_close(sign_block_means(h, real, 2), torch.tensor([[1.0, 0.75]]))
+    torch.testing.assert_close(block_means(h, real, 2), torch.tensor([[1.0, 0.75]]))
 
 
 def test_zero_is_not_a_positive_side() -> None:
     h = torch.tensor([[[0.0, -0.0, 1.0, -1.0]]])
     assert sign_fraction(h).item() == 0.25
-    assert sign_block_means(h, real_tokens(torch.tensor([1]), 1), 2).tolist() == [[0.0, 0.5]]
+    assert block_means(h, real_tokens(torch.tensor([1]), 1), 2).tolist() == [[0.0, 0.5]]
 
 
 def test_one_token_has_standard_deviation_zero() -> None:
@@ -111,12 +124,12 @@ def test_row_of_a_batch_equals_the_prompt_alone(batch: tuple[Tensor, Tensor, Ten
 def test_blocks_average_to_the_sign_mean(batch: tuple[Tensor, Tensor, Tensor]) -> None:
     h, _, lengths = batch
     real = real_tokens(lengths, h.shape[1])
-    sign_mean = summarise(sign_fraction(h), real)[:, :1]
+    sign_mean = summary(sign_fraction(h), real)[:, :1]
     n_hyperplanes = h.shape[-1]
-    torch.testing.assert_close(sign_block_means(h, real, 1), sign_mean)
+    torch.testing.assert_close(block_means(h, real, 1), sign_mean)
     for n_blocks in {2, min(3, n_hyperplanes), n_hyperplanes}:
         bounds = torch.tensor(block_bounds(n_hyperplanes, n_blocks), dtype=torch.float32)
-        weighted = sign_block_means(h, real, n_blocks) * bounds.diff() / n_hyperplanes
+        weighted = block_means(h, real, n_blocks) * bounds.diff() / n_hyperplanes
         torch.testing.assert_close(weighted.sum(dim=-1, keepdim=True), sign_mean)
 
 
@@ -134,9 +147,54 @@ def test_blocks_are_contiguous_and_nearly_equal(n_hyperplanes: int, data: st.Dat
 def test_block_holds_the_hyperplanes_between_its_bounds() -> None:
     # 7 hyperplanes in 3 blocks: 0-1, 2-3, 4-6. One positive sign at a time shows where it goes.
     h = torch.eye(7)[:, None, :]
-    found = sign_block_means(h, real_tokens(torch.ones(7, dtype=torch.int64), 1), 3)
+    found = block_means(h, real_tokens(torch.ones(7, dtype=torch.int64), 1), 3)
     assert found.argmax(dim=-1).tolist() == [0, 0, 1, 1, 2, 2, 2]
     assert found.amax(dim=-1).tolist() == pytest.approx([0.5] * 4 + [1 / 3] * 3)
+
+
+def slow_counts(h: Tensor, n_blocks: int) -> Tensor:
+    """One comparison after the other."""
+    bounds = block_bounds(h.shape[-1], n_blocks)
+    signs = (h > 0).long()
+    return torch.stack([signs[..., a:b].sum(dim=-1) for a, b in pairwise(bounds)], dim=-1).float()
+
+
+# Eight signs are counted at a time where blocks are multiples of eight, one at a time elsewhere.
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    ("n_hyperplanes", "n_blocks"),
+    [
+        *[(1536, 1), (1536, 32), (1536, 48), (1536, 192), (1536, 1536)],
+        *[(8, 1), (8, 8), (72, 32), (73, 1), (73, 9), (7, 3), (1, 1)],
+        *[(14336, 1), (14336, 7), (14336, 32), (16, 2), (2056, 1), (8 * 509, 1)],
+    ],
+)
+def test_sign_counts_equal_counting_one_by_one(
+    n_hyperplanes: int, n_blocks: int, dtype: torch.dtype
+) -> None:
+    generator = torch.Generator().manual_seed(n_hyperplanes + n_blocks)
+    h = torch.randn(2, 3, n_hyperplanes, generator=generator).to(dtype)
+    h[0, 0], h[1, 2] = 1.0, 0.0  # all positive, none
+    found = sign_counts(h, n_blocks)
+    assert found.dtype == torch.float32
+    assert found.shape == (2, 3, n_blocks)
+    assert torch.equal(found, slow_counts(h, n_blocks))
+    assert torch.equal(sign_fraction(h), found.sum(dim=-1) / n_hyperplanes)
+
+
+@pytest.mark.parametrize("n_hyperplanes", [2040, 2048, 4096, 14336, 8 * 255, 8 * 256, 8 * 257])
+def test_counts_of_all_positive_signs_do_not_wrap(n_hyperplanes: int) -> None:
+    # In 8 lanes of a byte each, the 256th sign of a lane would carry into the next.
+    assert sign_counts(torch.ones(1, 2, n_hyperplanes)).tolist() == [[[n_hyperplanes]] * 2]
+
+
+def test_counts_of_a_slice_of_a_fused_map() -> None:
+    fused = torch.randn(2, 5, 144, generator=torch.Generator().manual_seed(3))
+    gates = fused[..., :72]
+    assert not gates.is_contiguous()
+    for h in (gates, gates.transpose(0, 1), fused[..., ::2], fused[:, ::2, 8:72]):
+        for n_blocks in (1, 8, 9):
+            assert torch.equal(sign_counts(h, n_blocks), slow_counts(h, n_blocks))
 
 
 def test_row_of_norm_zero_is_no_hyperplane() -> None:
@@ -157,9 +215,9 @@ def test_constant_values_have_no_spread() -> None:
     # One pass over squares would cancel: 1000.1**2 has no digits left for a variance.
     real = real_tokens(torch.tensor([400]), 400)
     spread = torch.linspace(-0.001, 0.001, 400)
-    found = summarise((1000.1 + spread)[None], real)[0, 3]
+    found = summary((1000.1 + spread)[None], real)[0, 3]
     assert found.item() == pytest.approx(spread.std(correction=1).item(), rel=0.05)
-    assert summarise(torch.full((1, 400), 0.3), real)[0, 3] < 1e-6
+    assert summary(torch.full((1, 400), 0.3), real)[0, 3] < 1e-6
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -177,7 +235,7 @@ class TestHalfPrecisionIsReducedInFloat32:
         fractions = sign_fraction(h)
         assert fractions.dtype == torch.float32
         assert fractions[0, 0].item() == pytest.approx(4097 / 4099, rel=1e-6)
-        mean = sign_block_means(h, real, 1)
+        mean = block_means(h, real, 1)
         assert mean.dtype == torch.float32
         assert mean.item() == pytest.approx(4097 / 4099, rel=1e-6)
 

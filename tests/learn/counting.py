@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from splinellm.backbone.recorder import Recorder
@@ -12,11 +14,11 @@ def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     prompts: list[list[int]] = []
     read = Recorder.read
 
-    def counted(self, input_ids, lengths):
+    def counted(self, input_ids, lengths, **more: Any):
         prompts.extend(
             row[:length].tolist() for row, length in zip(input_ids, lengths, strict=True)
         )
-        return read(self, input_ids, lengths)
+        return read(self, input_ids, lengths, **more)
 
     monkeypatch.setattr(Recorder, "read", counted)
     return prompts

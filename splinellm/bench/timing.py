@@ -1,11 +1,14 @@
-"""What the benchmarks share: prompts, interleaved timing, the machine's description."""
+"""Interleaved timing, peak memory, made-up prompts, and the machine in a line."""
 
 from __future__ import annotations
 
+import ctypes
 import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 
@@ -47,9 +50,38 @@ def interleaved(tasks: Mapping[str, Callable[[], object]], repeats: int) -> dict
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
+def peak_megabytes(task: Callable[[], object]) -> float | None:
+    """Most memory that a task has above what the process had before; None where nobody tells.
+
+    Of the process' resident memory on Linux, or of the GPU if there is one.
+    """
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        task()
+        return (torch.cuda.max_memory_allocated() - before) / 1e6
+    try:
+        with suppress(OSError, AttributeError):  # a C library without it
+            ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")  # forget the peak up to now
+        before = _status_kilobytes("VmRSS")
+        task()
+        return (_status_kilobytes("VmHWM") - before) / 1e3
+    except OSError:
+        return None
+
+
+def _status_kilobytes(name: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(name + ":"):
+            return int(line.split()[1])
+    raise OSError(f"the system does not tell {name}")
+
+
 def machine() -> str:
     """Describe the machine in a line."""
+    where = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     return (
-        f"{platform.machine()}, {torch.get_num_threads()} threads, "
+        f"{where}, {platform.machine()}, {torch.get_num_threads()} threads, "
         f"{torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}"
     )

@@ -1,0 +1,39 @@
+"""The batching engine: one thread owns a model. No HTTP, no asyncio in here."""
+
+from service.engine.contracts import (
+    REJECTIONS,
+    BatchReport,
+    EngineLimits,
+    EngineListener,
+    Extractor,
+    Outcome,
+    SilentListener,
+    Timing,
+)
+from service.engine.errors import (
+    BatchTooLargeError,
+    InferenceError,
+    PromptTooLongError,
+    QueueFullError,
+    ShuttingDownError,
+)
+from service.engine.plan import Plan
+from service.engine.worker import Engine
+
+__all__ = [
+    "REJECTIONS",
+    "BatchReport",
+    "BatchTooLargeError",
+    "Engine",
+    "EngineLimits",
+    "EngineListener",
+    "Extractor",
+    "InferenceError",
+    "Outcome",
+    "Plan",
+    "PromptTooLongError",
+    "QueueFullError",
+    "ShuttingDownError",
+    "SilentListener",
+    "Timing",
+]

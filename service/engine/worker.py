@@ -1,0 +1,310 @@
+"""The engine: one thread that owns a model and answers every prompt it took."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from threading import Condition, Thread
+
+from service.engine.batch import Batch
+from service.engine.contracts import (
+    EngineLimits,
+    EngineListener,
+    Extractor,
+    Outcome,
+    SilentListener,
+)
+from service.engine.errors import (
+    BatchTooLargeError,
+    InferenceError,
+    PromptTooLongError,
+    QueueFullError,
+    ShuttingDownError,
+)
+from service.engine.estimate import Speed
+from service.engine.plan import Plan
+from service.engine.queue import Entry, Queue
+from service.engine.request import Request
+from splinellm.errors import SplineLLMError
+from splinellm.extraction.tokens import TokenizedPrompt
+
+MAX_RETRY_AFTER_S = 60
+SILENT = SilentListener()
+
+_logger = logging.getLogger(__name__)
+
+
+class Engine:
+    """Batch the prompts of many requests, and compute them one batch after the other.
+
+    A request is taken as a whole or refused at once. What is taken is always answered: with an
+    outcome, with an error if the engine stops before, or not at all if its future is cancelled,
+    which frees its place in the queue.
+
+    Parameters
+    ----------
+    name : str
+        Of the model, for the listener and the log.
+    extractor_of : callable
+        Gives the extractor of a plan; called for every batch, and should keep those it made.
+    limits : EngineLimits
+        How much to take on.
+    listener : EngineListener
+        Hears what happens.
+    clock : callable
+        Seconds, never running backwards.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        extractor_of: Callable[[Plan], Extractor],
+        limits: EngineLimits | None = None,
+        listener: EngineListener = SILENT,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = name
+        self.limits = limits or EngineLimits()
+        self._extractor_of = extractor_of
+        self._listener = listener
+        self._clock = clock
+        self._changed = Condition()  # guards all that follows
+        self._queue = Queue()
+        self._speed = Speed()
+        self._open: set[Request] = set()  # taken and not answered
+        self._running_tokens = 0
+        self._had_company = False
+        self._is_stopping = False
+        self._is_finished = False
+        self._thread = Thread(target=self._run, name=f"engine {name}", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread; prompts may have been submitted before."""
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether prompts are being taken and computed."""
+        return self._thread.is_alive() and not self._is_stopping
+
+    @property
+    def queued_inputs(self) -> int:
+        """Prompts that wait."""
+        return self._queue.n_inputs
+
+    @property
+    def queued_tokens(self) -> int:
+        """Tokens that wait."""
+        return self._queue.n_tokens
+
+    def submit(self, plan: Plan, prompts: Sequence[TokenizedPrompt]) -> Future[Outcome]:
+        """Put the prompts of one request in the queue, all or none.
+
+        Parameters
+        ----------
+        plan : Plan
+            What to compute.
+        prompts : sequence of TokenizedPrompt
+            At least one, cut to the plan's length.
+
+        Returns
+        -------
+        Future of Outcome
+            May be cancelled at any time.
+
+        Raises
+        ------
+        PromptTooLongError, BatchTooLargeError
+            A prompt, or all together, would not even fit the empty queue.
+        QueueFullError
+            There is no room now, or the wait would be too long.
+        ShuttingDownError
+            The engine is stopping or has stopped.
+        """
+        if not prompts:
+            raise ValueError("a request needs a prompt")
+        now = self._clock()
+        request = Request(plan, prompts, now)
+        entries = [Entry(request, i, prompt, now) for i, prompt in enumerate(request.prompts)]
+        with self._changed:
+            refusal = self._refusal(entries)
+            if refusal is None:
+                self._open.add(request)
+                self._queue.add(entries)
+                self._changed.notify_all()
+        if refusal is not None:
+            reason, error = refusal
+            self._tell(lambda: self._listener.rejected(self.name, reason, len(entries)))
+            raise error
+        request.future.add_done_callback(lambda _: self._on_done(request))
+        return request.future
+
+    def close(self) -> None:
+        """Take nothing more; what waits is still computed."""
+        with self._changed:
+            self._is_stopping = True
+            self._changed.notify_all()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Take nothing more, compute what waits, and fail what is left after `timeout_s`.
+
+        Returns
+        -------
+        bool
+            Whether the thread ended in time.
+        """
+        self.close()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        has_ended = not self._thread.is_alive()
+        self._finish("the service is shutting down")
+        return has_ended
+
+    def estimated_wait_s(self) -> float:
+        """Estimate how long a prompt that comes now will wait."""
+        with self._changed:
+            return self._speed.seconds(self._queue.n_tokens + self._running_tokens)
+
+    # What follows up to _run is called with the lock held, but for _on_done.
+
+    def _refusal(self, entries: Sequence[Entry]) -> tuple[str, SplineLLMError] | None:
+        """Say why a request cannot be taken: a reason for the listener, an error for the caller."""
+        if self._is_stopping:
+            return "stopping", ShuttingDownError("the service is shutting down")
+        limits, n_tokens = self.limits, sum(entry.n_tokens for entry in entries)
+        for entry in entries:
+            if entry.n_tokens > limits.max_queue_tokens:
+                message = f"{entry.n_tokens} tokens; the queue holds {limits.max_queue_tokens}"
+                return "too_long", PromptTooLongError(message, index=entry.position)
+        if n_tokens > limits.max_queue_tokens or len(entries) > limits.max_queue_inputs:
+            return "too_many", BatchTooLargeError(
+                f"{len(entries)} prompts of {n_tokens} tokens; the queue holds "
+                f"{limits.max_queue_inputs} prompts and {limits.max_queue_tokens} tokens"
+            )
+        wait_s = self.estimated_wait_s()
+        retry_after_s = min(MAX_RETRY_AFTER_S, max(1, math.ceil(wait_s)))
+        if self._queue.n_inputs + len(entries) > limits.max_queue_inputs:
+            reason = "inputs"
+        elif self._queue.n_tokens + n_tokens > limits.max_queue_tokens:
+            reason = "tokens"
+        elif self._queue and wait_s > limits.max_wait_s:
+            reason = "wait"
+        else:
+            return None
+        return reason, QueueFullError("the queue is full", retry_after_s=retry_after_s)
+
+    def _budget(self, plan: Plan) -> int:
+        budget = self.limits.max_batch_tokens or math.inf
+        with contextlib.suppress(Exception):  # the batch will fail with it, and be answered
+            # Read anew each time: running out of memory lowers it.
+            budget = min(budget, self._extractor_of(plan).batch_tokens)
+        return 1 if budget == math.inf else int(budget)
+
+    def _wait_s(self, budget: int) -> float:
+        """Tell how long the next batch may still wait for more prompts; 0 or less: not at all."""
+        if self._is_stopping or not self.limits.batch_wait_s:
+            return 0.0
+        # Who is alone, and was at the last batch, would wait for nobody.
+        is_crowded = self._had_company or len(self._open) > 1
+        if not is_crowded or self._queue.has_batch(budget):
+            return 0.0
+        return self._queue.oldest.arrived_s + self.limits.batch_wait_s - self._clock()
+
+    def _on_done(self, request: Request) -> None:
+        with self._changed:
+            self._open.discard(request)
+            cancelled = request.future.cancelled()
+            n_dropped = self._queue.remove(request) if cancelled else 0
+        if cancelled:
+            request.future.set_running_or_notify_cancel()  # for concurrent.futures.wait
+        if n_dropped:
+            self._tell(lambda: self._listener.dropped(self.name, n_dropped))
+
+    # The thread.
+
+    def _run(self) -> None:
+        try:
+            while entries := self._next_entries():
+                self._serve(entries)
+        except BaseException as error:  # noqa: BLE001  # whatever it is, callers must not hang
+            self._log("the engine has ended", error)
+        finally:
+            self._finish("the engine has stopped")
+
+    def _next_entries(self) -> list[Entry]:
+        """Wait for the next batch; an empty one if there will be none."""
+        with self._changed:
+            self._running_tokens = 0
+            while True:
+                if self._queue:
+                    budget = self._budget(self._queue.oldest.request.plan)
+                    wait_s = self._wait_s(budget)
+                    if wait_s <= 0:
+                        break
+                    self._changed.wait(wait_s)
+                elif self._is_stopping:
+                    return []
+                else:
+                    self._changed.wait()
+            self._had_company = len(self._open) > 1
+            entries = self._queue.take(budget)
+            self._running_tokens = sum(entry.n_tokens for entry in entries)
+            return entries
+
+    def _serve(self, entries: list[Entry]) -> None:
+        start_s = self._clock()
+        batch = Batch(entries, start_s)
+        try:
+            batch.compute(self._extractor_of)
+        except Exception as error:  # noqa: BLE001  # of torch, of the driver, of a tokenizer
+            self._log("a batch failed and is retried prompt by prompt", error)
+            self._tell(lambda: self._listener.batch_retried(self.name, len(entries)))
+            self._retry(batch)
+            inference_s = self._clock() - start_s
+        else:
+            inference_s = self._clock() - start_s
+            with self._changed:
+                self._speed.add(batch.n_tokens, inference_s)
+        report = batch.answer(inference_s)
+        self._tell(lambda: self._listener.batch_done(self.name, report))
+
+    def _retry(self, batch: Batch) -> None:
+        for key in batch.prompts:
+            try:
+                batch.compute(self._extractor_of, only=key)
+            except SplineLLMError as error:
+                batch.results[key] = error
+            except Exception as error:  # noqa: BLE001  # as above
+                self._log("a prompt failed", error)
+                batch.results[key] = InferenceError("the model failed on this prompt")
+
+    def _finish(self, message: str) -> None:
+        """Answer what is still open; the second call finds nothing to do."""
+        with self._changed:
+            is_first = not self._is_finished
+            self._is_stopping = self._is_finished = True
+            self._queue.clear()
+            left = list(self._open)
+        n_left = sum(
+            len(request.prompts) for request in left if request.fail(ShuttingDownError(message))
+        )
+        if is_first:
+            self._tell(lambda: self._listener.stopped(self.name, n_left))
+
+    def _tell(self, event: Callable[[], None]) -> None:
+        try:
+            event()
+        except Exception as error:  # noqa: BLE001  # a metric must not cost an answer
+            self._log("the listener failed", error)
+
+    def _log(self, event: str, error: BaseException) -> None:
+        # The error's kind and place, but not its message, which may quote a prompt.
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{last.filename}:{last.lineno}"
+        _logger.log(logging.ERROR, "%s: %s (%s, %s)", self.name, event, type(error).__name__, place)

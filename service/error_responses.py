@@ -1,0 +1,165 @@
+"""From an exception to an answer: the only place that writes error bodies.
+
+What it writes is ASCII, at most 200 characters of message, and nothing of the request's text. Of a
+failure of the server it says nothing but the request id, which the event log has, too.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, NoReturn
+
+import orjson
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from service.errors import (
+    ClientClosedError,
+    InvalidRequestError,
+    MethodNotAllowedError,
+    NotFoundError,
+    ServiceError,
+    public_code,
+    status_of,
+)
+from splinellm.errors import SplineLLMError
+
+MAX_MESSAGE_CHARS = 200
+GOOGLE_PREFIX = "/v1alpha1/"
+"""Paths below it answer in the shape of Google's APIs, all others in OpenAI's."""
+
+_WORTH_A_RETRY = (429, 503, 504)
+_KINDS = {
+    401: "authentication_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+_GOOGLE_NAMES = {
+    401: "UNAUTHENTICATED",
+    404: "NOT_FOUND",
+    429: "RESOURCE_EXHAUSTED",
+    499: "CANCELLED",
+    500: "INTERNAL",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
+
+def error_response(error: SplineLLMError, *, path: str, request_id: str) -> Response:
+    """Answer a request with an error, in the shape that the clients of its path expect.
+
+    Parameters
+    ----------
+    error : SplineLLMError
+        Of the service, the engine or the library.
+    path : str
+        Of the request; it decides the shape.
+    request_id : str
+        Named in the message of a server failure.
+
+    Returns
+    -------
+    Response
+        With ``Retry-After`` or ``x-should-retry: false`` where they apply.
+    """
+    code = public_code(error)
+    status = status_of(code)
+    shape = _google_error if path.startswith(GOOGLE_PREFIX) else _openai_error
+    body = shape(status, code, _message(error, status, request_id), _param(error))
+    headers = {}
+    retry_after_s = getattr(error, "retry_after_s", None)
+    if retry_after_s is not None:
+        headers["retry-after"] = str(max(1, round(retry_after_s)))
+    if status not in _WORTH_A_RETRY:
+        headers["x-should-retry"] = "false"
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["www-authenticate"] = "Bearer"
+    if code == "shutting_down":
+        headers["connection"] = "close"  # the next request should go elsewhere
+    if isinstance(error, MethodNotAllowedError) and error.allowed:
+        headers["allow"] = error.allowed
+    return Response(orjson.dumps(body), status, headers, media_type="application/json")
+
+
+async def raise_service_error(_request: Request, error: Exception) -> NoReturn:
+    """Exception handler of the framework's own errors: make them the service's.
+
+    They travel on to :class:`service.middleware.observe.Observe`, which answers all errors.
+    """
+    raise service_error(error) from None
+
+
+def service_error(error: Exception) -> SplineLLMError:
+    """Translate the framework's exceptions; the service's and the library's stay as they are."""
+    if isinstance(error, SplineLLMError):
+        return error
+    if isinstance(error, ClientDisconnect):
+        return ClientClosedError("the client closed the connection")
+    if isinstance(error, RequestValidationError):
+        return _invalid_field(error)
+    if isinstance(error, HTTPException):
+        # FastAPI makes a plain HTTPException of whatever goes wrong while it reads a body.
+        if isinstance(error.__cause__, SplineLLMError | ClientDisconnect):
+            return service_error(error.__cause__)
+        if error.status_code == HTTPStatus.NOT_FOUND:
+            return NotFoundError("there is nothing at this path")
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            allowed = (error.headers or {}).get("Allow", "")
+            return MethodNotAllowedError("this path takes other methods", allowed=allowed)
+        if error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
+            return InvalidRequestError("the request cannot be read")
+    return ServiceError("unexpected error")
+
+
+def ascii_line(text: str) -> str:
+    """Make `text` fit for an error body or a log: one line, ASCII, at most 200 characters."""
+    line = " ".join(text.split()).encode("ascii", "replace").decode("ascii")
+    return line if len(line) <= MAX_MESSAGE_CHARS else line[: MAX_MESSAGE_CHARS - 3] + "..."
+
+
+def _invalid_field(error: RequestValidationError) -> InvalidRequestError:
+    """Name the first field that is wrong.
+
+    Of its location only the first name and the numbers: all else may be text of the request, or
+    names of alternatives that mean nothing to a client.
+    """
+    first = error.errors()[0]
+    where, *rest = first["loc"] or ("body",)
+    names = [part for part in rest if isinstance(part, str)]
+    if first["type"] == "extra_forbidden":
+        return InvalidRequestError("the request has a field that does not exist")
+    if not names:
+        hint = "send JSON with content-type: application/json" if where == "body" else None
+        return InvalidRequestError(f"the {where} is missing or not an object", hint=hint)
+    param = names[0] + "".join(f"[{part}]" for part in rest if isinstance(part, int))
+    return InvalidRequestError(f"{param}: {first['msg']}", param=param)
+
+
+def _message(error: SplineLLMError, status: int, request_id: str) -> str:
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        return f"the server failed on this request; its log knows more about {request_id}"
+    # Not str(error): a PromptError's own counts prompts of a batch, a client counts its inputs.
+    text = SplineLLMError.__str__(error)
+    index = getattr(error, "index", None)
+    return ascii_line(text if index is None else f"input[{index}]: {text}")
+
+
+def _param(error: SplineLLMError) -> str | None:
+    index = getattr(error, "index", None)
+    if index is not None:
+        return f"input[{index}]"
+    param = getattr(error, "param", None)
+    return None if param is None else ascii_line(param)
+
+
+def _openai_error(status: int, code: str, message: str, param: str | None) -> dict[str, Any]:
+    kind = "server_error" if status >= 500 else _KINDS.get(status, "invalid_request_error")
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def _google_error(status: int, code: str, message: str, param: str | None) -> dict[str, Any]:
+    name = _GOOGLE_NAMES.get(status, "INVALID_ARGUMENT")
+    details = [{"reason": code, "field": param}]
+    return {"error": {"code": status, "message": message, "status": name, "details": details}}

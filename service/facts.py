@@ -1,0 +1,70 @@
+"""Facts about models, classifiers and tables, as answers tell them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from splinellm.provenance import FINGERPRINT_FIELDS, Provenance
+
+if TYPE_CHECKING:
+    from service.models import ServedModel
+    from service.settings import Settings
+    from service.verdicts import ServedClassifier
+
+OWNER = "splinellm"
+
+
+def fingerprint(provenance: Provenance) -> str:
+    """Short hash of everything that changes a number; equal for rows that may be compared."""
+    record = {name: getattr(provenance, name) for name in FINGERPRINT_FIELDS}
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def limits(settings: Settings) -> dict[str, int]:
+    """What a request may ask for."""
+    return {
+        "max_input_tokens": settings.max_input_tokens,
+        "max_input_chars": settings.max_input_chars,
+        "max_client_batch_size": settings.max_client_batch_size,
+    }
+
+
+def describe_model(model: ServedModel, settings: Settings) -> dict[str, Any]:
+    """A model in OpenAI's shape, with what its numbers are."""
+    provenance = model.provenance(model.plan())
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": model.created,
+        "owned_by": OWNER,
+        "n_layers": model.n_layers,
+        "n_vocabulary": model.n_vocabulary,
+        "feature_names": list(provenance.features),
+        "dtype": provenance.dtype,
+        "fingerprint": fingerprint(provenance),
+        "limits": limits(settings),
+    }
+
+
+def describe_classifier(classifier: ServedClassifier) -> dict[str, Any]:
+    """A classifier's card, flattened where clients look."""
+    card = classifier.card
+    return {
+        "id": classifier.name,
+        "object": "classifier",
+        "model": classifier.model.name,
+        "kind": card.kind,
+        "classes": list(card.classes),
+        "thresholds": card.thresholds,
+        "max_tokens": card.provenance.max_tokens,
+        "layers": list(card.provenance.layers),
+        "feature_names": list(card.provenance.features),
+        "metrics": card.metrics,
+        "weaknesses": list(card.weaknesses),
+        "data": card.data,
+        "settings": card.settings,
+        "provenance": dataclasses.asdict(card.provenance),
+    }

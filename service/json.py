@@ -1,0 +1,120 @@
+"""JSON, strict on the way in and fast on the way out; large bodies off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Callable, Coroutine
+from typing import Any, NoReturn
+
+import orjson
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.errors import InvalidJSONError
+
+MAX_DEPTH = 64
+LARGE_BODY_BYTES = 65_536
+"""Larger bodies are parsed in the pool."""
+
+
+def loads(body: bytes) -> Any:
+    """Parse JSON as RFC 8259 has it: no NaN, no infinities, no byte order mark, nesting bounded.
+
+    Lone surrogates in strings pass, so that a route can say which input has one.
+
+    Raises
+    ------
+    InvalidJSONError
+        Says nothing of the body but the position.
+    """
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        if b"\\u" not in body:
+            raise InvalidJSONError(f"the body is not valid JSON: at byte {error.pos}") from None
+        value = _loads_with_surrogates(body)
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _is_deeper_than(MAX_DEPTH, value):
+        raise InvalidJSONError(f"the body is nested more than {MAX_DEPTH} deep")
+    return value
+
+
+def dumps(content: Any) -> bytes:
+    """Write JSON; NumPy arrays as lists, float32 in their shortest form."""
+    return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+class JSONResponse(Response):
+    """An answer that :func:`dumps` writes."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """Write `content`."""
+        return dumps(content)
+
+
+class StrictRequest(Request):
+    """A request whose JSON is read by :func:`loads`."""
+
+    async def json(self) -> Any:
+        """Parse the body, once."""
+        if not hasattr(self, "_json"):
+            body = await self.body()
+            if len(body) > LARGE_BODY_BYTES:
+                loop = asyncio.get_running_loop()
+                self._json = await loop.run_in_executor(self.app.state.pool, loads, body)
+            else:
+                self._json = loads(body)
+        return self._json
+
+
+class StrictRoute(APIRoute):
+    """A route that reads JSON strictly: ``APIRouter(route_class=StrictRoute)``."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Hand a :class:`StrictRequest` to FastAPI's own handler."""
+        handle = super().get_route_handler()
+
+        async def handle_strictly(request: Request) -> Response:
+            return await handle(StrictRequest(request.scope, request.receive))
+
+        return handle_strictly
+
+
+def _loads_with_surrogates(body: bytes) -> Any:
+    """Parse with the standard library, which takes lone surrogates, and too much else."""
+    try:
+        return json.loads(
+            body.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite_float
+        )
+    except (ValueError, RecursionError):
+        raise InvalidJSONError("the body is not valid JSON") from None
+
+
+def _refuse_constant(_name: str) -> NoReturn:
+    raise ValueError
+
+
+def _finite_float(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError
+    return value
+
+
+def _is_deeper_than(depth: int, value: Any) -> bool:
+    level = [value]
+    for _ in range(depth):
+        level = [
+            child
+            for container in level
+            if isinstance(container, list | dict)
+            for child in (container.values() if isinstance(container, dict) else container)
+            if isinstance(child, list | dict)
+        ]
+        if not level:
+            return False
+    return True

@@ -1,0 +1,1 @@
+"""Middleware in plain ASGI, one concern a file."""

@@ -1,0 +1,18 @@
+"""Paths that middleware treats differently, in one place."""
+
+from __future__ import annotations
+
+from service.error_responses import GOOGLE_PREFIX
+
+HEALTH = frozenset({"/healthz", "/readyz"})
+"""For probes: no key, no rate limit."""
+
+OBSERVATION = HEALTH | {"/metrics"}
+"""Answered at any time: while the model loads and while the service shuts down."""
+
+DOCS_PATH = "/docs"
+DOCUMENTS = frozenset({DOCS_PATH, "/openapi.json", "/"})
+"""Need no model."""
+
+KEY_IN_QUERY = GOOGLE_PREFIX
+"""Below this path the key may be in the query string, as clients of Google's APIs send it."""

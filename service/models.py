@@ -1,0 +1,217 @@
+"""Models and classifiers that are loaded, each model with its engine."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from service.engine import EngineLimits, EngineListener, Plan
+from service.errors import ClassifierNotServedError, ModelNotServedError
+from service.served_model import ServedModel
+from service.verdicts import ServedClassifier
+from splinellm.backbone.loading import load_backbone
+from splinellm.errors import ArtifactError, ConfigurationError, SchemaError
+from splinellm.extraction.tokens import TokenizedPrompt
+from splinellm.learn.artifact import boxed_names, load_classifier
+from splinellm.learn.classifier import Classifier, require_match
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+__all__ = ["ModelCatalog", "ServedModel", "attach", "load_models", "warm_up"]
+
+DEFAULT_CLASSIFIER = "toxicity"
+"""Of the boxed ones."""
+WARM_UP_TEXT = "The model is loaded, and it answers before anybody asks. " * 6
+"""Long enough for the engine to learn what a token costs."""
+WARM_UP_S = 600
+"""A model that has not answered by then never will."""
+
+_logger = logging.getLogger(__name__)
+
+
+class ModelCatalog:
+    """Everything that is loaded.
+
+    Parameters
+    ----------
+    models : sequence of ServedModel
+        The first is the default.
+    classifiers : sequence of ServedClassifier
+        The first is the default.
+    """
+
+    def __init__(
+        self, models: Sequence[ServedModel], classifiers: Sequence[ServedClassifier]
+    ) -> None:
+        self._models = {model.name: model for model in models}
+        self.classifiers: Mapping[str, ServedClassifier] = {one.name: one for one in classifiers}
+        self.names = tuple(self._models)
+
+    @property
+    def default(self) -> ServedModel:
+        """The model of requests that name none."""
+        return self._models[self.names[0]]
+
+    def get(self, name: str | None = None) -> ServedModel:
+        """Find a model.
+
+        Raises
+        ------
+        ModelNotServedError
+            None goes by this name.
+        """
+        if name is None:
+            return self.default
+        if name not in self._models:
+            raise ModelNotServedError(
+                "there is no such model", param="model", hint=f"served: {', '.join(self.names)}"
+            )
+        return self._models[name]
+
+    def get_classifier(self, name: str | None = None) -> ServedClassifier:
+        """Find a classifier.
+
+        Raises
+        ------
+        ClassifierNotServedError
+            None goes by this name.
+        """
+        if name is None and self.classifiers:
+            return next(iter(self.classifiers.values()))
+        if name is None or name not in self.classifiers:
+            raise ClassifierNotServedError(
+                "there is no such classifier",
+                param="classifier",
+                hint=f"served: {', '.join(self.classifiers) or 'none'}",
+            )
+        return self.classifiers[name]
+
+    def stop(self, timeout_s: float) -> bool:
+        """Drain all engines; tell whether all ended within `timeout_s`."""
+        ends_s = time.monotonic() + timeout_s
+        engines = [model.engine for model in self._models.values()]
+        for engine in engines:
+            engine.close()
+        in_time = [engine.stop(max(0.0, ends_s - time.monotonic())) for engine in engines]
+        return all(in_time)
+
+
+def load_models(settings: Settings, listener: EngineListener) -> ModelCatalog:
+    """Load what the settings name, and let every model answer once.
+
+    Raises
+    ------
+    SplineLLMError
+        A model or classifier cannot be loaded, or a classifier that was asked for fits no model.
+    """
+    limits = EngineLimits(
+        max_batch_tokens=settings.max_batch_tokens,
+        batch_wait_s=settings.batch_wait_ms / 1000,
+        max_queue_inputs=settings.max_queue_inputs,
+        max_queue_tokens=settings.max_queue_tokens,
+        max_wait_s=settings.request_timeout_s,
+    )
+    names = [_name_of(spec) for spec in settings.model]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ConfigurationError(f"two models are called '{twice}'", hint="rename a folder")
+    models = [
+        ServedModel(
+            name,
+            load_backbone(
+                spec,
+                dtype=settings.dtype,
+                device=settings.device,
+                device_map=settings.device_map,
+            ),
+            limits=limits,
+            listener=listener,
+            max_tokens=settings.max_input_tokens,
+            allow_special_tokens=settings.allow_special_tokens,
+        )
+        for name, spec in zip(names, settings.model, strict=True)
+    ]
+    catalog = ModelCatalog(models, _load_classifiers(settings.classifiers, models))
+    warm_up(catalog)
+    return catalog
+
+
+def attach(classifier: Classifier, models: Sequence[ServedModel]) -> ServedClassifier:
+    """Find the model that a classifier was trained on.
+
+    Raises
+    ------
+    ArtifactError
+        None of them is; names the first difference to the last.
+    """
+    plan = Plan.of(classifier.card.provenance)
+    difference = ArtifactError("no model is loaded")
+    for model in models:
+        try:
+            require_match(classifier.card.provenance, model.provenance(plan))
+        except (ArtifactError, SchemaError, ConfigurationError) as error:
+            # The latter two: a model that lacks the classifier's layers, hyperplanes or positions.
+            difference = ArtifactError(
+                f"classifier '{classifier.card.name}' does not fit model '{model.name}': {error}"
+            )
+        else:
+            return ServedClassifier(classifier.card.name, classifier, model, plan)
+    raise difference
+
+
+def warm_up(catalog: ModelCatalog) -> None:
+    """Start the engines and compute a prompt with every plan that requests will often use.
+
+    Raises
+    ------
+    SplineLLMError
+        A model does not answer.
+    """
+    classifiers = catalog.classifiers.values()
+    try:
+        for model in map(catalog.get, catalog.names):
+            model.engine.start()
+            plans = [model.plan(), *(one.plan for one in classifiers if one.model is model)]
+            for plan in dict.fromkeys(plans):
+                _answer_once(model, plan)
+    except BaseException:
+        catalog.stop(0)
+        raise
+
+
+def _answer_once(model: ServedModel, plan: Plan) -> None:
+    tokenized, errors = model.tokenize([WARM_UP_TEXT], plan)
+    if errors:
+        raise errors[0]
+    prompt = TokenizedPrompt(tokenized[0].ids[: plan.max_tokens], truncated=False)
+    outcome = model.engine.submit(plan, [prompt]).result(WARM_UP_S)
+    if outcome.errors:
+        raise outcome.errors[0]
+
+
+def _load_classifiers(
+    wanted: Sequence[str] | None, models: Sequence[ServedModel]
+) -> list[ServedClassifier]:
+    """Load those that are wanted, or those of the boxed ones that fit."""
+    if wanted is not None:
+        found = [attach(load_classifier(name), models) for name in wanted]
+        names = [one.name for one in found]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ConfigurationError(f"two classifiers are called '{twice}'")
+        return found
+    found = []
+    for name in sorted(boxed_names(), key=lambda name: name != DEFAULT_CLASSIFIER):
+        try:
+            found.append(attach(load_classifier(name), models))
+        except ArtifactError as error:
+            _logger.warning("left out: %s", error)
+    return found
+
+
+def _name_of(spec: str) -> str:
+    """Name a model for clients, who need not know where its folder is."""
+    path = Path(spec).expanduser()
+    return path.name if path.exists() else spec

@@ -1,0 +1,209 @@
+"""What a route needs of the service while it answers one request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+
+from fastapi import Depends
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.engine.contracts import Outcome
+from service.engine.plan import Plan
+from service.errors import ClientClosedError, DeadlineError, NotReadyError
+from service.inputs import Inputs, Overflow, Reading, blame, read
+from service.json import JSONResponse
+from service.record import record_of
+from service.verdicts import ServedClassifier, Verdict, passes
+from splinellm.errors import SplineLLMError
+from splinellm.table import FeatureTable
+
+if TYPE_CHECKING:
+    from service.metrics import Metrics
+    from service.models import ModelCatalog, ServedModel
+    from service.settings import Settings
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+NOT_READY_RETRY_S = 5
+LARGE_ANSWER_ROWS = 4
+"""Answers of more rows are written in the pool."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Verdicts of several classifiers on the inputs of a request.
+
+    Parameters
+    ----------
+    verdicts : dict of str to list of Verdict
+        By name of the classifier; one per input.
+    reading : Reading
+        How the inputs were read; of several token limits the first classifier's.
+    """
+
+    verdicts: dict[str, list[Verdict]]
+    reading: Reading
+
+
+class Call:
+    """One request: what is loaded, time left, whether the client is still there.
+
+    Parameters
+    ----------
+    request : Request
+        Its body has been read.
+    catalog : ModelCatalog
+        What is loaded.
+    """
+
+    def __init__(self, request: Request, catalog: ModelCatalog) -> None:
+        self.catalog = catalog
+        self.settings: Settings = request.app.state.settings
+        self._request = request
+        self._pool = request.app.state.pool
+        self._metrics: Metrics = request.app.state.metrics
+        self._record = record_of(request)
+
+    async def in_pool(self, task: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run what would block the event loop in one of its threads."""
+        loop = asyncio.get_running_loop()
+        work = loop.run_in_executor(self._pool, partial(task, *args, **kwargs))
+        try:
+            return await asyncio.wait_for(work, self._time_left_s())
+        except TimeoutError:
+            raise DeadlineError("the answer was not ready in time") from None
+
+    async def plan(self, model: ServedModel, layers: Any, features: Any) -> Plan:
+        """Make the plan of the layers and features that a request names."""
+        return await self.in_pool(model.plan, layers, "paper" if features is None else features)
+
+    async def read(
+        self,
+        inputs: Inputs,
+        model: ServedModel,
+        plan: Plan,
+        *,
+        overflow: Overflow,
+        in_windows: bool = False,
+    ) -> Reading:
+        """Tokenise inputs for a plan, apply the limit, and count."""
+        reading = await self.in_pool(
+            read,
+            inputs,
+            partial(model.tokenize, plan=plan),
+            limit=self.settings.max_input_tokens if in_windows else plan.max_tokens,
+            overflow=overflow,
+            window=plan.max_tokens if in_windows else None,
+            prefix=model.prefix,
+        )
+        self._record.n_inputs += len(reading)
+        self._record.n_tokens += sum(reading.n_tokens)
+        self._metrics.inputs_truncated(sum(reading.truncated))
+        return reading
+
+    async def features(self, model: ServedModel, plan: Plan, reading: Reading) -> FeatureTable:
+        """Have the windows computed.
+
+        Raises
+        ------
+        SplineLLMError
+            The engine refuses them, or failed on one; names the input.
+        """
+        try:
+            future = model.engine.submit(plan, reading.windows)
+        except SplineLLMError as error:
+            raise _named(error, getattr(error, "index", None), reading) from None
+        outcome = await self._wait(future)
+        self._record.add(outcome.timing)
+        if outcome.errors:
+            first = min(outcome.errors)
+            raise _named(outcome.errors[first], first, reading)
+        return outcome.table
+
+    async def judge(
+        self, classifiers: Sequence[ServedClassifier], inputs: Inputs, overflow: Overflow | None
+    ) -> Judgement:
+        """Let classifiers judge inputs, in as few forward passes as possible."""
+        verdicts: dict[str, list[Verdict]] = {}
+        readings = []
+        for one in passes(classifiers):
+            reading = await self.read(
+                inputs,
+                one.model,
+                one.plan,
+                overflow=overflow or self.settings.overflow,
+                in_windows=True,
+            )
+            table = await self.features(one.model, one.plan, reading)
+            for classifier in one.classifiers:
+                found = await self.in_pool(classifier.verdicts, table, reading.owners)
+                verdicts[classifier.name] = found
+                for label in (label for verdict in found for label in verdict.labels):
+                    if label != classifier.harmless:
+                        self._metrics.input_flagged(classifier.name, label)
+            readings.append(reading)
+        return Judgement(verdicts, readings[0])
+
+    async def answer(
+        self, content: Callable[[], Mapping[str, Any]], *, n_rows: int = 1
+    ) -> Response:
+        """Make and write an answer, in the pool if it is large."""
+        if n_rows > LARGE_ANSWER_ROWS:
+            return await self.in_pool(lambda: JSONResponse(content()))
+        return JSONResponse(content())
+
+    async def _wait(self, future: Future[Outcome]) -> Outcome:
+        """Wait for the engine, but no longer than the client does, nor beyond the deadline."""
+        outcome = asyncio.wrap_future(future)  # cancelled, it cancels the engine's
+        gone = asyncio.ensure_future(self._disconnect())
+        either: set[asyncio.Future[Any]] = {outcome, gone}
+        try:
+            await asyncio.wait(
+                either,
+                timeout=self._time_left_s(),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if outcome.done():
+                return outcome.result()
+            if gone.done():
+                raise ClientClosedError("the client closed the connection")
+            raise DeadlineError("the answer was not ready in time")
+        finally:
+            gone.cancel()
+            outcome.cancel()
+
+    async def _disconnect(self) -> None:
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
+
+    def _time_left_s(self) -> float:
+        return max(0.0, self.settings.request_timeout_s - self._record.total_s)
+
+
+async def open_call(request: Request) -> Call:
+    """Give a route its :class:`Call`.
+
+    Raises
+    ------
+    NotReadyError
+        The model is still loading.
+    """
+    catalog = getattr(request.app.state, "catalog", None)
+    if catalog is None:
+        raise NotReadyError("the model is still loading", retry_after_s=NOT_READY_RETRY_S)
+    return Call(request, catalog)
+
+
+CallOf = Annotated[Call, Depends(open_call)]
+
+
+def _named(error: SplineLLMError, window: int | None, reading: Reading) -> SplineLLMError:
+    """Name the input that a window is of."""
+    return error if window is None else blame(error, reading.names[reading.owners[window]])

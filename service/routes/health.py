@@ -1,0 +1,65 @@
+"""For probes and Prometheus: ``/healthz``, ``/readyz``, ``/metrics``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fastapi import APIRouter, Request
+from prometheus_client.exposition import choose_encoder
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from service.errors import NotReadyError, ShuttingDownError
+from service.schemas.errors import error_responses
+
+router = APIRouter(tags=["health"])
+
+
+class Health(BaseModel):
+    """The service is well."""
+
+    status: Literal["ok"] = "ok"
+
+
+@router.get("/healthz", responses=error_responses(405, 500, 503))
+async def healthz(request: Request) -> Health:
+    """Say whether the process works; if not, only a new one will."""
+    if request.app.state.lifecycle.failure is not None:
+        raise NotReadyError("the model cannot be loaded")
+    _require_engines(request)
+    return Health()
+
+
+@router.get("/readyz", responses=error_responses(405, 500, 503))
+async def readyz(request: Request) -> Health:
+    """Say whether requests are taken now."""
+    lifecycle = request.app.state.lifecycle
+    if lifecycle.draining:
+        raise ShuttingDownError("the service is shutting down")
+    if not lifecycle.ready:
+        raise NotReadyError("the model is still loading")
+    _require_engines(request)
+    return Health()
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+        **error_responses(401, 405, 429, 500),
+    },
+)
+def metrics(request: Request) -> Response:
+    """Tell Prometheus. Not a coroutine: writing thousands of numbers is no work for the loop."""
+    encode, content_type = choose_encoder(request.headers.get("accept", ""))
+    registry = request.app.state.metrics.registry
+    return Response(encode(registry), headers={"content-type": content_type})
+
+
+def _require_engines(request: Request) -> None:
+    catalog = getattr(request.app.state, "catalog", None)
+    if catalog is None:
+        return
+    if not all(catalog.get(name).engine.alive for name in catalog.names):
+        raise NotReadyError("the engine of a model has stopped")

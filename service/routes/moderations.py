@@ -1,0 +1,114 @@
+"""``POST /v1/moderations``: verdicts on toxicity, for OpenAI's clients."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from service.errors import ModelNotServedError
+from service.inputs import parse_moderation_input
+from service.json import StrictRoute
+from service.routes.call import CallOf, Judgement
+from service.schemas.errors import COMPUTING
+from service.schemas.moderations import OPENAI_CATEGORIES, ModerationsAnswer, ModerationsRequest
+from service.verdicts import ServedClassifier, Verdict
+
+if TYPE_CHECKING:
+    from service.models import ModelCatalog
+
+TOXICITY = "toxicity"
+TYPES = "toxicity-types"
+OPENAI_MODELS = ("omni-moderation", "text-moderation")
+"""Prefixes of names that OpenAI's clients send by habit; they stand for the default."""
+
+CATEGORY_OF_LABEL: Mapping[str, str] = {
+    "insult": "harassment",
+    "threat": "harassment/threatening",
+    "identity_hate": "hate",
+}
+"""Jigsaw's labels that mean the same as a category; the other categories stay unscored."""
+
+router = APIRouter(route_class=StrictRoute, tags=["openai"])
+
+
+@router.post(
+    "/moderations",
+    summary="Is a text harmful?",
+    response_class=Response,
+    responses={200: {"model": ModerationsAnswer}, **COMPUTING},
+)
+async def moderations(body: ModerationsRequest, call: CallOf) -> Response:
+    """Judge toxicity in the format of OpenAI's moderations."""
+    require_known_model(body.model, call.catalog)
+    classifiers = toxicity_classifiers(call.catalog)
+    inputs = await call.in_pool(parse_moderation_input, body.input, call.settings)
+    judgement = await call.judge(classifiers, inputs, None)
+    return await call.answer(lambda: _answer(classifiers, judgement), n_rows=len(inputs))
+
+
+def require_known_model(name: str | None, catalog: ModelCatalog) -> None:
+    """Refuse a model's name that is neither loaded nor one of OpenAI's."""
+    if name is None or name.startswith(OPENAI_MODELS):
+        return
+    if name not in catalog.names and name not in catalog.classifiers:
+        raise ModelNotServedError("no loaded model or classifier has this name", param="model")
+
+
+def toxicity_classifiers(catalog: ModelCatalog) -> list[ServedClassifier]:
+    """The classifier of toxicity, and that of its types if it is loaded.
+
+    Raises
+    ------
+    ServiceError
+        The first is not loaded.
+    """
+    types = catalog.classifiers.get(TYPES)
+    return [catalog.get_classifier(TOXICITY), *([types] if types else [])]
+
+
+def _answer(classifiers: list[ServedClassifier], judgement: Judgement) -> dict[str, Any]:
+    reading = judgement.reading
+    scored = [
+        CATEGORY_OF_LABEL[label]
+        for classifier in classifiers
+        for label in classifier.card.classes
+        if label in CATEGORY_OF_LABEL
+    ]
+    by_input = zip(*(judgement.verdicts[one.name] for one in classifiers), strict=True)
+    facts = zip(by_input, reading.n_tokens, reading.truncated, reading.n_windows, strict=True)
+    return {
+        "id": f"modr-{uuid.uuid4().hex}",
+        "model": classifiers[0].model.name,
+        "results": [
+            _result(classifiers, verdicts)
+            | {"n_tokens": n_tokens, "truncated": truncated, "windows": windows}
+            for verdicts, n_tokens, truncated, windows in facts
+        ],
+        "classifiers": [one.name for one in classifiers],
+        "unscored_categories": [name for name in OPENAI_CATEGORIES if name not in scored],
+    }
+
+
+def _result(classifiers: list[ServedClassifier], verdicts: tuple[Verdict, ...]) -> dict[str, Any]:
+    categories: dict[str, bool] = dict.fromkeys(OPENAI_CATEGORIES, False)
+    scores: dict[str, float] = dict.fromkeys(OPENAI_CATEGORIES, 0.0)
+    types: dict[str, list[str]] = {name: [] for name in OPENAI_CATEGORIES}
+    # Backwards: 'toxic' is a label of both, and that of the first classifier is the better one.
+    for classifier, verdict in reversed(list(zip(classifiers, verdicts, strict=True))):
+        for label, probability in verdict.probabilities.items():
+            if label == classifier.harmless:
+                continue
+            for name in (label, CATEGORY_OF_LABEL.get(label, label)):
+                categories[name] = verdict.flags[label]
+                scores[name] = probability
+                types[name] = ["text"]
+    return {
+        "flagged": any(categories.values()),
+        "categories": categories,
+        "category_scores": scores,
+        "category_applied_input_types": types,
+    }

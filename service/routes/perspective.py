@@ -1,0 +1,107 @@
+"""``POST /v1alpha1/comments:analyze``: verdicts on toxicity, for clients of the Perspective API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from service.errors import InvalidRequestError
+from service.inputs import name_text
+from service.json import StrictRoute
+from service.routes.call import CallOf
+from service.routes.moderations import toxicity_classifiers
+from service.schemas.errors import GOOGLE
+from service.schemas.perspective import AnalyzeAnswer, AnalyzeRequest
+from service.sentences import sentence_spans
+from service.verdicts import Verdict
+
+LABEL_OF_ATTRIBUTE: Mapping[str, str] = {
+    "TOXICITY": "toxic",
+    "SEVERE_TOXICITY": "severe_toxic",
+    "IDENTITY_ATTACK": "identity_hate",
+    "INSULT": "insult",
+    "PROFANITY": "obscene",
+    "THREAT": "threat",
+}
+LANGUAGE = "en"
+"""What the classifiers were trained on; a score in another language would be made up."""
+
+router = APIRouter(route_class=StrictRoute, tags=["perspective"])
+
+
+@router.post(
+    "/v1alpha1/comments:analyze",
+    summary="Score a comment",
+    response_class=Response,
+    response_model_exclude_none=True,
+    responses={200: {"model": AnalyzeAnswer}, **GOOGLE},
+)
+async def analyze(body: AnalyzeRequest, call: CallOf) -> Response:
+    """Score a comment in the format of the Perspective API.
+
+    Spans are in Unicode code points. With `spanAnnotations` every sentence is scored, too; the
+    summary is always that of the whole text.
+    """
+    if body.languages and LANGUAGE not in (tag[:2].lower() for tag in body.languages):
+        raise InvalidRequestError("only English can be scored", param="languages")
+    classifiers = toxicity_classifiers(call.catalog)
+    text = body.comment.text
+    spans = [(0, len(text))]
+    inputs = await call.in_pool(name_text, text, "comment.text", call.settings)
+    if body.span_annotations:
+        sentences = await call.in_pool(sentence_spans, text, call.settings.max_client_batch_size)
+        if len(sentences) > 1:
+            spans += sentences
+            inputs = inputs.with_parts([text[begin:end] for begin, end in sentences])
+    judgement = await call.judge(classifiers, inputs, None)
+    labels = [
+        # Backwards: of two classifiers with the label 'toxic' the first is the better one.
+        _probabilities(verdicts)
+        for verdicts in zip(
+            *(judgement.verdicts[one.name] for one in reversed(classifiers)), strict=True
+        )
+    ]
+    content = {"attributeScores": _scores(body, spans, labels), "languages": [LANGUAGE]}
+    if body.client_token is not None:
+        content["clientToken"] = body.client_token
+    return await call.answer(lambda: content, n_rows=len(spans))
+
+
+def _probabilities(verdicts: Sequence[Verdict]) -> dict[str, float]:
+    return {label: value for verdict in verdicts for label, value in verdict.probabilities.items()}
+
+
+def _scores(
+    body: AnalyzeRequest,
+    spans: Sequence[tuple[int, int]],
+    probabilities: Sequence[Mapping[str, float]],
+) -> dict[str, Any]:
+    """Scores by attribute; the first span is the whole text."""
+    scores: dict[str, Any] = {}
+    for attribute, options in body.requested_attributes.items():
+        label = LABEL_OF_ATTRIBUTE[attribute]
+        if label not in probabilities[0]:
+            raise InvalidRequestError(
+                f"no loaded classifier scores {attribute}", param="requestedAttributes"
+            )
+        threshold = options.score_threshold or 0.0
+        values = [by_label[label] for by_label in probabilities]
+        if values[0] < threshold:
+            continue
+        parts = list(zip(spans, values, strict=True))
+        scores[attribute] = {
+            "spanScores": [
+                {"begin": begin, "end": end, "score": _score(value)}
+                for (begin, end), value in parts[1:] or parts
+                if value >= threshold
+            ],
+            "summaryScore": _score(values[0]),
+        }
+    return scores
+
+
+def _score(value: float) -> dict[str, Any]:
+    return {"value": value, "type": "PROBABILITY"}

@@ -1,0 +1,43 @@
+"""``/v1/classify``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from service.schemas.common import Answer, ClassifierName, Input, Overflow, OwnRequest, Usage
+
+
+class ClassifyRequest(OwnRequest):
+    """What a classifier says of prompts."""
+
+    input: Input
+    classifier: ClassifierName = None
+    overflow: Overflow = None
+
+
+class ClassifyRow(Answer):
+    """Verdict on one input."""
+
+    index: int
+    label: str | None = Field(
+        description="The class; null where several labels may hold, see `labels`."
+    )
+    labels: list[str] = Field(description="The class, or every label that holds.")
+    probabilities: dict[str, float]
+    n_tokens: int = Field(description="Tokens that were read.")
+    truncated: bool
+    windows: int = Field(description="Overlapping parts that the text was read in.")
+
+
+class ClassifyAnswer(Answer):
+    """Verdicts in the order of the inputs."""
+
+    object: Literal["list"]
+    classifier: str
+    model: str
+    classes: list[str]
+    thresholds: dict[str, float]
+    data: list[ClassifyRow]
+    usage: Usage

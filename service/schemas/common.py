@@ -1,0 +1,146 @@
+"""What several APIs share: inputs, layers, features, usage."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+TEXT = "Text"
+TOKEN_IDS = "Token ids"  # noqa: S105
+TOKEN_ID = "Token id"  # noqa: S105 - a title
+BATCH = "Batch"
+LAYER = "Layer"
+MODEL = "Model"
+CLASSIFIER = "Classifier"
+"""Titles by which :mod:`service.schemas.document` finds the places of limits."""
+
+_TEXT_SCHEMA: dict[str, Any] = {"title": TEXT, "type": "string", "minLength": 1}
+_IDS_SCHEMA: dict[str, Any] = {
+    "title": TOKEN_IDS,
+    "type": "array",
+    "minItems": 1,
+    "items": {"title": TOKEN_ID, "type": "integer", "minimum": 0},
+}
+
+
+def _batch_of(item: dict[str, Any]) -> dict[str, Any]:
+    return {"title": BATCH, "type": "array", "minItems": 1, "items": item}
+
+
+Input = Annotated[
+    Any,  # read by service.inputs, off the event loop: it may be a million numbers
+    WithJsonSchema(
+        {
+            "title": "Input",
+            "description": "A text, a list of texts, the token ids of one text, or a list of "
+            "such. Texts are valid Unicode: no lone surrogates.",
+            "anyOf": [_TEXT_SCHEMA, _batch_of(_TEXT_SCHEMA), _IDS_SCHEMA, _batch_of(_IDS_SCHEMA)],
+            "examples": [["The capital of France is Paris.", "You are an idiot."]],
+        }
+    ),
+]
+"""One prompt or several, as text or as token ids."""
+
+_LAYER_SCHEMA: dict[str, Any] = {"title": LAYER, "type": "integer"}
+_LAYER_LIST = r"^(all|[0-9]{1,3}(-[0-9]{1,3})?(,[0-9]{1,3}(-[0-9]{1,3})?)*)$"
+_FEATURE_NAME = (
+    r"(paper|spline|blocks(:[1-9][0-9]{0,3})?|sign_(mean|min|max|std)|distance_(min|mean|std)"
+    r"|intrinsic_dimension|sign_block_[0-9]{2,4})"
+)
+
+
+def _whole(value: Any) -> Any:
+    """JSON has one kind of number: 3.0 is as whole as 3."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+_Short = Annotated[str, Field(max_length=4096)]
+
+Layers = Annotated[
+    Whole | _Short | Annotated[list[Whole], Field(max_length=1000)] | None,
+    WithJsonSchema(
+        {
+            "title": "Layers",
+            "description": "Layers counted from 0, as numbers (negative ones from the last) or "
+            "like `0-2,29`; all by default.",
+            "anyOf": [
+                _LAYER_SCHEMA,
+                {"type": "string", "maxLength": 4096, "pattern": _LAYER_LIST},
+                {"type": "array", "minItems": 1, "maxItems": 1000, "items": _LAYER_SCHEMA},
+                {"type": "null"},
+            ],
+            "examples": ["0-2"],
+        }
+    ),
+]
+
+Features = Annotated[
+    _Short | Annotated[list[_Short], Field(max_length=1000)] | None,
+    WithJsonSchema(
+        {
+            "title": "Features",
+            "description": "`paper`, `spline`, `blocks`, `blocks:B` or names of features, in a "
+            "list or separated by commas; `paper` by default.",
+            "anyOf": [
+                {
+                    "type": "string",
+                    "maxLength": 4096,
+                    "pattern": f"^{_FEATURE_NAME}(,{_FEATURE_NAME})*$",
+                },
+                {
+                    "type": "array",
+                    "minItems": 1,
+                    "maxItems": 1000,
+                    "items": {"type": "string", "pattern": f"^{_FEATURE_NAME}$"},
+                },
+                {"type": "null"},
+            ],
+            "examples": ["paper"],
+        }
+    ),
+]
+
+ModelName = Annotated[
+    str | None,
+    Field(title=MODEL, description="A model of `GET /v1/models`; the first by default."),
+]
+ClassifierName = Annotated[
+    str | None,
+    Field(
+        title=CLASSIFIER, description="A classifier of `GET /v1/classifiers`; the first by default."
+    ),
+]
+Overflow = Annotated[
+    Literal["error", "truncate", "window"] | None,
+    Field(
+        description="What to do with a text beyond `max_input_tokens`: refuse it, cut it, or read "
+        "all of it in windows. The server's setting by default."
+    ),
+]
+
+
+class OwnRequest(BaseModel):
+    """A request of this service's own APIs: a misspelt field is an error, not a default."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", protected_namespaces=())
+
+
+class ForeignRequest(BaseModel):
+    """A request in another service's format, whose clients send fields that mean nothing here."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", protected_namespaces=())
+
+
+class Answer(BaseModel):
+    """Part of an answer."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class Usage(Answer):
+    """Tokens that were read, those of overlapping windows once."""
+
+    prompt_tokens: int
+    total_tokens: int

@@ -1,0 +1,96 @@
+"""``/v1/moderations``, in OpenAI's format."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, WithJsonSchema
+
+from service.schemas.common import BATCH, TEXT, Answer, ForeignRequest, ModelName
+
+OPENAI_CATEGORIES = (
+    "harassment",
+    "harassment/threatening",
+    "hate",
+    "hate/threatening",
+    "illicit",
+    "illicit/violent",
+    "self-harm",
+    "self-harm/instructions",
+    "self-harm/intent",
+    "sexual",
+    "sexual/minors",
+    "violence",
+    "violence/graphic",
+)
+"""Keys that OpenAI's clients expect in every map."""
+
+_TEXT_SCHEMA = {"title": TEXT, "type": "string", "minLength": 1}
+
+ModerationInput = Annotated[
+    Any,
+    WithJsonSchema(
+        {
+            "title": "Moderation input",
+            "description": "A text, a list of texts, or a list of content parts, which are one "
+            "input. Only parts of the type `text` can be read.",
+            "anyOf": [
+                _TEXT_SCHEMA,
+                {"title": BATCH, "type": "array", "minItems": 1, "items": _TEXT_SCHEMA},
+                {
+                    "title": "Content parts",
+                    "type": "array",
+                    "minItems": 1,
+                    "maxItems": 32,
+                    "items": {
+                        "type": "object",
+                        "required": ["type", "text"],
+                        "properties": {
+                            "type": {"const": "text"},
+                            "text": _TEXT_SCHEMA,
+                        },
+                    },
+                },
+            ],
+            "examples": ["You are an idiot."],
+        }
+    ),
+]
+
+
+class ModerationsRequest(ForeignRequest):
+    """Judge whether a text is harmful."""
+
+    input: ModerationInput
+    model: Annotated[
+        ModelName,
+        Field(
+            title="Moderation model",
+            description="A loaded model or classifier, or one of OpenAI's moderation models, "
+            "which stand for the default.",
+        ),
+    ] = None
+
+
+class ModerationResult(Answer):
+    """Verdict on one input: OpenAI's categories, and the labels of the classifiers."""
+
+    flagged: bool
+    categories: dict[str, bool]
+    category_scores: dict[str, float]
+    category_applied_input_types: dict[str, list[str]]
+    n_tokens: int
+    truncated: bool
+    windows: int
+
+
+class ModerationsAnswer(Answer):
+    """Verdicts in the order of the inputs."""
+
+    id: str = Field(pattern="^modr-")
+    model: str
+    results: list[ModerationResult]
+    classifiers: list[str]
+    unscored_categories: list[str] = Field(
+        description="Categories that no classifier judges: always false, 0.0 and []."
+    )

@@ -1,0 +1,92 @@
+"""``comments:analyze``, in the format of the Perspective API."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from service.schemas.common import Answer, ForeignRequest
+
+Attribute = Literal[
+    "TOXICITY", "SEVERE_TOXICITY", "IDENTITY_ATTACK", "INSULT", "PROFANITY", "THREAT"
+]
+
+
+class Comment(ForeignRequest):
+    """What to judge."""
+
+    text: Annotated[str, Field(title="Text", min_length=1)]
+    type: Literal["PLAIN_TEXT", "TEXT_TYPE_UNSPECIFIED"] | None = None
+
+
+class AttributeOptions(ForeignRequest):
+    """How to judge it."""
+
+    score_type: Annotated[
+        Literal["PROBABILITY", "SCORE_TYPE_UNSPECIFIED"] | None, Field(alias="scoreType")
+    ] = None
+    score_threshold: Annotated[
+        float | None,
+        Field(alias="scoreThreshold", ge=0, le=1, description="Leave out scores below it."),
+    ] = None
+
+
+class AnalyzeRequest(ForeignRequest):
+    """A comment and the attributes that are wanted of it."""
+
+    comment: Comment
+    requested_attributes: Annotated[
+        dict[Attribute, AttributeOptions], Field(alias="requestedAttributes", min_length=1)
+    ]
+    languages: Annotated[
+        list[str] | None,
+        Field(
+            max_length=32,
+            description="English must be among them.",
+            json_schema_extra={
+                "if": {"type": "array", "minItems": 1},
+                "then": {"contains": {"pattern": "^[eE][nN]"}},
+            },
+        ),
+    ] = None
+    span_annotations: Annotated[
+        bool | None, Field(alias="spanAnnotations", description="Score every sentence, too.")
+    ] = None
+    do_not_store: Annotated[
+        bool | None, Field(alias="doNotStore", description="Nothing is ever stored.")
+    ] = None
+    client_token: Annotated[
+        str | None, Field(alias="clientToken", max_length=1024, description="Comes back.")
+    ] = None
+
+
+class Score(Answer):
+    """A probability."""
+
+    value: float
+    type: Literal["PROBABILITY"]
+
+
+class SpanScore(Answer):
+    """Score of the part of the text from `begin` to before `end`, in Unicode code points."""
+
+    begin: int
+    end: int
+    score: Score
+
+
+class AttributeScores(Answer):
+    """Scores of one attribute."""
+
+    model_config = ConfigDict(extra="forbid")
+    spanScores: list[SpanScore]  # noqa: N815 - the wire's name
+    summaryScore: Score  # noqa: N815
+
+
+class AnalyzeAnswer(Answer):
+    """Scores by attribute; those below their threshold are left out."""
+
+    attributeScores: dict[str, AttributeScores]  # noqa: N815
+    languages: list[str]
+    clientToken: str | None = None  # noqa: N815

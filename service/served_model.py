@@ -1,0 +1,148 @@
+"""A loaded model with its engine."""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from threading import Lock
+
+from service.engine import Engine, EngineLimits, EngineListener, Plan
+from splinellm.backbone.loading import Backbone
+from splinellm.errors import PromptError, SchemaError
+from splinellm.extraction import PrecisionWarning, SplineExtractor
+from splinellm.extraction.tokens import TokenizedPrompt, Tokenizer
+from splinellm.prompts import Prompt
+from splinellm.provenance import Provenance
+from splinellm.schema import FeatureSelection, parse_layers
+
+MAX_EXTRACTORS = 64
+"""Plans whose extractors are kept; they share the model and cost little."""
+
+
+class ServedModel:
+    """A loaded model: its tokenizer, its plans, and the engine whose thread owns it.
+
+    Parameters
+    ----------
+    name : str
+        What requests call it.
+    backbone : Backbone
+        The model.
+    limits : EngineLimits
+        Of the engine.
+    listener : EngineListener
+        Hears what the engine does.
+    max_tokens : int
+        Longest prompt that a plan may ask for.
+    allow_special_tokens : bool
+        Whether special-token strings in a prompt become control tokens.
+    make_extractor : callable
+        As :class:`splinellm.extraction.SplineExtractor`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        backbone: Backbone,
+        *,
+        limits: EngineLimits,
+        listener: EngineListener,
+        max_tokens: int,
+        allow_special_tokens: bool = False,
+        make_extractor: Callable[..., SplineExtractor] = SplineExtractor,
+    ) -> None:
+        self.name = name
+        self.backbone = backbone
+        self.created = int(time.time())
+        self.max_tokens = min(max_tokens, backbone.max_positions or max_tokens)
+        self.engine = Engine(name, self.extractor, limits, listener)
+        self._allow_special_tokens = allow_special_tokens
+        self._make_extractor = make_extractor
+        self._extractors: OrderedDict[Plan, SplineExtractor] = OrderedDict()
+        self._lock = Lock()
+        self.prefix = tuple(self._tokenizer(allow_special_tokens).prefix)
+        """Token ids that every text starts with."""
+
+    @property
+    def n_layers(self) -> int:
+        """Number of decoder layers."""
+        return self.backbone.n_layers
+
+    @property
+    def n_vocabulary(self) -> int:
+        """Token ids are below this."""
+        return self.backbone.n_vocabulary
+
+    def plan(
+        self,
+        layers: str | int | Iterable[int] | None = None,
+        features: str | Iterable[str] = "paper",
+        max_tokens: int | None = None,
+    ) -> Plan:
+        """Make the plan of a request.
+
+        Parameters
+        ----------
+        layers, features
+            See :class:`splinellm.extraction.SplineExtractor`.
+        max_tokens : int, optional
+            The model's limit by default.
+
+        Raises
+        ------
+        SchemaError
+            A layer or feature does not exist, or `max_tokens` is out of range.
+        """
+        limit = self.max_tokens
+        if max_tokens is not None and not 1 <= max_tokens <= limit:
+            raise SchemaError(f"max_tokens is {max_tokens}", hint=f"it can be 1 to {limit}")
+        plan = Plan(
+            parse_layers(layers, self.n_layers),
+            FeatureSelection.parse(features),
+            limit if max_tokens is None else max_tokens,
+            allow_special_tokens=self._allow_special_tokens,
+        )
+        self.extractor(plan)  # which knows what is impossible
+        return plan
+
+    def extractor(self, plan: Plan) -> SplineExtractor:
+        """Make or find the extractor of a plan; all share the model."""
+        with self._lock:
+            if plan not in self._extractors:
+                with warnings.catch_warnings():
+                    # The provenance of every answer says it.
+                    warnings.simplefilter("ignore", PrecisionWarning)
+                    self._extractors[plan] = self._make_extractor(
+                        self.backbone,
+                        **plan.settings(),
+                        batch_tokens=self.engine.limits.max_batch_tokens,
+                    )
+            self._extractors.move_to_end(plan)
+            if len(self._extractors) > MAX_EXTRACTORS:
+                self._extractors.popitem(last=False)
+            return self._extractors[plan]
+
+    def provenance(self, plan: Plan) -> Provenance:
+        """Tell what the numbers of a plan are."""
+        return self.extractor(plan).provenance
+
+    def tokenize(
+        self, prompts: Sequence[Prompt], plan: Plan
+    ) -> tuple[dict[int, TokenizedPrompt], dict[int, PromptError]]:
+        """Tokenise as the plan says, but cut nothing: what is too long is for others to decide."""
+        return self._tokenizer(plan.allow_special_tokens)(prompts)
+
+    def offsets(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """Where in its text each token is, in characters."""
+        return self._tokenizer(self._allow_special_tokens).offsets(texts)
+
+    def _tokenizer(self, allow_special_tokens: bool) -> Tokenizer:
+        return Tokenizer(
+            self.backbone.tokenizer,
+            self.backbone.n_vocabulary,
+            sys.maxsize,
+            allow_special_tokens=allow_special_tokens,
+        )

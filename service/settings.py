@@ -1,0 +1,219 @@
+"""Settings of the service: one frozen object, checked as a whole before anything is loaded."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import orjson
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    JsonConfigSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from splinellm.errors import ConfigurationError
+
+ENVIRONMENT_PREFIX = "SPLINELLM_"
+
+
+def _split(value: Any) -> Any:
+    """Take ``a,b`` for a list; files may have real lists."""
+    if isinstance(value, str):
+        return tuple(part for part in map(str.strip, value.split(",")) if part)
+    return value
+
+
+def _split_keys(value: Any) -> Any:
+    """Take ``name:key,name2:key2`` or a JSON object for a mapping. Never says what it was given."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("{"):
+        try:
+            return orjson.loads(value)
+        except orjson.JSONDecodeError:
+            raise ValueError("not a valid JSON object") from None
+    pairs = [part.partition(":") for part in _split(value)]
+    if len({name for name, _, _ in pairs}) < len(pairs):
+        raise ValueError("a name occurs twice")
+    return {name: key for name, _, key in pairs}
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Keys = Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(_split_keys)]
+
+
+class Settings(BaseSettings):
+    """What ``splinellm serve`` can be told, by option, environment, or file, in this order.
+
+    Every field is an environment variable with the prefix ``SPLINELLM_``; the file, in TOML, JSON
+    or .env format, is named by ``SPLINELLM_CONFIG``. See docs/service.md for what each one does.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True
+    )
+
+    config: Path | None = None
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65_535)
+
+    model: Names = ("smollm2-135m",)
+    classifiers: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_split)] = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    device_map: str | None = None
+    allow_special_tokens: bool = False
+
+    max_batch_tokens: PositiveInt | None = None
+    batch_wait_ms: NonNegativeFloat = 5
+    max_queue_inputs: PositiveInt = 1024
+    max_queue_tokens: PositiveInt = 524_288
+    max_client_batch_size: PositiveInt = 256
+    max_input_tokens: PositiveInt = 1024
+    max_input_chars: PositiveInt = 65_536
+    payload_limit: PositiveInt = 2_000_000
+    overflow: Literal["error", "truncate", "window"] = "error"
+
+    request_timeout_s: PositiveFloat = 60
+    drain_timeout_s: NonNegativeFloat = 30
+
+    api_keys: Keys = {}
+    rate_limit_per_minute: PositiveInt | None = None
+    cors_origins: Names = ()
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    cpu_threads: PositiveInt = 2
+
+    @field_validator("batch_wait_ms", "request_timeout_s", "drain_timeout_s")
+    @classmethod
+    def _require_finite(cls, value: float) -> float:
+        if value == float("inf"):
+            raise ValueError("must be finite")
+        return value
+
+    @field_validator("model")
+    @classmethod
+    def _require_models(cls, model: tuple[str, ...]) -> tuple[str, ...]:
+        if not model:
+            raise ValueError("names no model")
+        if len(set(model)) < len(model):
+            raise ValueError("names a model twice")
+        return model
+
+    @field_validator("api_keys")
+    @classmethod
+    def _require_usable_keys(cls, keys: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        values = [key.get_secret_value() for key in keys.values()]
+        if not all(re.fullmatch(r"[\w.-]{1,64}", name, re.ASCII) for name in keys):
+            raise ValueError("a name is not of 1 to 64 letters, digits, '_', '.' and '-'")
+        if not all(value.strip("*") for value in values):
+            raise ValueError("a key is empty, or was hidden by --print-config")
+        if len(set(values)) < len(values):
+            raise ValueError("two names have the same key")
+        return keys
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _require_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(re.fullmatch(r"\*|https?://[^/\s*]+", origin) for origin in origins):
+            raise ValueError("an origin is neither '*' nor like https://example.org")
+        return origins
+
+    @model_validator(mode="after")
+    def _require_possible(self) -> Self:
+        """Refuse settings that contradict each other: they would fail under load, not at start."""
+        at_least = [
+            ("max_queue_inputs", "max_client_batch_size"),
+            ("max_queue_tokens", "max_input_tokens"),
+            ("max_queue_tokens", "max_batch_tokens"),
+            ("payload_limit", "max_input_chars"),
+        ]
+        for larger, smaller in at_least:
+            a, b = getattr(self, larger), getattr(self, smaller)
+            if b is not None and a < b:
+                raise ValueError(f"{larger} ({a}) is less than {smaller} ({b})")
+        if self.batch_wait_ms >= 1000 * self.request_timeout_s:
+            raise ValueError("batch_wait_ms is not less than request_timeout_s")
+        if self.rate_limit_per_minute is not None and not self.api_keys:
+            raise ValueError("rate_limit_per_minute needs api_keys: it is a limit for each key")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Options, environment, file."""
+        del dotenv_settings, file_secret_settings
+        path = init_settings().get("config") or os.environ.get(f"{ENVIRONMENT_PREFIX}CONFIG")
+        if not path:
+            return init_settings, env_settings
+        return init_settings, env_settings, _file_source(settings_cls, Path(path))
+
+    def describe(self) -> str:
+        """All settings as JSON that ``--config`` reads, secrets hidden."""
+        return self.model_dump_json(indent=2, exclude={"config"})
+
+
+def load_settings(**options: Any) -> Settings:
+    """Read the settings from options, environment and file.
+
+    Parameters
+    ----------
+    **options
+        Fields of :class:`Settings`; they win over the environment, which wins over the file.
+
+    Raises
+    ------
+    ConfigurationError
+        Names the first setting that is impossible; never a secret.
+    """
+    try:
+        return Settings(**options)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        reason = first["msg"].removeprefix("Value error, ")
+        name = str(first["loc"][0]) if first["loc"] else None
+        raise ConfigurationError(f"{name}: {reason}" if name else reason) from None
+
+
+def _file_source(settings_cls: type[BaseSettings], path: Path) -> PydanticBaseSettingsSource:
+    """Read a file, whatever its format; a field that does not exist is a typo."""
+    if not path.is_file():
+        raise ConfigurationError(f"the settings file '{path}' does not exist")
+    try:
+        if path.suffix == ".toml":
+            values: Mapping[str, Any] = TomlConfigSettingsSource(settings_cls, path).toml_data
+        elif path.suffix == ".json":
+            values = JsonConfigSettingsSource(settings_cls, path).json_data
+        else:
+            return DotEnvSettingsSource(settings_cls, env_file=path)
+    except (OSError, ValueError):  # says nothing of the content: a line may hold a key
+        raise ConfigurationError(f"the settings file '{path}' cannot be read") from None
+    unknown = sorted(set(values) - set(settings_cls.model_fields))
+    if unknown:
+        raise ConfigurationError(f"'{path}': there is no setting '{unknown[0]}'")
+    source = TomlConfigSettingsSource if path.suffix == ".toml" else JsonConfigSettingsSource
+    return source(settings_cls, path)

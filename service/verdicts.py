@@ -1,0 +1,164 @@
+"""What a classifier says of an input, however many windows it was read in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from service.engine.plan import Plan
+from splinellm.learn.classifier import Card, Classifier
+from splinellm.learn.predictions import Predictions
+from splinellm.table import FeatureTable
+
+if TYPE_CHECKING:
+    from service.models import ServedModel
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a classifier says of one input.
+
+    Parameters
+    ----------
+    label : str or None
+        The class; None where several labels may hold.
+    labels : list of str
+        The class, or every label that holds.
+    probabilities : dict of str to float
+        By class.
+    flags : dict of str to bool
+        Whether each probability reaches its class' threshold.
+    """
+
+    label: str | None
+    labels: list[str]
+    probabilities: dict[str, float]
+    flags: dict[str, bool]
+
+
+@dataclass(frozen=True, eq=False)
+class ServedClassifier:
+    """A loaded classifier and the model that it reads.
+
+    Parameters
+    ----------
+    name : str
+        What requests call it.
+    classifier : Classifier
+        Estimators and card.
+    model : ServedModel
+        The loaded model that computes its features.
+    plan : Plan
+        What to compute.
+    """
+
+    name: str
+    classifier: Classifier
+    model: ServedModel
+    plan: Plan
+
+    @property
+    def card(self) -> Card:
+        """Everything about it."""
+        return self.classifier.card
+
+    @property
+    def harmless(self) -> str | None:
+        """The class of a binary task that stands for nothing found."""
+        return self.card.classes[0] if self.card.kind == "binary" else None
+
+    def verdicts(self, table: FeatureTable, owners: Sequence[int]) -> list[Verdict]:
+        """Judge inputs by their windows: the worst window decides.
+
+        Parameters
+        ----------
+        table : FeatureTable
+            A row per window, with at least the classifier's columns.
+        owners : sequence of int
+            The input that each window is of: 0, 1, 2, ... without gaps, in ascending order.
+
+        Returns
+        -------
+        list of Verdict
+            One per input.
+        """
+        of_windows = self.classifier.predict(table)
+        groups = np.split(
+            np.arange(len(owners)), np.flatnonzero(np.diff(np.asarray(owners, int))) + 1
+        )
+        probabilities = np.stack(
+            [_of_input(of_windows, rows, table.n_tokens[rows]) for rows in groups]
+        )
+        of_inputs = Predictions(
+            of_windows.kind, of_windows.classes, probabilities, of_windows.thresholds
+        )
+        predicted: Sequence[str | None] = (
+            [None] * len(of_inputs) if of_inputs.kind == "multilabel" else of_inputs.predicted
+        )
+        return [
+            _verdict(label, of_inputs.classes, row, flags)
+            for label, row, flags in zip(
+                predicted, of_inputs.probabilities, of_inputs.flags, strict=True
+            )
+        ]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Classifiers that one forward pass serves.
+
+    Parameters
+    ----------
+    model : ServedModel
+        Whose it is.
+    plan : Plan
+        With the layers and features of all of them.
+    classifiers : tuple of ServedClassifier
+        At least one.
+    """
+
+    model: ServedModel
+    plan: Plan
+    classifiers: tuple[ServedClassifier, ...]
+
+
+def passes(classifiers: Sequence[ServedClassifier]) -> list[Pass]:
+    """Group classifiers so that as few forward passes as possible serve all."""
+    found: list[Pass] = []
+    for classifier in classifiers:
+        for position, other in enumerate(found):
+            if other.model is not classifier.model:
+                continue
+            try:
+                plan = other.plan.union(classifier.plan)
+            except ValueError:  # their token limits, say, differ
+                continue
+            found[position] = Pass(other.model, plan, (*other.classifiers, classifier))
+            break
+        else:
+            found.append(Pass(classifier.model, classifier.plan, (classifier,)))
+    return found
+
+
+def _of_input(windows: Predictions, rows: np.ndarray, n_tokens: np.ndarray) -> np.ndarray:
+    """Probabilities of one input from those of its windows, shape (C,)."""
+    probabilities = windows.probabilities[rows]
+    if windows.kind == "multilabel":
+        highest: np.ndarray = probabilities.max(axis=0)
+        return highest
+    if windows.kind == "binary":
+        worst: np.ndarray = probabilities[probabilities[:, 1].argmax()]
+        return worst
+    # No class is the bad one: what most of the text is.
+    return np.asarray(np.average(probabilities, axis=0, weights=n_tokens))
+
+
+def _verdict(
+    label: str | None, classes: Sequence[str], probabilities: np.ndarray, flags: np.ndarray
+) -> Verdict:
+    by_class = dict(zip(classes, flags.tolist(), strict=True))
+    labels = [name for name, holds in by_class.items() if holds] if label is None else [label]
+    return Verdict(label, labels, dict(zip(classes, probabilities.tolist(), strict=True)), by_class)

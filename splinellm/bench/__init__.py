@@ -1,0 +1,1 @@
+"""How fast extraction is on this machine, against three yardsticks; see ``splinellm bench``."""

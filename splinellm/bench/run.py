@@ -1,0 +1,110 @@
+"""Time all sides over lengths, layers and dtypes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from splinellm.backbone.loading import load_backbone
+from splinellm.bench.sides import BARE, EXTRACT, NAIVE, PRODUCTS, sides
+from splinellm.bench.timing import interleaved, peak_megabytes, prompts_of
+from splinellm.extraction import SplineExtractor
+
+WORKLOADS = {"short": (48, 2, 64), "256": (12, 16, 256), "1024": (4, 60, 1024)}
+"""Name to prompts, sentences of each, and the length that they are cut to."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One line of the table.
+
+    Parameters
+    ----------
+    workload : str
+        Name of the prompts' length.
+    dtype : str
+        Of the forward pass.
+    layers : str
+        ``all``, or those asked for.
+    features : str
+        Those asked for.
+    n_prompts, n_tokens : int
+        Of the workload.
+    seconds : dict of str to float
+        Median of each side.
+    megabytes : float, optional
+        Peak memory of extraction above the loaded model's.
+    """
+
+    workload: str
+    dtype: str
+    layers: str
+    features: str
+    n_prompts: int
+    n_tokens: int
+    seconds: dict[str, float]
+    megabytes: float | None
+
+    def times_as_fast_as(self, side: str) -> float | None:
+        """How many times as fast extraction is as another side; None if that was not timed."""
+        return self.seconds[side] / self.seconds[EXTRACT] if side in self.seconds else None
+
+    @property
+    def ratios(self) -> dict[str, float]:
+        """By side."""
+        found = {side: self.times_as_fast_as(side) for side in (NAIVE, BARE, PRODUCTS)}
+        return {side: ratio for side, ratio in found.items() if ratio is not None}
+
+
+def measure(
+    model: str,
+    *,
+    dtypes: Sequence[str],
+    workloads: Sequence[str],
+    device: str = "auto",
+    repeats: int = 3,
+) -> Iterator[Result]:
+    """Measure the four sides, and the first three layers against all.
+
+    Parameters
+    ----------
+    model, device : str
+        See :func:`splinellm.backbone.loading.load_backbone`.
+    dtypes : sequence of str
+        In half precision the distances are left out, which it cannot resolve.
+    workloads : sequence of str
+        Of :data:`WORKLOADS`.
+    repeats : int
+        Timed runs of each side.
+
+    Yields
+    ------
+    Result
+        One by one, as they are there.
+    """
+    for dtype in dtypes:
+        backbone = load_backbone(model, dtype=dtype, device=device)
+        features = "paper"
+        if backbone.dtype != "float32":
+            features = "sign_mean,sign_min,sign_max,sign_std,intrinsic_dimension"
+        for workload in workloads:
+            n_prompts, n_sentences, max_tokens = WORKLOADS[workload]
+            prompts = prompts_of(n_prompts, n_sentences)
+            whole, first = (
+                SplineExtractor(backbone, layers=layers, features=features, max_tokens=max_tokens)
+                for layers in (None, "0-2")
+            )
+            tasks = sides(whole, prompts) | {"0-2": partial(first.extract, prompts)}
+            seconds = interleaved(tasks, repeats)
+            n_tokens = int(whole.extract(prompts).n_tokens.sum())
+            for layers, extractor in (("all", whole), ("0-2", first)):
+                timed = {side: seconds[side] for side in (NAIVE, BARE)}
+                if layers == "all":
+                    timed |= {side: seconds[side] for side in (PRODUCTS, EXTRACT)}
+                else:
+                    timed[EXTRACT] = seconds["0-2"]
+                megabytes = peak_megabytes(partial(extractor.extract, prompts))
+                yield Result(
+                    workload, dtype, layers, features, n_prompts, n_tokens, timed, megabytes
+                )

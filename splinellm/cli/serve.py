@@ -1,0 +1,165 @@
+"""The command ``splinellm serve``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from splinellm.cli import options
+from splinellm.cli.messages import say
+from splinellm.errors import ConfigurationError
+
+
+class Overflow(StrEnum):
+    """What happens to a text that is too long to be judged at once."""
+
+    ERROR = "error"
+    TRUNCATE = "truncate"
+    WINDOW = "window"
+
+
+class LogLevel(StrEnum):
+    """From which level on events are logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def _option(name: str, text: str, metavar: str | None = None) -> Any:
+    """An option with its environment twin; what it defaults to is :mod:`service.settings`' affair.
+
+    Limits are checked there, too, since they also come from the environment and from files.
+    """
+    twin = "SPLINELLM_" + name.upper().replace("-", "_")
+    return typer.Option(f"--{name}", envvar=twin, metavar=metavar, help=text, show_default=False)
+
+
+def serve(
+    host: Annotated[
+        str | None, _option("host", "Address to listen on. 127.0.0.1 by default.", "ADDRESS")
+    ] = None,
+    port: Annotated[int | None, _option("port", "8000 by default; 0 for any.", "PORT")] = None,
+    model: Annotated[
+        str | None,
+        _option("model", "Models, the default first; names as in extract.", "NAME[,NAME...]"),
+    ] = None,
+    classifiers: Annotated[
+        str | None,
+        _option(
+            "classifiers",
+            "Boxed names or folders. By default the boxed ones that fit a loaded model.",
+            "NAME[,NAME...]",
+        ),
+    ] = None,
+    dtype: Annotated[options.Dtype | None, _option("dtype", "As in extract.")] = None,
+    device: Annotated[
+        str | None, _option("device", "As in extract.", "auto|cpu|cuda|cuda:N|mps")
+    ] = None,
+    device_map: Annotated[str | None, _option("device-map", "As in extract.", "MAP")] = None,
+    allow_special_tokens: Annotated[
+        bool | None, _option("allow-special-tokens", "As in extract.")
+    ] = None,
+    max_batch_tokens: Annotated[
+        int | None,
+        _option(
+            "max-batch-tokens",
+            "Of a batch, padding included. Chosen for the device by default.",
+            "N",
+        ),
+    ] = None,
+    batch_wait_ms: Annotated[
+        float | None,
+        _option("batch-wait-ms", "How long a prompt waits for company. 5 by default.", "MS"),
+    ] = None,
+    max_queue_inputs: Annotated[
+        int | None,
+        _option("max-queue-inputs", "Prompts that may wait; then 429. 1024 by default.", "N"),
+    ] = None,
+    max_queue_tokens: Annotated[
+        int | None, _option("max-queue-tokens", "Their tokens. 524288 by default.", "N")
+    ] = None,
+    max_client_batch_size: Annotated[
+        int | None, _option("max-client-batch-size", "Inputs of a request. 256 by default.", "N")
+    ] = None,
+    max_input_tokens: Annotated[
+        int | None, _option("max-input-tokens", "Of one input. 1024 by default.", "N")
+    ] = None,
+    max_input_chars: Annotated[
+        int | None, _option("max-input-chars", "Of one input. 65536 by default.", "N")
+    ] = None,
+    payload_limit: Annotated[
+        int | None, _option("payload-limit", "Bytes of a request. 2000000 by default.", "BYTES")
+    ] = None,
+    overflow: Annotated[
+        Overflow | None,
+        _option(
+            "overflow",
+            "A text beyond --max-input-tokens that is to be judged: refuse it, cut it, or read it "
+            "in windows. error by default.",
+        ),
+    ] = None,
+    request_timeout_s: Annotated[
+        float | None,
+        _option("request-timeout-s", "An answer that takes longer is 504. 60 by default.", "S"),
+    ] = None,
+    drain_timeout_s: Annotated[
+        float | None,
+        _option("drain-timeout-s", "For accepted requests after SIGTERM. 30 by default.", "S"),
+    ] = None,
+    rate_limit_per_minute: Annotated[
+        int | None,
+        _option("rate-limit-per-minute", "Requests of each key. Unlimited by default.", "N"),
+    ] = None,
+    cors_origins: Annotated[
+        str | None,
+        _option("cors-origins", "Whose pages may ask. None by default.", "ORIGIN[,ORIGIN...]"),
+    ] = None,
+    log_level: Annotated[LogLevel | None, _option("log-level", "info by default.")] = None,
+    cpu_threads: Annotated[
+        int | None, _option("cpu-threads", "For tokens and JSON. 2 by default.", "N")
+    ] = None,
+    config: Annotated[
+        Path | None,
+        _option("config", "Settings from a .toml, .json or .env file; options win.", "FILE"),
+    ] = None,
+    print_config: Annotated[
+        bool,
+        typer.Option(
+            "--print-config",
+            envvar="SPLINELLM_PRINT_CONFIG",
+            help="Print the settings as JSON and end.",
+        ),
+    ] = False,
+) -> None:
+    """Serve features and verdicts over HTTP until SIGTERM or Ctrl-C.
+
+    API keys come from SPLINELLM_API_KEYS, as name:key,name:key, or from FILE, never from an
+    option, which every user of the machine could read. Without keys everybody may ask.
+
+    Events are logged as JSON lines on standard error; texts are not.
+    """
+    given = {name: value for name, value in locals().items() if value is not None}
+    del given["print_config"]
+    try:
+        from service.settings import load_settings
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"the service needs {error.name}", hint="pip install 'splinellm[service]'"
+        ) from error
+    try:
+        settings = load_settings(**given)
+    except ConfigurationError as error:
+        raise typer.BadParameter(str(error)) from error
+    if print_config:
+        typer.echo(settings.describe())
+        return
+    from service.server import serve as serve_until_signal
+
+    if not settings.api_keys and settings.host not in ("127.0.0.1", "::1", "localhost"):
+        say("warning: no SPLINELLM_API_KEYS: whoever reaches this address may ask")
+    raise typer.Exit(serve_until_signal(settings))

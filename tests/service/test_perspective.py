@@ -1,0 +1,136 @@
+"""comments:analyze in the Perspective API's format, errors in Google's."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from service.sentences import sentence_spans
+from tests.service.fakes import TOXIC_WORDS
+
+URL = "/v1alpha1/comments:analyze"
+WORD_OF_ATTRIBUTE = dict(
+    zip(
+        ("TOXICITY", "SEVERE_TOXICITY", "PROFANITY", "THREAT", "INSULT", "IDENTITY_ATTACK"),
+        TOXIC_WORDS,
+        strict=True,
+    )
+)
+
+
+def ask(client: TestClient, text: str, *attributes: str, **fields: Any) -> dict[str, Any]:
+    body = {
+        "comment": {"text": text},
+        "requestedAttributes": {name: {} for name in attributes or ("TOXICITY",)},
+        "languages": ["en"],
+    }
+    answer = client.post(URL, json=body | fields)
+    assert answer.status_code == 200, answer.text
+    result: dict[str, Any] = answer.json()
+    return result
+
+
+@pytest.mark.parametrize(("attribute", "word"), WORD_OF_ATTRIBUTE.items())
+def test_every_attribute_hears_its_own_word(client: TestClient, attribute: str, word: str) -> None:
+    answer = ask(client, f"you {word} you", *WORD_OF_ATTRIBUTE)
+    values = {
+        name: found["summaryScore"]["value"] for name, found in answer["attributeScores"].items()
+    }
+    assert set(values) == set(WORD_OF_ATTRIBUTE)
+    assert [name for name, value in values.items() if value >= 0.5] == [attribute]
+
+
+def test_toxicity_is_that_of_its_own_classifier(client: TestClient) -> None:
+    row = client.post("/v1/classify", json={"input": "hm", "classifier": "toxicity"}).json()
+    score = ask(client, "hm")["attributeScores"]["TOXICITY"]["summaryScore"]
+    wanted = row["data"][0]["probabilities"]["toxic"]
+    assert score == {"value": wanted, "type": "PROBABILITY"}
+
+
+def test_without_annotations_the_span_is_the_text(client: TestClient) -> None:
+    answer = ask(client, "One. Two.", clientToken="my token")
+    (span,) = answer["attributeScores"]["TOXICITY"]["spanScores"]
+    assert (span["begin"], span["end"]) == (0, 9)
+    assert span["score"] == answer["attributeScores"]["TOXICITY"]["summaryScore"]
+    assert answer["languages"] == ["en"]
+    assert answer["clientToken"] == "my token"
+
+
+def test_every_sentence_has_the_score_that_it_has_alone(client: TestClient) -> None:
+    text = "So calm 😀. An insult here!  And calm again"
+    found = ask(client, text, "INSULT", spanAnnotations=True)["attributeScores"]["INSULT"]
+    spans = [(span["begin"], span["end"]) for span in found["spanScores"]]
+    sentences = ["So calm 😀.", "An insult here!", "And calm again"]
+    assert [text[begin:end] for begin, end in spans] == sentences
+    for sentence, span in zip(sentences, found["spanScores"], strict=True):
+        alone = ask(client, sentence, "INSULT")["attributeScores"]["INSULT"]["summaryScore"]
+        assert span["score"] == alone
+    whole = ask(client, text, "INSULT")["attributeScores"]["INSULT"]["summaryScore"]
+    assert found["summaryScore"] == whole
+
+
+def test_scores_below_their_threshold_are_left_out(client: TestClient) -> None:
+    attributes = {"INSULT": {"scoreThreshold": 0.5}, "THREAT": {"scoreThreshold": 0.5}}
+    answer = ask(client, "an insult it is", requestedAttributes=attributes)
+    assert list(answer["attributeScores"]) == ["INSULT"]
+
+
+def test_the_key_may_be_in_the_query(client: TestClient) -> None:
+    body = {"comment": {"text": "x"}, "requestedAttributes": {"TOXICITY": {}}}
+    assert client.post(f"{URL}?key=abc&alt=json", json=body).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"comment": {"text": ""}}, "comment"),
+        ({"comment": {"text": "\ud800"}}, "comment"),
+        ({"comment": {}}, "comment"),
+        ({"comment": {"text": "x", "type": "HTML"}}, "comment"),
+        ({"comment": {"text": "w " * 1100}}, "comment.text"),
+        ({"requestedAttributes": {}}, "requestedAttributes"),
+        ({"requestedAttributes": {"SMELL": {}}}, "requestedAttributes"),
+        ({"requestedAttributes": {"THREAT": {"scoreThreshold": 2}}}, "requestedAttributes"),
+        ({"languages": ["de"]}, "languages"),
+        ({"spanAnnotations": "yes"}, "spanAnnotations"),
+    ],
+)
+def test_errors_are_in_googles_shape(
+    client: TestClient, change: dict[str, Any], field: str
+) -> None:
+    body = {"comment": {"text": "x"}, "requestedAttributes": {"TOXICITY": {}}} | change
+    # Escaped as a client would that has such a text: UTF-8 has no lone surrogates.
+    content = json.dumps(body)
+    answer = client.post(URL, content=content, headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert set(error) == {"code", "message", "status", "details"}
+    assert (error["code"], error["status"]) == (400, "INVALID_ARGUMENT")
+    assert error["details"][0]["field"] == field
+
+
+class TestSentences:
+    @pytest.mark.parametrize(
+        ("text", "sentences"),
+        [
+            ("One two", ["One two"]),
+            ("One. Two?! Three", ["One.", "Two?!", "Three"]),
+            ("Version 3.11 is out. Good.", ["Version 3.11 is out.", "Good."]),
+            ('He said "Go away." Then he left.', ['He said "Go away."', "Then he left."]),
+            ("one line\n\n  another line\n", ["one line", "another line"]),
+            ("第一句。第二句。", ["第一句。", "第二句。"]),
+            ("...", ["..."]),
+            ("  \n ", []),
+        ],
+    )
+    def test_found(self, text: str, sentences: list[str]) -> None:
+        assert [text[begin:end] for begin, end in sentence_spans(text, 100)] == sentences
+
+    def test_too_many_are_joined_and_none_is_lost(self) -> None:
+        text = "Ah. " * 1000
+        spans = sentence_spans(text, 7)
+        assert len(spans) <= 7
+        assert "".join(text[begin:end] for begin, end in spans).count("Ah.") == 1000

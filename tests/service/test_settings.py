@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.settings import Settings, load_settings
+from splinellm.cli import run
+from splinellm.errors import ConfigurationError
+
+KEYS = "alice:correct-horse,bob:battery-staple"
+
+
+def test_lists_and_keys_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPLINELLM_MODEL", "a, b")
+    monkeypatch.setenv("SPLINELLM_CLASSIFIERS", "")
+    monkeypatch.setenv("SPLINELLM_API_KEYS", KEYS)
+    settings = load_settings()
+    assert settings.model == ("a", "b")
+    assert settings.classifiers == ()
+    assert {name: key.get_secret_value() for name, key in settings.api_keys.items()} == {
+        "alice": "correct-horse",
+        "bob": "battery-staple",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("s.toml", 'port = 1\nhost = "file"\nmodel = ["a", "b"]\n[api_keys]\nalice = "k"'),
+        ("s.json", '{"port": 1, "host": "file", "model": ["a", "b"], "api_keys": {"alice": "k"}}'),
+        (
+            "s.env",
+            "SPLINELLM_PORT=1\nSPLINELLM_HOST=file\nSPLINELLM_MODEL=a,b\nSPLINELLM_API_KEYS=alice:k",
+        ),
+    ],
+)
+def test_options_win_over_environment_and_environment_over_file(
+    name: str, content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).write_text(content)
+    monkeypatch.setenv("SPLINELLM_CONFIG", str(tmp_path / name))
+    monkeypatch.setenv("SPLINELLM_PORT", "2")
+    settings = load_settings()
+    assert (settings.host, settings.port, settings.model) == ("file", 2, ("a", "b"))
+    assert settings.api_keys["alice"].get_secret_value() == "k"
+    assert load_settings(port=3).port == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"port": 65_536}, "port"),
+        ({"port": -1}, "port"),
+        ({"model": ""}, "no model"),
+        ({"model": "a,a"}, "twice"),
+        ({"device": "gpu"}, "device"),
+        ({"batch_wait_ms": -1}, "batch_wait_ms"),
+        ({"request_timeout_s": "inf"}, "finite"),
+        ({"request_timeout_s": "nan"}, "request_timeout_s"),
+        ({"request_timeout_s": 0}, "request_timeout_s"),
+        ({"cpu_threads": 0}, "cpu_threads"),
+        ({"overflow": "ignore"}, "overflow"),
+        ({"max_queue_inputs": 8}, r"max_queue_inputs \(8\) is less than max_client_batch_size"),
+        ({"max_queue_tokens": 99}, r"max_queue_tokens \(99\) is less than max_input_tokens"),
+        ({"max_batch_tokens": 600_000}, "is less than max_batch_tokens"),
+        ({"payload_limit": 10}, "is less than max_input_chars"),
+        ({"batch_wait_ms": 5000, "request_timeout_s": 5}, "batch_wait_ms is not less"),
+        ({"rate_limit_per_minute": 5}, "needs api_keys"),
+        ({"api_keys": "alice"}, "a key is empty"),
+        ({"api_keys": "alice:**********"}, "hidden by --print-config"),
+        ({"api_keys": "alice:k,bob:k"}, "two names have the same key"),
+        ({"api_keys": "alice:k,alice:j"}, "a name occurs twice"),
+        ({"api_keys": "al ice:k"}, "a name is not of"),
+        ({"cors_origins": "example.org"}, "an origin"),
+        ({"config": "missing.toml"}, "does not exist"),
+    ],
+)
+def test_impossible_settings_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        load_settings(**options)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("s.toml", 'api_keys = "alice:correct-horse'),
+        ("s.json", '{"api_keys": {"alice": "correct-horse"'),
+        ("s.json", '{"api_keys": ["correct-horse"]}'),
+        ("s.json", '{"api_keys": {"alice": ["correct-horse"]}}'),
+        ("s.env", "SPLINELLM_API_KEYS={correct-horse"),
+        ("s.toml", 'prot = 1\nkey = "correct-horse"'),
+    ],
+)
+def test_errors_of_files_never_show_a_secret(name: str, content: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(config=tmp_path / name)
+    assert "correct-horse" not in str(caught.value)
+    chain = caught.value.__cause__ or caught.value.__context__
+    assert caught.value.__suppress_context__ or chain is None
+
+
+def test_print_config_hides_secrets_and_can_be_read_back(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SPLINELLM_API_KEYS", KEYS)
+    assert run(["serve", "--print-config", "--port", "9", "--overflow", "window"]) == 0
+    shown = capsys.readouterr().out
+    assert "horse" not in shown
+    assert "alice" in shown
+    values = json.loads(shown)
+    values["api_keys"] = {}
+    monkeypatch.delenv("SPLINELLM_API_KEYS")
+    (tmp_path / "s.json").write_text(json.dumps(values))
+    again = load_settings(config=tmp_path / "s.json")
+    assert (again.port, again.overflow) == (9, "window")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--port", "99999"], ["--port", "x"], ["--max-queue-inputs", "1"]]
+)
+def test_impossible_options_are_bad_usage(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["serve", *arguments]) == 2
+    assert re.fullmatch(r"splinellm: error: .*\n", capsys.readouterr().err)
+
+
+def test_every_setting_has_an_option_whose_help_tells_its_default(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["serve", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    parts = re.split(r"\[env var: SPLINELLM_(\w+)\]", text)
+    help_of = {name.lower(): part for part, name in zip(parts[::2], parts[1::2], strict=False)}
+    assert help_of.keys() == Settings.model_fields.keys() - {"api_keys"}
+    for name, part in help_of.items():
+        assert f"--{name.replace('_', '-')} " in part
+        default = Settings.model_fields[name].default
+        told = re.search(r"(\S+) by default", part)
+        if told and default is not None and default != ():
+            assert told[1] == str(default)
