@@ -6,13 +6,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from transformers import StoppingCriteria
 
 from splinellm.errors import ConfigurationError
-from splinellm.learn.classifier import Classifier
+from splinellm.learn.classifier import Classifier, require_match
 from splinellm.live import LiveRecorder
+from splinellm.provenance import Provenance
+from splinellm.table import FeatureTable
 
 
 class ProbabilisticClassifier(Protocol):
@@ -46,6 +49,9 @@ class Stop:
 class Guard(StoppingCriteria):
     """Score the running features every few tokens, and stop the rows that reach a threshold.
 
+    The first look is at the prompt alone. The other rows go on, and a guard begins anew with every
+    ``generate``. A stopped row's features stay as they were judged.
+
     Parameters
     ----------
     recorder : LiveRecorder
@@ -60,6 +66,14 @@ class Guard(StoppingCriteria):
         Class whose probability counts; the last one by default, which of two is the positive one.
     every : int
         Tokens between two looks.
+
+    Raises
+    ------
+    ConfigurationError
+        An argument is impossible, or the classifier was fitted on other columns; in ``generate``:
+        there are beams.
+    ArtifactError
+        One of this library's classifiers needs other layers or features.
 
     Attributes
     ----------
@@ -88,8 +102,7 @@ class Guard(StoppingCriteria):
             raise ConfigurationError(f"every is {every}; it must be at least 1")
         if not 0.0 <= threshold <= 1.0:
             raise ConfigurationError(f"threshold {threshold} is not between 0 and 1")
-        self._recorder = recorder
-        self._classifier = classifier
+        _require_same_columns(recorder, classifier)
         classes = list(
             classifier.card.classes if isinstance(classifier, Classifier) else classifier.classes_
         )
@@ -98,36 +111,77 @@ class Guard(StoppingCriteria):
                 f"the classifier has no class '{str(label)[:80]}'",
                 hint=f"it has {', '.join(map(str, classes))[:200]}",
             )
+        self._recorder = recorder
+        self._classifier = classifier
         self._column = -1 if label is None else classes.index(label)
         self._threshold = threshold
         self._every = every
+        self._next_look = 0
         self.stops: dict[int, Stop] = {}
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
         """Say which rows are done, shape (B,), bool; called by ``generate`` after every token."""
         del scores, kwargs
+        recorder = self._recorder
+        if len(input_ids) != len(recorder.n_tokens):
+            raise ConfigurationError(
+                "a guard cannot follow beams", hint="generate with num_beams=1"
+            )
         # The token that was just chosen is in `input_ids`, but the model has not read it yet.
-        n_read = self._recorder.n_columns
-        if n_read == self._recorder.n_prompt_columns:
+        n_generated = recorder.n_columns - recorder.n_prompt_columns
+        if n_generated == 0:
             self.stops = {}
-        n_generated = n_read - self._recorder.n_prompt_columns
-        if n_generated % self._every == 0:
+            self._next_look = 0
+        if n_generated >= self._next_look:
             self._look(n_generated)
+            self._next_look = n_generated + self._every
         done = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
         done[[*self.stops]] = True
         return done
 
     def _look(self, n_generated: int) -> None:
         table = self._recorder.table
-        if isinstance(self._classifier, Classifier):
-            trained = self._classifier.card.provenance
-            given = replace(trained, layers=table.provenance.layers)
-            given = replace(given, features=table.provenance.features)
-            probabilities = self._classifier.predict(replace(table, provenance=given)).probabilities
-        else:
-            probabilities = self._classifier.predict_proba(table.values)
-        found = probabilities[:, self._column]
-        over = [row for row in np.flatnonzero(found >= self._threshold) if row not in self.stops]
-        for row in map(int, over):
+        found = self._probabilities(table)[:, self._column]
+        over = np.flatnonzero((found >= self._threshold) & ~self._recorder.is_finished).tolist()
+        for row in over:
             self.stops[row] = Stop(int(table.n_tokens[row]), n_generated, float(found[row]))
-        self._recorder.finish(map(int, over))
+        self._recorder.finish(over)
+
+    def _probabilities(self, table: FeatureTable) -> np.ndarray:
+        classifier = self._classifier
+        if isinstance(classifier, Classifier):
+            provenance = _as_if_trained(classifier, table.provenance)
+            return classifier.predict(replace(table, provenance=provenance)).probabilities
+        if hasattr(classifier, "feature_names_in_"):  # it was fitted on a frame, and wants one
+            return classifier.predict_proba(pd.DataFrame(table.values, columns=[*table.names]))
+        return classifier.predict_proba(table.values)
+
+
+def _require_same_columns(
+    recorder: LiveRecorder, classifier: Classifier | ProbabilisticClassifier
+) -> None:
+    """Refuse a classifier of other features before anything is generated."""
+    if isinstance(classifier, Classifier):
+        trained = classifier.card.provenance
+        require_match(trained, _as_if_trained(classifier, recorder.provenance))
+        return
+    names = recorder.schema.names
+    trained_names = getattr(classifier, "feature_names_in_", None)
+    n_trained = getattr(classifier, "n_features_in_", len(names))
+    if n_trained != len(names) or (trained_names is not None and tuple(trained_names) != names):
+        raise ConfigurationError(
+            f"the classifier was not fitted on the recorder's {len(names)} columns",
+            hint="attach with the layers and features that it was fitted on",
+        )
+
+
+def _as_if_trained(classifier: Classifier, given: Provenance) -> Provenance:
+    """Provenance of the same quantities, of the model that the classifier was trained with."""
+    return replace(
+        classifier.card.provenance,
+        layers=given.layers,
+        features=given.features,
+        n_blocks=given.n_blocks,
+        dimension_rule=given.dimension_rule,
+        dimension_threshold=given.dimension_threshold,
+    )

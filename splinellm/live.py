@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack
-from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
-from splinellm.backbone.architectures import ARCHITECTURES
-from splinellm.backbone.decoder import Decoder
+from splinellm.backbone.decoder import Decoder, decoder_inside
+from splinellm.backbone.following import CacheFollower, follow_generate
+from splinellm.backbone.masks import real_by_mask
 from splinellm.backbone.recorder import observe
 from splinellm.backbone.reduction import PromptReduction, PromptState
 from splinellm.errors import (
     NonFiniteFeaturesError,
     NothingRecordedError,
-    UnsupportedArchitectureError,
 )
 from splinellm.geometry import DimensionRule
 from splinellm.provenance import Provenance
 from splinellm.schema import FeatureSchema, FeatureSelection, parse_layers
 from splinellm.table import FeatureTable
+
+_NEVER = sys.maxsize
+"""Column at which a row ends that goes on."""
 
 
 def attach(
@@ -64,6 +66,8 @@ def attach(
         A layer or feature does not exist, or the threshold is impossible.
     AttentionUnavailableError
         On entry: the dimension is wanted, and the attention is neither SDPA nor eager.
+    ConfigurationError
+        On entry: the model is being watched already; one recorder takes all features.
 
     Examples
     --------
@@ -72,7 +76,7 @@ def attach(
     ...     recorder.table.array.shape
     (1, 30, 8)
     """
-    decoder = _decoder_of(model)
+    decoder = decoder_inside(model)
     schema = FeatureSchema(
         parse_layers(layers, decoder.n_layers), FeatureSelection.parse(features), decoder.n_layers
     )
@@ -82,11 +86,10 @@ def attach(
 class LiveRecorder:
     """Features of the texts that a model has in its cache; made by :func:`attach`.
 
-    A forward pass without a past begins anew. One that continues a cache, as in ``generate``, adds
-    its tokens at a cost that does not grow with what came before. Rows that `generate` has finished
-    (their end-of-sequence token was read, or :meth:`finish` was called) do not change any more.
-    Padding, wherever the attention mask says it is, never counts. Beams that are reordered take
-    their features along.
+    A forward pass without a past begins anew. One that continues the cache of the last one, as in
+    ``generate``, adds its tokens at a cost that does not grow with what came before. Once
+    ``generate`` is done with a row, the row does not change any more. Padding, wherever the
+    attention mask says it is, never counts. Beams that are reordered take their features along.
 
     Parameters
     ----------
@@ -109,32 +112,36 @@ class LiveRecorder:
         self._reduction = PromptReduction(schema, decoder.norms, rule)
         self._signature = inspect.signature(decoder.model.forward)
         self._attached = ExitStack()
+        self._cache = CacheFollower(self._on_rows, self._on_cut)
         self._state: PromptState | None = None
-        self._finished = torch.zeros(0, dtype=torch.bool)
-        self._ends_next: Tensor | None = None
-        self._n_cached = self._n_prompt = 0
         self._trouble = "no forward pass was recorded"
-        self._reorders: Callable[[], object] | None = None
-        self._is_recorded = True
+        self._ends = torch.zeros(0, dtype=torch.int64)
+        self._n_cached = self._n_prompt = 0
+        self._generation: Literal["none", "prefill", "tokens"] = "none"
+        self._is_recorded = False
 
     def __enter__(self) -> Self:
         base = self._decoder.model
-        implementation = self._model.config._attn_implementation  # noqa: SLF001 - no public name
+        self._forget("no forward pass was recorded")
+        self._n_cached = self._n_prompt = 0
+        self._generation = "none"
         with ExitStack() as stack, torch.no_grad():
+            implementation = self._decoder.attention_implementation
             stack.enter_context(
                 observe(
                     base,
                     self._decoder.architecture,
                     self._reduction,
                     implementation=implementation,
-                    attention_of=self._model,
                     stops=False,
                 )
             )
             before = base.register_forward_pre_hook(self._before, with_kwargs=True)
             stack.callback(before.remove)
-            stack.callback(base.register_forward_hook(self._after).remove)
-            stack.callback(self._let_cache_go)
+            after = base.register_forward_hook(self._after, with_kwargs=True)
+            stack.callback(after.remove)
+            stack.enter_context(follow_generate(self._model, self))
+            stack.callback(self._cache.release)
             self._attached = stack.pop_all()
         return self
 
@@ -153,12 +160,12 @@ class LiveRecorder:
 
     @property
     def n_columns(self) -> int:
-        """Tokens in the model's cache, padding included."""
+        """Tokens that the model has read of each row, padding included."""
         return self._n_cached
 
     @property
     def n_prompt_columns(self) -> int:
-        """Those of them that the forward pass without a past read: the prompts, and padding."""
+        """Those of them that it had read when ``generate`` chose its first token."""
         return self._n_prompt
 
     @property
@@ -166,6 +173,11 @@ class LiveRecorder:
         """Tokens that the features are of, shape (B,), int64."""
         n_tokens: np.ndarray = self._recorded().n_tokens.cpu().numpy()
         return n_tokens
+
+    @property
+    def is_finished(self) -> np.ndarray:
+        """Rows that do not change any more, shape (B,), bool."""
+        return (self._ends < _NEVER).cpu().numpy()
 
     @property
     def table(self) -> FeatureTable:
@@ -197,14 +209,13 @@ class LiveRecorder:
         precision = "none"
         if selection.needs_distance:
             precision = "full" if decoder.dtype == "float32" else "reduced"
-        config = self._model.config
         return Provenance(
-            model=str(config._name_or_path),  # noqa: SLF001 - transformers has no public name
+            model=str(self._model.config._name_or_path),  # noqa: SLF001 - no public name
             weights_sha256="",
             architecture=decoder.architecture.model_type,
             n_layers=decoder.n_layers,
             dtype=decoder.dtype,
-            attention=str(config._attn_implementation).removeprefix("splinellm_"),  # noqa: SLF001
+            attention=decoder.attention_implementation,
             layers=self.schema.layers,
             features=selection.names,
             n_blocks=selection.n_blocks,
@@ -225,8 +236,26 @@ class LiveRecorder:
             Rows of the batch. They stay frozen until a forward pass begins anew.
         """
         self._recorded()
-        self._finished = self._finished.clone()
-        self._finished[[*rows]] = True
+        is_done = torch.zeros(len(self._ends), dtype=torch.bool)
+        is_done[[*rows]] = True
+        self.on_decision(is_done)
+
+    def on_start(self) -> None:
+        """Take note that ``generate`` was called; for the overlay on it."""
+        self._generation = "prefill"
+
+    def on_decision(self, is_done: Tensor) -> None:
+        """Freeze the rows that are done; for the overlay on ``generate``."""
+        if self._generation == "prefill":
+            self._generation = "tokens"
+        if len(is_done) == len(self._ends):  # beam search decides about more rows than it goes on
+            now = self._ends.clamp(max=self._n_cached)
+            self._ends = now.where(is_done.to(now.device), self._ends)
+
+    def on_end(self) -> None:
+        """Let rows go on that were read to their end; for the overlay on ``generate``."""
+        self._generation = "none"
+        self._ends = self._ends.masked_fill(self._ends >= self._n_cached, _NEVER)
 
     def _recorded(self) -> PromptState:
         if self._state is None:
@@ -235,91 +264,69 @@ class LiveRecorder:
             )
         return self._state
 
+    def _forget(self, trouble: str) -> None:
+        self._state = None
+        self._trouble = trouble
+
     @torch.no_grad()
     def _before(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        given = self._signature.bind_partial(*args, **kwargs).arguments
-        ids = given.get("input_ids")
-        tokens = ids if ids is not None else given["inputs_embeds"]
+        given = self._arguments(args, kwargs)
+        tokens = given["inputs_embeds"] if given.get("input_ids") is None else given["input_ids"]
         n_rows, n_new = tokens.shape[:2]
-        cache = given.get("past_key_values")
+        cache: Cache | None = given.get("past_key_values")
         n_cached = 0 if cache is None else int(cache.get_seq_length())
-        if n_cached == 0:
-            self._state = None
-            self._finished = torch.zeros(n_rows, dtype=torch.bool, device=tokens.device)
-            self._ends_next = None
-            self._n_prompt = n_new
-        elif self._state is None or (n_cached, n_rows) != (self._n_cached, len(self._finished)):
-            self._state = None
+        past, self._is_recorded = self._state, True
+        self._forget("the last forward pass did not come to its end")
+        if cache is None or n_cached == 0:
+            past = None
+            self._cache.release()
+            # Without a cache, `generate` has everything read again for every token.
+            if self._generation != "tokens" or n_rows != len(self._ends):
+                self._ends = torch.full((n_rows,), _NEVER, device=tokens.device)
+        elif (
+            past is None
+            or not self._cache.follows(cache)
+            or (n_cached, n_rows) != (self._n_cached, len(self._ends))
+        ):
+            past, self._is_recorded = None, False
             self._trouble = (
                 f"the model went on from {n_cached} cached tokens of {n_rows} rows that were not "
                 "recorded"
             )
+            self._ends = torch.full((n_rows,), _NEVER, device=tokens.device)
         self._n_cached = n_cached + n_new
-        if self._ends_next is not None:
-            self._finished = self._finished | self._ends_next
-        real = _real_tokens(given.get("attention_mask"), n_rows, n_new, tokens.device)
-        real = real & ~self._finished[:, None]
-        # Only of tokens that `generate` feeds back: a prompt may well hold such a token.
-        self._ends_next = self._is_end(ids[:, -1]) if n_cached and ids is not None else None
-        self._follow_reorders(cache)
+        if self._generation == "prefill" or (n_cached == 0 and self._generation == "none"):
+            self._n_prompt = self._n_cached
+        columns = torch.arange(n_cached, self._n_cached, device=tokens.device)
+        real = real_by_mask(given.get("attention_mask"), n_rows, n_cached, n_new, tokens.device)
+        real = real & (columns < self._ends[:, None])
         last = n_new - 1 - real.flip(-1).int().argmax(dim=-1)  # n_new - 1 where nothing is real
-        self._reduction.begin(real, last, self._state)
-        self._is_recorded = not n_cached or self._state is not None
+        self._reduction.begin(real, last, past)
 
     @torch.no_grad()
-    def _after(self, _module: nn.Module, _args: Any, _output: Any) -> None:
-        if self._is_recorded:
-            self._state = self._reduction.state()
-
-    def _is_end(self, ids: Tensor) -> Tensor | None:
-        config = getattr(self._model, "generation_config", None)
-        ends = getattr(config, "eos_token_id", None)
-        if ends is None:
-            return None
-        return torch.isin(ids, torch.as_tensor(ends, device=ids.device))
-
-    def _follow_reorders(self, cache: Any) -> None:
-        """Reorder rows with the cache, which is all that beam search tells anyone."""
-        self._let_cache_go()
-        if cache is None:
+    def _after(
+        self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> None:
+        if not self._is_recorded:
             return
+        self._state = self._reduction.state()
+        made = output.values() if isinstance(output, dict) else output
+        caches = (self._arguments(args, kwargs).get("past_key_values"), *made)
+        if (cache := next((it for it in caches if isinstance(it, Cache)), None)) is not None:
+            self._cache.follow(cache)
 
-        def reorder(beams: Tensor) -> None:
-            type(cache).reorder_cache(cache, beams)
-            if self._state is not None:
-                self._state = self._state[beams.to(self._state.n_tokens.device)]
-                self._finished = self._finished[beams.to(self._finished.device)]
-                if self._ends_next is not None:
-                    self._ends_next = self._ends_next[beams.to(self._ends_next.device)]
+    def _arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        given: dict[str, Any] = self._signature.bind_partial(*args, **kwargs).arguments
+        given.update(given.pop("kwargs", {}))
+        return given
 
-        cache.reorder_cache = reorder
-        self._reorders = partial(vars(cache).pop, "reorder_cache", None)
+    def _on_rows(self, rows: Tensor) -> None:
+        if self._state is not None:
+            self._state = self._state[rows.to(self._state.n_tokens.device)]
+        self._ends = self._ends[rows.to(self._ends.device)]
 
-    def _let_cache_go(self) -> None:
-        if self._reorders is not None:
-            self._reorders()
-            self._reorders = None
-
-
-def _real_tokens(mask: Any, n_rows: int, n_new: int, device: torch.device) -> Tensor:
-    """Which of the new tokens are no padding, shape (B, T)."""
-    if isinstance(mask, Tensor) and mask.ndim == 2:
-        return mask[:, -n_new:].to(device).bool()
-    return torch.ones(n_rows, n_new, dtype=torch.bool, device=device)
-
-
-def _decoder_of(model: PreTrainedModel) -> Decoder:
-    """Find the decoder inside a model, which may have heads and wrappers around it."""
-    for module in model.modules():
-        if not isinstance(module, PreTrainedModel):
-            continue
-        architecture = ARCHITECTURES.get(module.config.model_type)
-        try:
-            if architecture and len(architecture.decoder_layers(module)):
-                return Decoder(module)
-        except AttributeError:  # a head with the same config, around the one that has layers
-            continue
-    raise UnsupportedArchitectureError(
-        f"{type(model).__name__} holds no decoder of a supported architecture",
-        hint=f"supported: {', '.join(sorted(ARCHITECTURES))}",
-    )
+    def _on_cut(self, n_columns: int) -> None:
+        n_kept = self._n_cached - n_columns
+        if (self._ends.clamp(max=self._n_cached) > n_kept).any():
+            self._forget("tokens that were recorded have been taken out of the cache")
+        self._n_cached = n_kept

@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import cast
 
 from torch import nn
+from transformers import PreTrainedModel
 
 from splinellm.backbone.gates import ExpertsGate, Gate, LinearGate
 from splinellm.errors import AttentionUnavailableError, UnsupportedArchitectureError
@@ -63,6 +64,14 @@ class Architecture:
     def decoder_layers(self, model: nn.Module) -> nn.ModuleList:
         """Decoder layers of `model`, in order."""
         return cast(nn.ModuleList, attrgetter(self.layers)(model))
+
+    def owner_of_layers(self, model: nn.Module) -> PreTrainedModel:
+        """Part of `model` that holds the layers, and whose configuration is theirs."""
+        owner = part = model
+        for name in self.layers.split("."):
+            part = getattr(part, name)
+            owner = part if isinstance(part, PreTrainedModel) else owner
+        return cast(PreTrainedModel, owner)
 
     def attention_of(self, layer: nn.Module) -> nn.Module:
         """Attention module of a decoder layer."""

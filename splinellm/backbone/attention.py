@@ -83,7 +83,10 @@ def _attend_eagerly(
 ) -> tuple[Tensor, Tensor | None]:
     """Attend with the model's own function, where SDPA cannot do what it does."""
     _show(module, query, key, attention_mask, scaling, kwargs)
-    own = sys.modules[type(module).__module__].eager_attention_forward
+    modules = (sys.modules[kind.__module__] for kind in type(module).__mro__)
+    own = next(
+        it.eager_attention_forward for it in modules if hasattr(it, "eager_attention_forward")
+    )
     output: tuple[Tensor, Tensor | None] = own(
         module, query, key, value, attention_mask, scaling=scaling, **kwargs
     )
@@ -99,6 +102,9 @@ def _show(
     kwargs: dict[str, Any],
 ) -> None:
     if (listener := _listeners.get(module)) is not None:
+        n_queries = query.shape[2]
+        if mask is None and 1 < n_queries < key.shape[2]:
+            key = key[:, :, :n_queries]  # the rest of a static cache is empty; so does SDPA
         factor = query.shape[-1] ** -0.5 if scaling is None else scaling
         listener(query, key, mask, factor, kwargs.get("softcap"))
 

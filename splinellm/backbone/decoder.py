@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from splinellm.backbone.architectures import Architecture, architecture_of
+from splinellm.backbone.architectures import ARCHITECTURES, Architecture, architecture_of
+from splinellm.errors import UnsupportedArchitectureError
 
 
 @dataclass
@@ -76,6 +77,12 @@ class Decoder:
         """Dtype of the forward pass, by name."""
         return str(self.model.dtype).removeprefix("torch.")
 
+    @property
+    def attention_implementation(self) -> str:
+        """What computes the attention, by transformers' name."""
+        config = self.architecture.owner_of_layers(self.model).config
+        return str(config._attn_implementation).removeprefix("splinellm_")  # noqa: SLF001
+
     def norms(self, layer: int) -> Tensor:
         """Hyperplane norms of a layer, shape (K,), float32; computed once.
 
@@ -89,3 +96,26 @@ class Decoder:
     @property
     def _text_config(self) -> Any:
         return self.model.config.get_text_config(decoder=True)
+
+
+def decoder_inside(model: PreTrainedModel) -> Decoder:
+    """Find the decoder inside a model, which may have heads and wrappers around it.
+
+    Raises
+    ------
+    UnsupportedArchitectureError
+        There is none, or none that is supported.
+    """
+    for module in model.modules():
+        if not isinstance(module, PreTrainedModel):
+            continue
+        architecture = ARCHITECTURES.get(module.config.model_type)
+        try:
+            if architecture and len(architecture.decoder_layers(module)):
+                return Decoder(module)
+        except AttributeError:  # a head with the same config, around the one that has layers
+            continue
+    raise UnsupportedArchitectureError(
+        f"{type(model).__name__} holds no decoder of a supported architecture",
+        hint=f"supported: {', '.join(sorted(ARCHITECTURES))}",
+    )

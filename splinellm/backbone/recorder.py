@@ -11,6 +11,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, cast
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from splinellm.backbone.architectures import Architecture
 from splinellm.backbone.attention import listen, observed_attention
 from splinellm.backbone.beginning import Beginning, shared_cache
 from splinellm.backbone.reduction import PromptReduction, Reduction
+from splinellm.errors import ConfigurationError
 from splinellm.geometry import real_tokens
 
 
@@ -29,7 +31,6 @@ def observe(
     reduction: Reduction,
     *,
     implementation: str,
-    attention_of: PreTrainedModel | None = None,
     stops: bool,
 ) -> ExitStack:
     """Show the gates and the attention of a model to a reduction.
@@ -44,8 +45,6 @@ def observe(
         What is made of the parts' values; its schema says which layers are wanted.
     implementation : {"sdpa", "eager"}
         See :func:`splinellm.backbone.attention.observed_attention`.
-    attention_of : PreTrainedModel, optional
-        The model around `model`, whose attention is switched with it.
     stops : bool
         Whether the forward pass is cut short after the last wanted layer.
 
@@ -53,7 +52,19 @@ def observe(
     -------
     ExitStack
         Ends it when closed. If this function fails, nothing is left behind.
+
+    Raises
+    ------
+    ConfigurationError
+        The model is being observed already.
+    AttentionUnavailableError
+        The dimension is wanted, and the attention cannot be seen.
     """
+    if model in _observed:
+        raise ConfigurationError(
+            f"the {type(model).__name__} is being watched already",
+            hint="watch it once, with all the features that are wanted",
+        )
     schema = reduction.schema
     wants_gate, wants_attention = schema.selection.needs_gate, schema.selection.needs_attention
     layers = architecture.decoder_layers(model)
@@ -61,8 +72,11 @@ def observe(
         architecture.require_attention()
     reduction.prepare()
     with ExitStack() as stack:
+        _observed.add(model)
+        stack.callback(_observed.discard, model)
         if wants_attention:
-            stack.enter_context(observed_attention(attention_of or model, implementation))
+            owner = architecture.owner_of_layers(model)
+            stack.enter_context(observed_attention(owner, implementation))
         for index in schema.layers:
             ends = stops and index == schema.layers[-1]
             if wants_attention:
@@ -72,6 +86,9 @@ def observe(
                 gate = architecture.gate_of(layers[index])
                 stack.callback(gate.watch(_GateHook(reduction, index, ends)))
         return stack.pop_all()
+
+
+_observed: WeakSet[PreTrainedModel] = WeakSet()
 
 
 class Recorder:
@@ -178,7 +195,7 @@ class _GateHook:
     stop: bool
 
     def __call__(self, h: Tensor) -> None:
-        self.reduction.on_gate(self.layer, h)
+        self.reduction.on_gate(self.layer, h.detach())
         if self.stop:
             raise _ForwardComplete
 
@@ -197,6 +214,7 @@ class _AttentionEar:
         scaling: float,
         softcap: float | None,
     ) -> None:
+        query, key = query.detach(), key.detach()
         self.reduction.on_attention(self.layer, query, key, mask, scaling, softcap)
         if self.stop:
             raise _ForwardComplete

@@ -50,6 +50,7 @@ class Reduction(ABC):
         self._norms = norms
         self._rule = rule
         self._real = self._last = self._broken = torch.empty(0)
+        self._kept: dict[int, Tensor] = {}
         self._signs: dict[int, Tensor] = {}
         self._distances: dict[int, Tensor] = {}
         self._blocks: dict[int, Tensor] = {}
@@ -73,27 +74,50 @@ class Reduction(ABC):
             Index of each prompt's last one.
         """
         self._real, self._last = real, last
+        self._kept = {}
         self._broken = torch.zeros_like(last, dtype=torch.bool)
 
     def on_gate(self, layer: int, h: Tensor) -> None:
         """Reduce the pre-activations (B, T, K) of a layer's gate."""
         self._to(h.device)
+        if h.shape[1] == 1:
+            # One token of each prompt, as in `generate`: small operations would cost more than the
+            # numbers, so that all layers are reduced together in the end. A copy, since what the
+            # model does to h meanwhile is its own affair.
+            self._kept[layer] = h.to(torch.float32, copy=True)
+            return
         # A comparison with NaN is false, so that signs would hide an overflow. The residual stream
         # carries a NaN to all later layers, so that the last one shows it.
         if layer == self.schema.layers[-1]:
             self._broken |= (h.isnan().any(dim=-1) & self._real).any(dim=-1)
+        self._reduce((layer,), h[None])
+
+    def _reduce(self, layers: tuple[int, ...], h: Tensor) -> None:
+        """Reduce the pre-activations (L, B, T, K) of some layers."""
         selection, k = self.schema.selection, h.shape[-1]
         if selection.needs_blocks:
-            counts = geometry.sign_counts(h, selection.n_blocks)  # (B, T, n_blocks)
-            self._signs[layer] = counts.sum(dim=-1) / k
-            self._blocks[layer] = self._of_blocks(counts)
-            if layer not in self._sizes:
-                self._sizes[layer] = torch.tensor(geometry.block_sizes(k, selection.n_blocks))
+            counts = geometry.sign_counts(h, selection.n_blocks)  # (L, B, T, n_blocks)
+            self._signs.update(zip(layers, counts.sum(dim=-1) / k, strict=True))
+            self._blocks.update(zip(layers, self._of_blocks(counts), strict=True))
+            if not self._sizes.keys() >= set(layers):
+                sizes = torch.tensor(geometry.block_sizes(k, selection.n_blocks))
+                self._sizes.update(dict.fromkeys(layers, sizes))
         elif selection.needs_sign:
-            self._signs[layer] = geometry.sign_fraction(h)
+            self._signs.update(zip(layers, geometry.sign_fraction(h), strict=True))
         if selection.needs_distance:
-            norms = self._norms(layer).to(h.device)
-            self._distances[layer] = geometry.hyperplane_distance(h, norms)
+            norms = torch.stack([self._norms(layer).to(h.device) for layer in layers])
+            distances = geometry.hyperplane_distance(h, norms[:, None, None])
+            self._distances.update(zip(layers, distances, strict=True))
+
+    def _reduce_kept(self) -> None:
+        kept, self._kept = self._kept, {}
+        if (h := kept.get(self.schema.layers[-1])) is not None:
+            self._broken |= (h.isnan().any(dim=-1) & self._real).any(dim=-1)
+        alike: dict[tuple[int, torch.device], list[int]] = {}
+        for layer, h in kept.items():
+            alike.setdefault((h.shape[-1], h.device), []).append(layer)
+        for layers in alike.values():
+            self._reduce(tuple(layers), torch.stack([kept[layer] for layer in layers]))
 
     def on_attention(
         self,
@@ -106,7 +130,7 @@ class Reduction(ABC):
     ) -> None:
         """Reduce queries (B, H, T, D) and keys (B, H_kv, S, D) of a layer's attention."""
         self._to(query.device)
-        self._dimensions[layer] = self._dimension(query, key, mask, scaling, softcap)
+        self._dimensions[layer] = self._dimension(layer, query, key, mask, scaling, softcap)
 
     @abstractmethod
     def result(self) -> Tensor:
@@ -117,11 +141,12 @@ class Reduction(ABC):
 
     @abstractmethod
     def _of_blocks(self, counts: Tensor) -> Tensor:
-        """What is kept of a layer's positive signs (B, T, n_blocks)."""
+        """What is kept of some layers' positive signs (L, B, T, n_blocks)."""
 
     @abstractmethod
     def _dimension(
         self,
+        layer: int,
         query: Tensor,
         key: Tensor,
         mask: Tensor | None,
@@ -230,6 +255,7 @@ class PromptReduction(Reduction):
 
     def state(self) -> PromptState:
         """Statistics of all tokens up to now."""
+        self._reduce_kept()
         read = PromptState(
             self._real.sum(dim=-1),
             Moments.of(self._stacked(self._signs), self._real) if self._signs else None,
@@ -260,10 +286,11 @@ class PromptReduction(Reduction):
         return self._in_order(columns, state.broken)
 
     def _of_blocks(self, counts: Tensor) -> Tensor:
-        return counts.where(self._real[..., None], 0.0).sum(dim=1)
+        return counts.where(self._real[..., None], 0.0).sum(dim=2)
 
     def _dimension(
         self,
+        layer: int,
         query: Tensor,
         key: Tensor,
         mask: Tensor | None,
@@ -271,8 +298,10 @@ class PromptReduction(Reduction):
         softcap: float | None,
     ) -> Tensor:
         scores = geometry.last_row_scores(query, key, self._last, scaling, mask, softcap)
-        # Minus infinity is where the token does not attend.
-        self._broken |= (scores.isnan() | scores.isposinf()).flatten(1).any(dim=-1)
+        # Minus infinity is where the token does not attend. What else is not finite makes the
+        # output NaN, which the last layer shows, as in on_gate.
+        if layer == self.schema.layers[-1]:
+            self._broken |= (scores.isnan() | scores.isposinf()).flatten(1).any(dim=-1)
         return geometry.intrinsic_dimension(scores, self._rule)
 
 
@@ -281,6 +310,7 @@ class TokenReduction(Reduction):
 
     def result(self) -> Tensor:
         """Features of tokens or prefixes, (B, T, L, F), float32, on the CPU; see the base class."""
+        self._reduce_kept()
         return self._in_order(self._columns(), self._broken)
 
     def _of_blocks(self, counts: Tensor) -> Tensor:
@@ -288,6 +318,7 @@ class TokenReduction(Reduction):
 
     def _dimension(
         self,
+        layer: int,  # noqa: ARG002 - as in PromptReduction
         query: Tensor,
         key: Tensor,
         mask: Tensor | None,

@@ -85,6 +85,9 @@ def last_row_scores(
     Tensor, shape (B, H, S), float32
         Scores before softmax; minus infinity where the token does not attend.
     """
+    if query.shape[2] == 1:  # one token of each prompt, as in `generate`: it sees all keys
+        scores = _scores(query, key, scaling, softcap)
+        return (scores if mask is None else _by_mask(scores, mask)).squeeze(2)
     prompts = torch.arange(len(query), device=query.device)
     rows = query[prompts, :, last][:, :, None]  # (B, H, 1, D)
     if mask is not None:
@@ -150,11 +153,12 @@ def _masked(scores: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
     """Minus infinity where the tokens at `positions` (B, 1, R) do not attend."""
     attends = torch.arange(scores.shape[-1], device=scores.device) <= positions[..., None]
     if mask is not None:
-        if mask.dtype == torch.bool:
-            attends = attends & mask
-        else:
-            scores = scores + mask
+        scores = _by_mask(scores, mask)
     return scores.where(attends, -torch.inf)
+
+
+def _by_mask(scores: Tensor, mask: Tensor) -> Tensor:
+    return scores.where(mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
 
 
 def intrinsic_dimension(scores: Tensor, rule: DimensionRule) -> Tensor:

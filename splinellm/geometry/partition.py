@@ -63,14 +63,14 @@ def sign_counts(h: Tensor, n_blocks: int = 1) -> Tensor:
 
     Parameters
     ----------
-    h : Tensor, shape (B, T, K)
+    h : Tensor, shape (..., K)
         Pre-activations of the gate.
     n_blocks : int
         Number of blocks, from 1 to K; see :func:`block_bounds`.
 
     Returns
     -------
-    Tensor, shape (B, T, n_blocks), float32
+    Tensor, shape (..., n_blocks), float32
         Whole numbers; with one block, K times the paper's sign fraction s_t.
     """
     positive = h > 0
@@ -110,23 +110,21 @@ def hyperplane_distance(h: Tensor, norms: Tensor) -> Tensor:
 
     Parameters
     ----------
-    h : Tensor, shape (B, T, K)
+    h : Tensor, shape (..., K)
         Pre-activations of the gate. Float32 for exact results: the minimum over K values is a
         near-cancellation, which half precision cannot resolve.
-    norms : Tensor, shape (K,), float32
+    norms : Tensor, broadcastable to h, float32
         ``||w_k||_2``. A row of norm 0 is no hyperplane and is left out.
 
     Returns
     -------
-    Tensor, shape (B, T), float32
+    Tensor, shape (...), float32
         d_t >= 0, in units of the layer's input; infinite if no row is a hyperplane.
     """
-    is_hyperplane = norms > 0
-    if not is_hyperplane.all():
-        if not is_hyperplane.any():
-            return h.new_full(h.shape[:-1], torch.inf, dtype=torch.float32)
-        h, norms = h[..., is_hyperplane], norms[is_hyperplane]
-    return h.abs().float().div_(norms).amin(dim=-1)
+    quotients = h.abs().float().div_(norms)
+    if not norms.all():
+        quotients.masked_fill_(norms == 0, torch.inf)
+    return quotients.amin(dim=-1)
 
 
 def block_bounds(n_hyperplanes: int, n_blocks: int) -> list[int]:
