@@ -110,7 +110,9 @@ class LiveRecorder:
         self._decoder = decoder
         self._rule = rule
         self._reduction = PromptReduction(schema, decoder.norms, rule)
-        self._signature = inspect.signature(decoder.model.forward)
+        # Not the base model: OPT's head calls the decoder inside of it.
+        self._reader = decoder.architecture.owner_of_layers(decoder.model)
+        self._signature = inspect.signature(self._reader.forward)
         self._attached = ExitStack()
         self._cache = CacheFollower(self._on_rows, self._on_cut)
         self._state: PromptState | None = None
@@ -121,24 +123,22 @@ class LiveRecorder:
         self._is_recorded = False
 
     def __enter__(self) -> Self:
-        base = self._decoder.model
         self._forget("no forward pass was recorded")
         self._n_cached = self._n_prompt = 0
         self._generation = "none"
         with ExitStack() as stack, torch.no_grad():
-            implementation = self._decoder.attention_implementation
             stack.enter_context(
                 observe(
-                    base,
+                    self._decoder.model,
                     self._decoder.architecture,
                     self._reduction,
-                    implementation=implementation,
+                    implementation=self._decoder.attention_implementation,
                     stops=False,
                 )
             )
-            before = base.register_forward_pre_hook(self._before, with_kwargs=True)
+            before = self._reader.register_forward_pre_hook(self._before, with_kwargs=True)
             stack.callback(before.remove)
-            after = base.register_forward_hook(self._after, with_kwargs=True)
+            after = self._reader.register_forward_hook(self._after, with_kwargs=True)
             stack.callback(after.remove)
             stack.enter_context(follow_generate(self._model, self))
             stack.callback(self._cache.release)

@@ -286,7 +286,7 @@ CASES = {
 
 PREFIX_CASES = set(CASES)
 """Cases on which prefixes are checked, for the table in the documents."""
-ATTACH_CASES: set[str] = set()
+ATTACH_CASES = set(CASES)
 """Cases on which a user's own model is watched while it generates."""
 
 
