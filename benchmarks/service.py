@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import machine
 
 from splinellm import SplineExtractor
 from splinellm.backbone.loading import load_backbone
+from splinellm.bench.timing import machine
 
 ROOT = Path(__file__).parent.parent
 PARTS = ("throughput", "latency", "overload", "memory")
