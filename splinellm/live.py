@@ -17,6 +17,7 @@ from transformers import Cache, PreTrainedModel
 from splinellm.backbone.decoder import Decoder, decoder_inside
 from splinellm.backbone.following import CacheFollower, follow_generate
 from splinellm.backbone.masks import real_by_mask
+from splinellm.backbone.progress import Progress
 from splinellm.backbone.recorder import observe
 from splinellm.backbone.reduction import PromptReduction, PromptState
 from splinellm.errors import (
@@ -27,9 +28,6 @@ from splinellm.geometry import DimensionRule
 from splinellm.provenance import Provenance
 from splinellm.schema import FeatureSchema, FeatureSelection, parse_layers
 from splinellm.table import FeatureTable
-
-_NEVER = sys.maxsize
-"""Column at which a row ends that goes on."""
 
 
 def attach(
@@ -117,15 +115,10 @@ class LiveRecorder:
         self._cache = CacheFollower(self._on_rows, self._on_cut)
         self._state: PromptState | None = None
         self._trouble = "no forward pass was recorded"
-        self._ends = torch.zeros(0, dtype=torch.int64)
-        self._n_cached = self._n_prompt = 0
-        self._generation: Literal["none", "prefill", "tokens"] = "none"
+        self._progress = Progress()
         self._is_recorded = False
 
     def __enter__(self) -> Self:
-        self._forget("no forward pass was recorded")
-        self._n_cached = self._n_prompt = 0
-        self._generation = "none"
         with ExitStack() as stack, torch.no_grad():
             stack.enter_context(
                 observe(
@@ -140,9 +133,11 @@ class LiveRecorder:
             stack.callback(before.remove)
             after = self._reader.register_forward_hook(self._after, with_kwargs=True)
             stack.callback(after.remove)
-            stack.enter_context(follow_generate(self._model, self))
+            self._progress = Progress()
+            stack.enter_context(follow_generate(self._model, self._progress))
             stack.callback(self._cache.release)
             self._attached = stack.pop_all()
+        self._forget("no forward pass was recorded")
         return self
 
     def __exit__(
@@ -161,12 +156,12 @@ class LiveRecorder:
     @property
     def n_columns(self) -> int:
         """Tokens that the model has read of each row, padding included."""
-        return self._n_cached
+        return self._progress.n_columns
 
     @property
     def n_prompt_columns(self) -> int:
         """Those of them that it had read when ``generate`` chose its first token."""
-        return self._n_prompt
+        return self._progress.n_prompt_columns
 
     @property
     def n_tokens(self) -> np.ndarray:
@@ -177,7 +172,8 @@ class LiveRecorder:
     @property
     def is_finished(self) -> np.ndarray:
         """Rows that do not change any more, shape (B,), bool."""
-        return (self._ends < _NEVER).cpu().numpy()
+        is_finished: np.ndarray = self._progress.is_finished.cpu().numpy()
+        return is_finished
 
     @property
     def table(self) -> FeatureTable:
@@ -236,26 +232,9 @@ class LiveRecorder:
             Rows of the batch. They stay frozen until a forward pass begins anew.
         """
         self._recorded()
-        is_done = torch.zeros(len(self._ends), dtype=torch.bool)
-        is_done[[*rows]] = True
-        self.on_decision(is_done)
-
-    def on_start(self) -> None:
-        """Take note that ``generate`` was called; for the overlay on it."""
-        self._generation = "prefill"
-
-    def on_decision(self, is_done: Tensor) -> None:
-        """Freeze the rows that are done; for the overlay on ``generate``."""
-        if self._generation == "prefill":
-            self._generation = "tokens"
-        if len(is_done) == len(self._ends):  # beam search decides about more rows than it goes on
-            now = self._ends.clamp(max=self._n_cached)
-            self._ends = now.where(is_done.to(now.device), self._ends)
-
-    def on_end(self) -> None:
-        """Let rows go on that were read to their end; for the overlay on ``generate``."""
-        self._generation = "none"
-        self._ends = self._ends.masked_fill(self._ends >= self._n_cached, _NEVER)
+        ended = torch.zeros(self._progress.n_rows, dtype=torch.bool)
+        ended[[*rows]] = True
+        self._progress.end(ended)
 
     def _recorded(self) -> PromptState:
         if self._state is None:
@@ -275,31 +254,25 @@ class LiveRecorder:
         n_rows, n_new = tokens.shape[:2]
         cache: Cache | None = given.get("past_key_values")
         n_cached = 0 if cache is None else int(cache.get_seq_length())
-        past, self._is_recorded = self._state, True
-        self._forget("the last forward pass did not come to its end")
-        if cache is None or n_cached == 0:
+        past, progress = self._state, self._progress
+        goes_on = (
+            cache is not None
+            and past is not None
+            and self._cache.follows(cache)
+            and (n_rows, n_cached) == (progress.n_rows, progress.n_columns)
+        )
+        self._is_recorded = goes_on or n_cached == 0
+        self._forget(
+            "the last forward pass did not come to its end"
+            if self._is_recorded
+            else f"the model went on from {n_cached} cached tokens of {n_rows} rows that were not "
+            "recorded"
+        )
+        if not goes_on:
             past = None
             self._cache.release()
-            # Without a cache, `generate` has everything read again for every token.
-            if self._generation != "tokens" or n_rows != len(self._ends):
-                self._ends = torch.full((n_rows,), _NEVER, device=tokens.device)
-        elif (
-            past is None
-            or not self._cache.follows(cache)
-            or (n_cached, n_rows) != (self._n_cached, len(self._ends))
-        ):
-            past, self._is_recorded = None, False
-            self._trouble = (
-                f"the model went on from {n_cached} cached tokens of {n_rows} rows that were not "
-                "recorded"
-            )
-            self._ends = torch.full((n_rows,), _NEVER, device=tokens.device)
-        self._n_cached = n_cached + n_new
-        if self._generation == "prefill" or (n_cached == 0 and self._generation == "none"):
-            self._n_prompt = self._n_cached
-        columns = torch.arange(n_cached, self._n_cached, device=tokens.device)
         real = real_by_mask(given.get("attention_mask"), n_rows, n_cached, n_new, tokens.device)
-        real = real & (columns < self._ends[:, None])
+        real = real & progress.read(n_rows, n_new, n_cached, tokens.device, goes_on=goes_on)
         last = n_new - 1 - real.flip(-1).int().argmax(dim=-1)  # n_new - 1 where nothing is real
         self._reduction.begin(real, last, past)
 
@@ -323,10 +296,8 @@ class LiveRecorder:
     def _on_rows(self, rows: Tensor) -> None:
         if self._state is not None:
             self._state = self._state[rows.to(self._state.n_tokens.device)]
-        self._ends = self._ends[rows.to(self._ends.device)]
+        self._progress.select(rows)
 
     def _on_cut(self, n_columns: int) -> None:
-        n_kept = self._n_cached - n_columns
-        if (self._ends.clamp(max=self._n_cached) > n_kept).any():
+        if not self._progress.cut(n_columns):
             self._forget("tokens that were recorded have been taken out of the cache")
-        self._n_cached = n_kept

@@ -631,6 +631,7 @@ def test_base_models_and_other_heads() -> None:
 def test_one_recorder_at_a_time() -> None:
     model = causal_lm()
     with nothing_left_behind(model), attach(model) as recorder:
+        model(**left_padded())
         with pytest.raises(ConfigurationError, match="watched already"):
             attach(model, features="sign_mean").__enter__()
         with pytest.raises(ConfigurationError), recorder:
@@ -638,7 +639,6 @@ def test_one_recorder_at_a_time() -> None:
         extractor = SplineExtractor(Backbone(model.model, tiny_tokenizer(), "tiny"))
         with pytest.raises(ConfigurationError):
             extractor.extract(PROMPTS)
-        model(**left_padded())
         assert recorder.n_tokens.tolist() == [5, 9, 3]
     assert extractor.extract(PROMPTS).n_tokens.tolist() == [5, 9, 3]
 
