@@ -227,10 +227,12 @@ def test_a_pass_that_fails_half_way_leaves_no_numbers() -> None:
 
 def test_nothing_stays_on_a_cache() -> None:
     model = causal_lm()
-    with torch.no_grad(), attach(model):
+    with torch.no_grad(), attach(model) as recorder:
         output = model(**left_padded())
         assert "reorder_cache" in vars(output.past_key_values)
         aside = copy.deepcopy(output.past_key_values)
+        copy.deepcopy(aside).reorder_cache(torch.tensor([2, 1, 0]))
+        assert recorder.n_tokens.tolist() == [5, 9, 3]  # a copy is another matter
     assert "reorder_cache" not in vars(output.past_key_values)
     keys = output.past_key_values.layers[0].keys.clone()
     aside.reorder_cache(torch.tensor([2, 1, 0]))  # a copy is reordered itself
@@ -540,12 +542,21 @@ def test_gradients_and_training_mode_are_as_without() -> None:
     with nothing_left_behind(model), attach(model, features=ALL) as recorder:
         found = step()
         assert model.training
-        assert not any(
-            t.requires_grad for t in vars(recorder._recorded()).values() if isinstance(t, Tensor)
-        )
+        # No graph is kept alive.
+        assert not any(d.requires_grad for d in recorder._reduction._distances.values())
     assert all(map(torch.equal, found, plain))
     model.eval()
     check(recorder.table, extractor_of(model), PROMPTS)
+
+
+def test_what_others_do_to_the_gate_later_is_not_seen() -> None:
+    model = causal_lm()
+    extractor = extractor_of(model)
+    with torch.no_grad(), attach(model, features=ALL) as recorder:
+        gate = model.model.layers[-1].mlp.gate_proj
+        gate.register_forward_hook(lambda _module, _args, output: output.zero_())
+        model(torch.tensor([[5], [6]]))
+    check(recorder.table, extractor, [[5], [6]])
 
 
 @pytest.mark.parametrize("name", ["qwen2_moe", "mixtral"])
