@@ -20,6 +20,7 @@ from starlette.responses import JSONResponse
 
 from service.app import create_app
 from service.models import ModelCatalog, ServedModel, load_models, warm_up
+from service.server import KEEP_ALIVE_S
 from service.settings import Settings
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the tiny model is one of the tests'
@@ -84,7 +85,14 @@ async def main() -> None:
 
     app.router.add_route("/benchmark", report)
     server = uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=settings.port, log_config=None, backlog=4096)
+        uvicorn.Config(
+            app,
+            host="127.0.0.1",
+            port=settings.port,
+            log_config=None,
+            backlog=4096,
+            timeout_keep_alive=KEEP_ALIVE_S,
+        )
     )
     watching = asyncio.create_task(watch.run())
     await server.serve()

@@ -25,6 +25,9 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C, as of the other commands."""
 _LAST_WORDS_S = 2
 """How long uvicorn waits for connections once all answers are made."""
+KEEP_ALIVE_S = 75
+"""Longer than proxies and clients keep an idle connection: who closes last never loses a request."""
+
 _BACKLOG = 2048
 
 
@@ -49,6 +52,7 @@ class DrainingServer(uvicorn.Server):
                 proxy_headers=False,
                 backlog=_BACKLOG,
                 timeout_graceful_shutdown=_LAST_WORDS_S,
+                timeout_keep_alive=KEEP_ALIVE_S,
             )
         )
         self.app = app
