@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -40,6 +41,7 @@ async def run(app: FastAPI, load: Load) -> AsyncIterator[None]:
     state.lifecycle.drain()
     await asyncio.to_thread(stop_engines, app, state.lifecycle.time_left_s)
     pool.shutdown(cancel_futures=True)
+    gc.unfreeze()
 
 
 def stop_engines(app: FastAPI, timeout_s: float) -> None:
@@ -65,5 +67,9 @@ def _load(app: FastAPI, load: Load) -> None:
     if state.lifecycle.draining:  # the end came first and found no engines to stop
         stop_engines(app, 0)
         return
+    # A full collection walks all that torch and transformers have made, with the interpreter locked
+    # for a tenth of a second or more. None of it is garbage, so from now on it is not looked at.
+    gc.collect()
+    gc.freeze()
     state.lifecycle.loaded()
     log_event("ready", models=list(catalog.names), classifiers=sorted(catalog.classifiers))

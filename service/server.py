@@ -26,7 +26,7 @@ INTERRUPTED = 130
 _LAST_WORDS_S = 2
 """How long uvicorn waits for connections once all answers are made."""
 KEEP_ALIVE_S = 75
-"""Longer than proxies and clients keep an idle connection: who closes last never loses a request."""
+"""Longer than proxies keep an idle connection: who closes it last never loses a request."""
 
 _BACKLOG = 2048
 
