@@ -24,7 +24,7 @@ def main() -> None:
         extractor.extract(prompts if minimum == saving else prompts[: N_PROMPTS // 10])
 
     tasks = {"shared": lambda: read(saving), "apart": lambda: read(2.0)}
-    seconds = interleaved(tasks, repeats=3)
+    seconds = interleaved(tasks, repeats=1)
     ratio = 10 * seconds["apart"] / seconds["shared"]
     print(machine())
     print(
