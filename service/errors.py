@@ -139,7 +139,7 @@ class MethodNotAllowedError(ServiceError):
 
 
 class BatchTooLargeError(ServiceError):
-    """More inputs in one request than the service takes, or more rows than it gives."""
+    """More inputs in a request than the service or its queue takes, or more rows than it gives."""
 
     code = "batch_too_large"
 
@@ -163,7 +163,7 @@ class NotReadyError(ServiceError):
 
 
 class ShuttingDownError(ServiceError):
-    """The service finishes what it accepted and takes nothing new."""
+    """The service takes nothing new, or stopped before it came to what it had accepted."""
 
     code = "shutting_down"
 

@@ -25,7 +25,7 @@ from splinellm.errors import (
     NothingRecordedError,
 )
 from splinellm.geometry import DimensionRule
-from splinellm.provenance import Provenance
+from splinellm.provenance import Provenance, distance_precision
 from splinellm.schema import FeatureSchema, FeatureSelection, parse_layers
 from splinellm.table import FeatureTable
 
@@ -202,9 +202,6 @@ class LiveRecorder:
     def provenance(self) -> Provenance:
         """What the table comes from; the weights are the user's, and are not hashed."""
         decoder, selection = self._decoder, self.schema.selection
-        precision = "none"
-        if selection.needs_distance:
-            precision = "full" if decoder.dtype == "float32" else "reduced"
         return Provenance(
             model=str(self._model.config._name_or_path),  # noqa: SLF001 - no public name
             weights_sha256="",
@@ -220,7 +217,7 @@ class LiveRecorder:
             dimension_threshold=self._rule.threshold,
             allow_special_tokens=True,
             tokenizer_probe=(),
-            distance_precision=precision,
+            distance_precision=distance_precision(selection, decoder.dtype),
         )
 
     def finish(self, rows: Iterable[int]) -> None:

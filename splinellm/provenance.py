@@ -33,6 +33,16 @@ FINGERPRINT_FIELDS = (
 """Fields that must agree for two tables to be comparable; library versions may differ."""
 
 
+def distance_precision(selection: FeatureSelection, dtype: str) -> str:
+    """What distances of a forward pass in `dtype` are worth: ``full``, ``reduced`` or ``none``.
+
+    See :class:`Provenance`.
+    """
+    if not selection.needs_distance:
+        return "none"
+    return "full" if dtype == "float32" else "reduced"
+
+
 def library_versions() -> dict[str, str]:
     """Versions of the libraries whose arithmetic or tokenisation enters the features."""
     return dict(_library_versions())

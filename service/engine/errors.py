@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from splinellm.errors import SplineLLMError
+from service.errors import BatchTooLargeError, InputTooLongError, ServiceError, ShuttingDownError
 
 __all__ = [
     "BatchTooLargeError",
@@ -13,7 +13,7 @@ __all__ = [
 ]
 
 
-class QueueFullError(SplineLLMError):
+class QueueFullError(ServiceError):
     """The queue has no room now.
 
     Parameters
@@ -27,17 +27,11 @@ class QueueFullError(SplineLLMError):
     code = "queue_full"
 
     def __init__(self, message: str, *, retry_after_s: int) -> None:
-        super().__init__(message, hint=f"try again in {retry_after_s} s")
-        self.retry_after_s = retry_after_s
+        hint = f"try again in {retry_after_s} s"
+        super().__init__(message, hint=hint, retry_after_s=retry_after_s)
 
 
-class ShuttingDownError(SplineLLMError):
-    """The engine takes no more prompts, or stopped before it came to this one."""
-
-    code = "shutting_down"
-
-
-class PromptTooLongError(SplineLLMError):
+class PromptTooLongError(InputTooLongError):
     """One prompt has more tokens than the queue may ever hold; trying again will not help.
 
     Parameters
@@ -48,20 +42,12 @@ class PromptTooLongError(SplineLLMError):
         Position of the prompt in its request.
     """
 
-    code = "input_too_long"
-
     def __init__(self, message: str, *, index: int) -> None:
         super().__init__(message)
         self.index = index
 
 
-class BatchTooLargeError(SplineLLMError):
-    """The prompts of one request are more than the queue may ever hold together."""
-
-    code = "batch_too_large"
-
-
-class InferenceError(SplineLLMError):
+class InferenceError(ServiceError):
     """The model failed on this prompt twice, the second time alone; the log knows more."""
 
     code = "inference_failed"

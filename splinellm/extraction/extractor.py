@@ -25,7 +25,7 @@ from splinellm.extraction.tokens import TokenizedPrompt, Tokenizer
 from splinellm.extraction.verification import VerificationReport, verify_prompts
 from splinellm.geometry import DimensionRule
 from splinellm.prompts import Prompt
-from splinellm.provenance import Provenance
+from splinellm.provenance import Provenance, distance_precision
 from splinellm.schema import FeatureSchema, FeatureSelection, Granularity, parse_layers
 from splinellm.table import FeatureTable
 
@@ -386,9 +386,6 @@ allow_special_tokens
 
     def _describe(self, *, allow_special_tokens: bool) -> Provenance:
         backbone, selection = self.backbone, self.schema.selection
-        precision = "none"
-        if selection.needs_distance:
-            precision = "full" if backbone.dtype == "float32" else "reduced"
         return Provenance(
             model=backbone.spec,
             weights_sha256=backbone.weights_sha256,
@@ -404,7 +401,7 @@ allow_special_tokens
             dimension_threshold=self.rule.threshold,
             allow_special_tokens=allow_special_tokens,
             tokenizer_probe=backbone.tokenizer_probe,
-            distance_precision=precision,
+            distance_precision=distance_precision(selection, backbone.dtype),
         )
 
 

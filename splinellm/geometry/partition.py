@@ -19,6 +19,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+
 def real_tokens(lengths: Tensor, n_positions: int) -> Tensor:
     """Mark the real tokens of right-padded prompts.
 
@@ -74,7 +75,8 @@ def sign_counts(h: Tensor, n_blocks: int = 1) -> Tensor:
     positive = torch.gt(h, 0, out=torch.empty_like(h))
     n_hyperplanes = h.shape[-1]
     if n_hyperplanes % n_blocks == 0:
-        return positive.unflatten(-1, (n_blocks, -1)).sum(dim=-1, dtype=torch.float32)
+        counts: Tensor = positive.unflatten(-1, (n_blocks, -1)).sum(dim=-1, dtype=torch.float32)
+        return counts
     parts = positive.split(block_sizes(n_hyperplanes, n_blocks), dim=-1)
     return torch.stack([part.sum(dim=-1, dtype=torch.float32) for part in parts], dim=-1)
 
