@@ -68,7 +68,7 @@ def _kinds() -> list[type[SplineLLMError]]:
 
 
 def test_the_boxed_classifiers_load_and_are_of_the_default_model() -> None:
-    assert boxed_names() == ["domain", "toxicity", "toxicity-types"]
+    assert boxed_names() == ["domain", "toxicity", "toxicity-fast", "toxicity-types"]
     for name in boxed_names():
         card = load_classifier(name).card
         assert card.name == name

@@ -90,6 +90,17 @@ def test_zero_is_not_a_positive_side() -> None:
     assert block_means(h, real_tokens(torch.tensor([1]), 1), 2).tolist() == [[0.0, 0.5]]
 
 
+@pytest.mark.parametrize(
+    ("dtype", "tiny"),
+    [(torch.float32, 1e-45), (torch.bfloat16, 1e-40), (torch.float16, 6e-8)],
+)
+def test_the_smallest_number_is_positive_and_no_zero_is(dtype: torch.dtype, tiny: float) -> None:
+    h = torch.tensor([0.0, -0.0, tiny, -tiny, math.inf, -math.inf, math.nan, 1.0]).to(dtype)
+    assert h[2] > 0
+    assert sign_counts(h).tolist() == [3.0]
+    assert sign_counts(h, 4).tolist() == [0.0, 1.0, 1.0, 1.0]
+
+
 def test_one_token_has_standard_deviation_zero() -> None:
     # Beside a longer prompt, so that padding is there to tempt.
     h = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(0))
