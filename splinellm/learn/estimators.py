@@ -83,8 +83,8 @@ def best_c(values: np.ndarray, target: np.ndarray, splits: Sequence[Split]) -> f
     """
     scores: list[float] = []
     for c in REGULARISATION:
-        if scores and scores[-1] < max(scores) - TOLERANCE:
-            break  # past the peak: weaker penalties score worse, and take longest to fit
+        if len(scores) > 2 and max(scores[-2:]) < max(scores) - TOLERANCE:
+            break  # past the peak, and not by chance: weaker penalties take longest to fit
         estimator = plain_estimator("logistic", n_rows=len(target), c=c)
         out_of_fold = cross_val_predict(
             estimator, values, target, cv=splits, method="predict_proba"

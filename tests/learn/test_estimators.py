@@ -43,6 +43,11 @@ def test_the_strongest_penalty_among_equals_is_chosen(monkeypatch: pytest.Monkey
 
 
 def test_weaker_penalties_are_not_tried_past_the_peak(monkeypatch: pytest.MonkeyPatch) -> None:
-    used = scores_are(monkeypatch, [0.7, 0.8, 0.9, 0.85])
+    used = scores_are(monkeypatch, [0.7, 0.8, 0.9, 0.85, 0.85])
     assert best_c(*made_up(30, 1)) == REGULARISATION[2]
-    assert len(used) == 4
+    assert len(used) == 5
+
+
+def test_one_worse_score_is_no_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores_are(monkeypatch, [0.8, 0.7, 0.9, 0.85, 0.92, 0.92])
+    assert best_c(*made_up(30, 1)) == REGULARISATION[4]
