@@ -19,7 +19,7 @@ from splinellm.errors import ArtifactError, ConfigurationError
 from splinellm.learn.labels import Labels
 from splinellm.learn.training import train
 from splinellm.live import LiveRecorder
-from tests.test_live import Force, causal_lm, check, extractor_of, left_padded, options
+from tests.live.models import Force, causal_lm, check, extractor_of, left_padded, options
 from tests.tiny import random_prompts
 
 GOOD, BAD = range(10, 60), range(200, 250)  # two kinds of text: their token ids

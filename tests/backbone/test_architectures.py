@@ -15,8 +15,8 @@ from splinellm.backbone.loading import load_backbone
 from splinellm.errors import AttentionUnavailableError, ModelLoadError
 from splinellm.geometry import DimensionRule
 from tests import oracle
-from tests.architectures import CASES, case_backbone, case_model, exact_model, read_layers
-from tests.backbone.test_recorder import state_of
+from tests.architectures import CASES, case_backbone, case_model
+from tests.backbone.hyperplanes import exact_model, read_layers
 from tests.tiny import (
     MAX_POSITIONS,
     N_LAYERS,
@@ -26,6 +26,7 @@ from tests.tiny import (
     recorder_of,
     tiny_tokenizer,
 )
+from tests.watched import state_of
 
 PROMPTS = random_prompts(1, 2, 5, WINDOW + 1, 14)
 RULES = [DimensionRule(), DimensionRule(0.1, "absolute")]

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from splinellm.backbone import attention
 from splinellm.backbone.architectures import Architecture
 from splinellm.backbone.loading import Backbone
 from splinellm.errors import AttentionUnavailableError
 from tests.tiny import N_LAYERS, pad, random_prompts, recorder_of, tiny_backbone
+from tests.watched import state_of
 
 IDS, LENGTHS = pad(random_prompts(1, 9, 14))
 
@@ -25,20 +25,6 @@ pytestmark = pytest.mark.usefixtures("_inference")
 def _inference() -> Any:
     with torch.inference_mode():
         yield
-
-
-def state_of(model: nn.Module) -> tuple[Any, ...]:
-    """Everything that a recorder could leave behind."""
-    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
-    hooks = [
-        (name, kind, list(getattr(module, kind)))
-        for name, module in model.named_modules()
-        for kind in kinds
-        if getattr(module, kind)
-    ]
-    forwards = ["forward" in vars(module) for module in model.modules()]
-    listeners = len(attention._listeners)
-    return hooks, forwards, listeners, model.config._attn_implementation, model.training
 
 
 def inputs_of(module: nn.Module) -> list[Tensor]:
