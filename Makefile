@@ -24,10 +24,11 @@ demo: install ## Features of the example prompts, as JSON lines
 test: install ## Run the tests
 	$(BIN)/python -m pytest
 
-lint: install ## Lint, formatting and strict types
+lint: install ## Lint, formatting, strict types and import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 format: install ## Format the code
 	$(BIN)/ruff check --fix .

@@ -22,8 +22,6 @@ from splinellm.learn.classifier import Classifier, require_match
 if TYPE_CHECKING:
     from service.settings import Settings
 
-__all__ = ["ModelCatalog", "ServedModel", "attach", "load_models", "warm_up"]
-
 DEFAULT_CLASSIFIER = "toxicity"
 """Of the boxed ones."""
 WARM_UP_TEXT = "The model is loaded, and it answers before anybody asks. " * 6

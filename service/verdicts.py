@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from service.engine.plan import Plan
 from splinellm.learn.classifier import Card, Classifier
 from splinellm.learn.predictions import Predictions
+from splinellm.plan import Plan
 from splinellm.table import FeatureTable
 
 if TYPE_CHECKING:
-    from service.models import ServedModel
+    from service.served_model import ServedModel
 
 
 @dataclass(frozen=True)

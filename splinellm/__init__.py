@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from splinellm.errors import SplineLLMError
     from splinellm.extraction import SplineExtractor
-    from splinellm.guard import Guard
     from splinellm.learn.transformer import SplineFeatures
-    from splinellm.live import attach
+    from splinellm.live.guard import Guard
+    from splinellm.live.recorder import attach
     from splinellm.provenance import Provenance
     from splinellm.table import FeatureTable
 
@@ -23,11 +23,11 @@ __version__ = "0.1.0"
 _HOME = {
     "FeatureTable": "splinellm.table",
     "Provenance": "splinellm.provenance",
-    "Guard": "splinellm.guard",
+    "Guard": "splinellm.live.guard",
     "SplineExtractor": "splinellm.extraction",
     "SplineFeatures": "splinellm.learn.transformer",
     "SplineLLMError": "splinellm.errors",
-    "attach": "splinellm.live",
+    "attach": "splinellm.live.recorder",
 }
 
 __all__ = [

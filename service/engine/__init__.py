@@ -17,8 +17,8 @@ from service.engine.errors import (
     QueueFullError,
     ShuttingDownError,
 )
-from service.engine.plan import Plan
 from service.engine.worker import Engine
+from splinellm.plan import Plan
 
 __all__ = [
     "REJECTIONS",

@@ -6,10 +6,10 @@ import copy
 from collections.abc import Callable, Sequence
 
 from service.engine.contracts import BatchReport, Extractor
-from service.engine.plan import Plan
 from service.engine.queue import Entry
-from service.engine.rows import Rows, split_rows
 from splinellm.errors import PromptError, SplineLLMError
+from splinellm.extraction.rows import Rows, split_rows
+from splinellm.plan import Plan
 from splinellm.provenance import Provenance
 
 

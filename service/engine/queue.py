@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from service.engine.plan import Plan
 from service.engine.request import Request
 from splinellm.extraction.tokens import TokenizedPrompt
+from splinellm.plan import Plan
 
 LOOKAHEAD = 1024
 """Waiting prompts of a plan, the oldest, among which the oldest one's batch mates are sought."""

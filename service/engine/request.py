@@ -10,10 +10,10 @@ from dataclasses import replace
 import numpy as np
 
 from service.engine.contracts import Outcome, Timing
-from service.engine.plan import Plan
-from service.engine.rows import Rows, join_tokens
 from splinellm.errors import SplineLLMError
+from splinellm.extraction.rows import Rows, join_tokens
 from splinellm.extraction.tokens import TokenizedPrompt
+from splinellm.plan import Plan
 from splinellm.provenance import Provenance
 from splinellm.table import FeatureTable
 

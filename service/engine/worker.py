@@ -27,11 +27,11 @@ from service.engine.errors import (
     ShuttingDownError,
 )
 from service.engine.estimate import Speed
-from service.engine.plan import Plan
 from service.engine.queue import Entry, Queue
 from service.engine.request import Request
 from splinellm.errors import SplineLLMError
 from splinellm.extraction.tokens import TokenizedPrompt
+from splinellm.plan import Plan
 
 MAX_RETRY_AFTER_S = 60
 SILENT = SilentListener()

@@ -14,19 +14,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.engine.contracts import Outcome
-from service.engine.plan import Plan
 from service.errors import ClientClosedError, DeadlineError, NotReadyError
 from service.inputs import Inputs, Overflow, Reading, blame, read
 from service.json import JSONResponse
 from service.record import record_of
 from service.verdicts import ServedClassifier, Verdict, passes
 from splinellm.errors import SplineLLMError
+from splinellm.plan import Plan
 from splinellm.schema import Granularity
 from splinellm.table import FeatureTable
 
 if TYPE_CHECKING:
     from service.metrics import Metrics
-    from service.models import ModelCatalog, ServedModel
+    from service.models import ModelCatalog
+    from service.served_model import ServedModel
     from service.settings import Settings
 
 P = ParamSpec("P")

@@ -9,8 +9,8 @@ import numpy as np
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from service.descriptions import fingerprint
 from service.errors import InvalidRequestError
-from service.facts import fingerprint
 from service.inputs import Reading, parse_input
 from service.json import StrictRoute
 from service.routes.call import CallOf
@@ -19,7 +19,7 @@ from service.schemas.errors import COMPUTING
 from splinellm.table import FeatureTable
 
 if TYPE_CHECKING:
-    from service.models import ServedModel
+    from service.served_model import ServedModel
 
 router = APIRouter(route_class=StrictRoute, tags=["openai"])
 

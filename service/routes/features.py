@@ -11,9 +11,8 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.engine.plan import Plan
+from service.descriptions import fingerprint
 from service.errors import BatchTooLargeError
-from service.facts import fingerprint
 from service.inputs import Inputs, Reading, parse_input
 from service.json import StrictRoute
 from service.routes.call import CallOf
@@ -24,11 +23,12 @@ from service.schemas.features import (
     FeaturesAnswer,
     FeaturesRequest,
 )
+from splinellm.plan import Plan
 from splinellm.table import FeatureTable
 from splinellm.token_index import NOWHERE, TokenIndex
 
 if TYPE_CHECKING:
-    from service.models import ServedModel
+    from service.served_model import ServedModel
 
 ARROW = "application/vnd.apache.arrow.stream"
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from starlette.responses import Response
 
-from service.facts import describe_classifier, describe_model
+from service.descriptions import describe_classifier, describe_model
 from service.json import JSONResponse, StrictRoute
 from service.routes.call import CallOf
 from service.schemas.errors import FINDING, READING

@@ -14,7 +14,7 @@ from service.schemas.errors import COMPUTING
 from service.schemas.tokenize import TokenizeAnswer, TokenizeRequest
 
 if TYPE_CHECKING:
-    from service.models import ServedModel
+    from service.served_model import ServedModel
 
 router = APIRouter(route_class=StrictRoute, tags=["features"])
 

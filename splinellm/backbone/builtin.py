@@ -17,8 +17,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from splinellm.backbone.cache import cache_dir, file_sha256, is_offline
 from splinellm.errors import IntegrityError, ModelLoadError, ModelNotFoundError, OfflineError
+from splinellm.files import cache_dir, file_sha256, is_offline
 
 DEFAULT_MODEL = "smollm2-135m"
 

@@ -19,8 +19,8 @@ from filelock import FileLock
 from safetensors.torch import save_file
 from transformers import AutoModel, AutoTokenizer, GgufConfig, PreTrainedModel
 
-from splinellm.backbone.cache import file_sha256
 from splinellm.errors import IntegrityError
+from splinellm.files import file_sha256
 
 _CONVERSION = 1
 """Raised when the converted folder's content changes; older folders are then made anew."""

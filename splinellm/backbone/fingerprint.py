@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from splinellm.backbone.cache import file_sha256
+from splinellm.files import file_sha256
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

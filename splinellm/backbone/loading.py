@@ -20,7 +20,6 @@ from transformers.utils import logging as transformers_logging
 
 from splinellm.backbone.architectures import architecture_of
 from splinellm.backbone.builtin import BUILTIN_MODELS, pull
-from splinellm.backbone.cache import file_sha256, is_offline
 from splinellm.backbone.conversion import dense_folder, read_gguf
 from splinellm.backbone.decoder import Decoder
 from splinellm.backbone.fingerprint import files_sha256, state_sha256
@@ -31,6 +30,7 @@ from splinellm.errors import (
     OfflineError,
     SplineLLMError,
 )
+from splinellm.files import file_sha256, is_offline
 from splinellm.schema import parse_layers
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -19,8 +19,8 @@ from transformers import DynamicCache, PreTrainedModel
 
 from splinellm.backbone.architectures import Architecture
 from splinellm.backbone.attention import listen, observed_attention
-from splinellm.backbone.beginning import Beginning, shared_cache
 from splinellm.backbone.reduction import PromptReduction, Reduction
+from splinellm.backbone.shared_prefix import Beginning, shared_cache
 from splinellm.errors import ConfigurationError
 from splinellm.geometry import real_tokens
 

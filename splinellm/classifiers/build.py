@@ -23,7 +23,7 @@ from splinellm.backbone.loading import Backbone, load_backbone
 from splinellm.classifiers import sources
 from splinellm.classifiers.sources import JIGSAW_LABELS, LICENCES, TOXICITY_SOURCES
 from splinellm.extraction import SplineExtractor
-from splinellm.extraction.hidden import mean_hidden_states
+from splinellm.extraction.hidden_states import mean_hidden_states
 from splinellm.learn.artifact import BOXED_FOLDER, save_classifier
 from splinellm.learn.evaluation import evaluate
 from splinellm.learn.labels import Labels

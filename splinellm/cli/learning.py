@@ -116,7 +116,7 @@ def features_and_hidden_states(
     rows: Dataset, settings: dict[str, Any], *, default_features: str, quiet: bool
 ) -> tuple[FeatureTable, np.ndarray]:
     """Compute features and mean hidden states with one loaded model."""
-    from splinellm.extraction.hidden import mean_hidden_states
+    from splinellm.extraction.hidden_states import mean_hidden_states
 
     if rows.table is None:
         extractor = _load(settings, default_features)

@@ -19,10 +19,11 @@ from splinellm.errors import (
     OutOfMemoryError,
     PromptError,
     SchemaError,
+    VerificationError,
 )
 from splinellm.extraction.reading import BatchReader
 from splinellm.extraction.tokens import TokenizedPrompt, Tokenizer
-from splinellm.extraction.verification import VerificationReport, verify_prompts
+from splinellm.extraction.verification import PROMPTS, VerificationReport, compare_with_slow
 from splinellm.geometry import DimensionRule
 from splinellm.prompts import Prompt
 from splinellm.provenance import Provenance, distance_precision
@@ -376,7 +377,16 @@ allow_special_tokens
         VerificationError
             A feature deviates by more than its tolerance.
         """
-        return verify_prompts(self, prompts, raise_on_failure=raise_on_failure)
+        chosen = list(PROMPTS if prompts is None else prompts)
+        if not chosen:
+            raise ConfigurationError("there is no prompt to verify with")
+        fast = self.extract(chosen).array
+        tokenized, _ = self.tokenize(chosen)
+        ids = [tokenized[position].ids for position in range(len(chosen))]
+        report = compare_with_slow(self.backbone, self.schema, self.rule, ids, fast)
+        if raise_on_failure and not report.passed:
+            raise VerificationError(f"fast and slow features differ: {report}")
+        return report
 
     def tokenize(
         self, prompts: Sequence[Prompt]

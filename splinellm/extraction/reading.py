@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from splinellm.backbone.beginning import Beginning
 from splinellm.backbone.loading import Backbone
 from splinellm.backbone.recorder import Recorder
 from splinellm.backbone.reduction import PromptReduction, Reduction, TokenReduction
+from splinellm.backbone.shared_prefix import Beginning
 from splinellm.extraction.batching import batch_size, longest_first
 from splinellm.extraction.sharing import Group, group_by_beginning
 from splinellm.geometry import DimensionRule

@@ -11,19 +11,16 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from splinellm.backbone.gates import Gate
-from splinellm.errors import ConfigurationError, VerificationError
+from splinellm.backbone.loading import Backbone
 from splinellm.geometry import DimensionRule, block_bounds
-from splinellm.prompts import Prompt
-from splinellm.schema import DISTANCE_FEATURES, INTRINSIC_DIMENSION, block_name
-
-if TYPE_CHECKING:
-    from splinellm.extraction.extractor import SplineExtractor
+from splinellm.schema import DISTANCE_FEATURES, INTRINSIC_DIMENSION, FeatureSchema, block_name
 
 PROMPTS = (
     "Hi",
@@ -70,25 +67,34 @@ class VerificationReport:
     passed: bool
 
 
-def verify_prompts(
-    extractor: SplineExtractor, prompts: Sequence[Prompt] | None, *, raise_on_failure: bool
+def compare_with_slow(
+    backbone: Backbone,
+    schema: FeatureSchema,
+    rule: DimensionRule,
+    prompts: Sequence[list[int]],
+    fast: np.ndarray,
 ) -> VerificationReport:
-    """See :meth:`splinellm.extraction.SplineExtractor.verify`."""
-    chosen = list(PROMPTS if prompts is None else prompts)
-    if not chosen:
-        raise ConfigurationError("there is no prompt to verify with")
-    fast = torch.from_numpy(extractor.extract(chosen).array).double()
-    tokenized, _ = extractor.tokenize(chosen)
-    with extractor.backbone.lock, torch.inference_mode():
-        slow = torch.stack([_slow_features(extractor, tokenized[i].ids) for i in tokenized])
-    report = _compare(extractor, fast, slow)
-    if raise_on_failure and not report.passed:
-        raise VerificationError(f"fast and slow features differ: {report}")
-    return report
+    """Recompute the features of a few prompts the slow way and compare.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The model; its lock is held meanwhile.
+    schema : FeatureSchema
+        What was computed, with a row per prompt.
+    rule : DimensionRule
+        When an attention weight counts.
+    prompts : sequence of list of int
+        Token ids of N prompts, at least one.
+    fast : ndarray, shape (N, L, F), float32
+        What the extractor made of them.
+    """
+    with backbone.lock, torch.inference_mode():
+        slow = torch.stack([_slow_features(backbone, schema, rule, ids) for ids in prompts])
+    return _compare(torch.from_numpy(fast).double(), slow, schema.features, backbone.dtype)
 
 
-def _compare(extractor: SplineExtractor, fast: Tensor, slow: Tensor) -> VerificationReport:
-    names = extractor.schema.features
+def _compare(fast: Tensor, slow: Tensor, names: tuple[str, ...], dtype: str) -> VerificationReport:
     kinds = {
         "distance": [i for i, name in enumerate(names) if name in DISTANCE_FEATURES],
         "dimension": [i for i, name in enumerate(names) if name == INTRINSIC_DIMENSION],
@@ -102,7 +108,7 @@ def _compare(extractor: SplineExtractor, fast: Tensor, slow: Tensor) -> Verifica
     distance = excess[..., kinds["distance"]]
     distance_outliers = _share(~(distance <= DISTANCE_TOLERANCE))  # NaN is an outlier
     dimension_outliers = _share(dimension > 0)
-    exact = extractor.backbone.dtype == "float32"
+    exact = dtype == "float32"
     return VerificationReport(
         n_values=fast.numel(),
         sign=_largest(sign),
@@ -126,9 +132,10 @@ def _share(values: Tensor) -> float:
     return float(values.double().mean()) if values.numel() else 0.0
 
 
-def _slow_features(extractor: SplineExtractor, ids: list[int]) -> Tensor:
+def _slow_features(
+    backbone: Backbone, schema: FeatureSchema, rule: DimensionRule, ids: list[int]
+) -> Tensor:
     """Features of one prompt, shape (L, F), float64, from the paper's formulas."""
-    backbone, schema = extractor.backbone, extractor.schema
     gates = {
         layer: backbone.architecture.gate_of(
             backbone.architecture.decoder_layers(backbone.model)[layer]
@@ -150,7 +157,7 @@ def _slow_features(extractor: SplineExtractor, ids: list[int]) -> Tensor:
         row = _gate_features(gates[layer], inputs[layer], schema.selection.n_blocks)
         if wants_attention:
             weights = output.attentions[layer][0, :, -1].cpu().double()  # (H, T)
-            row[INTRINSIC_DIMENSION] = _count(weights, extractor.rule)
+            row[INTRINSIC_DIMENSION] = _count(weights, rule)
         rows.append([row[name] for name in schema.features])
     return torch.tensor(rows, dtype=torch.float64)
 

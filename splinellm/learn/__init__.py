@@ -9,15 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from splinellm.extraction.caching import CachedExtractor
+    from splinellm.extraction.stores import DiskStore, MemoryStore
     from splinellm.learn.backbones import register_backbone, release_backbones, shared_backbone
-    from splinellm.learn.cache import CachedExtractor
-    from splinellm.learn.stores import DiskStore, MemoryStore
     from splinellm.learn.transformer import SplineFeatures
 
 _HOME = {
-    "CachedExtractor": "splinellm.learn.cache",
-    "DiskStore": "splinellm.learn.stores",
-    "MemoryStore": "splinellm.learn.stores",
+    "CachedExtractor": "splinellm.extraction.caching",
+    "DiskStore": "splinellm.extraction.stores",
+    "MemoryStore": "splinellm.extraction.stores",
     "SplineFeatures": "splinellm.learn.transformer",
     "register_backbone": "splinellm.learn.backbones",
     "release_backbones": "splinellm.learn.backbones",

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from splinellm.backbone.cache import file_sha256
 from splinellm.errors import InputFileError
+from splinellm.files import file_sha256
 from splinellm.io.feature_reader import FeatureChunk, open_features
 from splinellm.io.pipeline import row_error
 from splinellm.io.readers import open_source

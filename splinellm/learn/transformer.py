@@ -9,8 +9,8 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from splinellm.errors import ConfigurationError
+from splinellm.extraction.caching import CachedExtractor, shared_store
 from splinellm.learn.backbones import shared_backbone
-from splinellm.learn.cache import CachedExtractor, shared_store
 from splinellm.learn.inputs import listed, number, text, texts_of, whole
 from splinellm.schema import FeatureSchema, FeatureSelection
 from splinellm.table import schema_of

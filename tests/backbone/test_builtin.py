@@ -15,8 +15,8 @@ import pytest
 
 from splinellm.backbone import builtin
 from splinellm.backbone.builtin import BuiltinModel, list_models, pull
-from splinellm.backbone.cache import cache_dir, is_offline
 from splinellm.errors import IntegrityError, ModelLoadError, ModelNotFoundError, OfflineError
+from splinellm.files import cache_dir, is_offline
 
 WEIGHTS = b"GGUF and then some"
 

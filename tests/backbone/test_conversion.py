@@ -12,10 +12,10 @@ import torch
 from splinellm import SplineExtractor
 from splinellm.backbone import conversion
 from splinellm.backbone.builtin import BUILTIN_MODELS, BuiltinModel
-from splinellm.backbone.cache import file_sha256
 from splinellm.backbone.conversion import dense_folder
 from splinellm.backbone.loading import Backbone, load_backbone
 from splinellm.errors import IntegrityError
+from splinellm.files import file_sha256
 from tests.tiny import tiny_model, tiny_tokenizer
 
 

@@ -21,7 +21,6 @@ from transformers import (
 from splinellm import SplineExtractor
 from splinellm.backbone import loading
 from splinellm.backbone.architectures import ARCHITECTURES, architecture_of
-from splinellm.backbone.cache import file_sha256
 from splinellm.backbone.loading import Backbone, load_backbone
 from splinellm.errors import (
     ConfigurationError,
@@ -31,6 +30,7 @@ from splinellm.errors import (
     SchemaError,
     UnsupportedArchitectureError,
 )
+from splinellm.files import file_sha256
 from tests.tiny import MAX_POSITIONS, N_HYPERPLANES, VOCABULARY, tiny_model, tiny_tokenizer
 
 TEXTS = ["The capital of France is", "Hi"]

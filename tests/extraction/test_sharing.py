@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from splinellm import SplineExtractor
-from splinellm.backbone import beginning
+from splinellm.backbone import shared_prefix
 from splinellm.backbone.recorder import Recorder
 from splinellm.errors import NonFiniteFeaturesError
 from splinellm.extraction import reading, sharing
@@ -178,14 +178,14 @@ def test_each_token_of_a_beginning_is_read_once(monkeypatch: pytest.MonkeyPatch)
 def test_copies_of_shared_keys_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     # 512 ends of one token would be a batch, and 512 copies of a long beginning's keys.
     shapes: list[tuple[int, ...]] = []
-    joined = beginning._joined
+    joined = shared_prefix._joined
 
     def noted(shared: Tensor, own: Tensor) -> Tensor:
         made = joined(shared, own)
         shapes.append(tuple(made.shape))
         return made
 
-    monkeypatch.setattr(beginning, "_joined", noted)
+    monkeypatch.setattr(shared_prefix, "_joined", noted)
     (template,) = random_prompts(200)
     prompts = [[*template, i] for i in range(300)]
     SplineExtractor(tiny_backbone(), features="sign_mean", batch_tokens=64).extract(prompts)

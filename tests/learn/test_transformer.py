@@ -24,9 +24,9 @@ from sklearn.utils.validation import check_is_fitted
 import splinellm
 from splinellm import SplineExtractor, SplineFeatures
 from splinellm.errors import ConfigurationError, PromptError, SchemaError, SplineLLMError
-from splinellm.learn import cache as cache_module
+from splinellm.extraction import caching as cache_module
+from splinellm.extraction.stores import MemoryStore
 from splinellm.learn import register_backbone, release_backbones, shared_backbone
-from splinellm.learn.stores import MemoryStore
 from tests.learn.counting import count_reads
 from tests.tiny import tiny_backbone, tiny_model, tiny_tokenizer
 

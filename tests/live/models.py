@@ -19,7 +19,7 @@ from transformers import (
 
 from splinellm import FeatureTable, SplineExtractor
 from splinellm.backbone.loading import Backbone
-from splinellm.live import LiveRecorder
+from splinellm.live.recorder import LiveRecorder
 from tests.tiny import (
     random_prompts,
     tiny_model,

@@ -17,8 +17,8 @@ from typing import Protocol, TypeVar
 import numpy as np
 from filelock import FileLock
 
-from splinellm.backbone.cache import cache_dir
 from splinellm.errors import ConfigurationError
+from splinellm.files import cache_dir
 
 Rows = dict[bytes, np.ndarray]
 """Feature rows, float32, by key."""
@@ -43,7 +43,7 @@ COMMIT;
 
 
 class Store(Protocol):
-    """What :class:`splinellm.learn.cache.CachedExtractor` needs of a cache."""
+    """What :class:`splinellm.extraction.caching.CachedExtractor` needs of a cache."""
 
     def get(self, keys: Collection[bytes]) -> Rows:
         """Rows of those keys that are there."""

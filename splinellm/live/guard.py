@@ -13,7 +13,7 @@ from transformers import StoppingCriteria
 
 from splinellm.errors import ConfigurationError
 from splinellm.learn.classifier import Classifier, require_match
-from splinellm.live import LiveRecorder
+from splinellm.live.recorder import LiveRecorder
 from splinellm.provenance import Provenance
 from splinellm.table import FeatureTable
 

@@ -7,7 +7,7 @@ import torch
 from splinellm import SplineExtractor
 from splinellm.backbone.loading import Backbone
 from splinellm.errors import PromptError
-from splinellm.extraction.hidden import mean_hidden_states
+from splinellm.extraction.hidden_states import mean_hidden_states
 from tests.tiny import random_prompts
 
 PROMPTS = random_prompts(1, 9, 4, 20, 4)

@@ -12,9 +12,9 @@ import torch
 
 from splinellm import SplineExtractor
 from splinellm.errors import ConfigurationError, NonFiniteFeaturesError, PromptError
+from splinellm.extraction import caching as cache_module
+from splinellm.extraction.caching import shared_store
 from splinellm.learn import CachedExtractor, DiskStore, MemoryStore
-from splinellm.learn import cache as cache_module
-from splinellm.learn.cache import shared_store
 from tests.learn.counting import count_reads
 from tests.tiny import tiny_backbone
 

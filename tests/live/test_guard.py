@@ -18,7 +18,7 @@ from splinellm import Guard, attach
 from splinellm.errors import ArtifactError, ConfigurationError
 from splinellm.learn.labels import Labels
 from splinellm.learn.training import train
-from splinellm.live import LiveRecorder
+from splinellm.live.recorder import LiveRecorder
 from tests.live.models import Force, causal_lm, check, extractor_of, left_padded, options
 from tests.tiny import random_prompts
 

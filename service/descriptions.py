@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from splinellm.provenance import FINGERPRINT_FIELDS, Provenance
 
 if TYPE_CHECKING:
-    from service.models import ServedModel
+    from service.served_model import ServedModel
     from service.settings import Settings
     from service.verdicts import ServedClassifier
 

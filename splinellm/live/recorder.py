@@ -15,9 +15,6 @@ from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 
 from splinellm.backbone.decoder import Decoder, decoder_inside
-from splinellm.backbone.following import CacheFollower, follow_generate
-from splinellm.backbone.masks import real_by_mask
-from splinellm.backbone.progress import Progress
 from splinellm.backbone.recorder import observe
 from splinellm.backbone.reduction import PromptReduction, PromptState
 from splinellm.errors import (
@@ -25,6 +22,9 @@ from splinellm.errors import (
     NothingRecordedError,
 )
 from splinellm.geometry import DimensionRule
+from splinellm.live.generation import CacheFollower, follow_generate
+from splinellm.live.padding import real_by_mask
+from splinellm.live.progress import Progress
 from splinellm.provenance import Provenance, distance_precision
 from splinellm.schema import FeatureSchema, FeatureSelection, parse_layers
 from splinellm.table import FeatureTable

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from splinellm.errors import ConfigurationError, PromptError
-from splinellm.learn.stores import DiskStore, MemoryStore, Store
+from splinellm.extraction.stores import DiskStore, MemoryStore, Store
 from splinellm.prompts import Prompt
 from splinellm.provenance import Provenance
 from splinellm.schema import FeatureSchema
