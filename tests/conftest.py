@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
+
+# Before anything brings in OpenMP: on a machine that has other things to do, two threads wait for
+# each other. The tiny models become 20 times slower, the default model 5 times. The tests' own
+# processes inherit it; pytest-xdist gives every core a worker.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
@@ -11,8 +17,6 @@ from splinellm import SplineExtractor
 from splinellm.backbone.loading import Backbone
 from tests.tiny import tiny_backbone
 
-# On a machine that has other things to do, two threads wait for each other: the tiny models become
-# 20 times slower, the default model 5 times.
 torch.set_num_threads(1)
 
 # A shell starts background jobs with Ctrl-C ignored, and children inherit that: the tests of Ctrl-C

@@ -19,6 +19,7 @@ from filelock import FileLock
 from safetensors.torch import save_file
 from transformers import AutoModel, AutoTokenizer, GgufConfig, PreTrainedModel
 
+from splinellm.backbone.gguf_parsing import parsed_once
 from splinellm.errors import IntegrityError
 from splinellm.files import file_sha256
 
@@ -37,13 +38,14 @@ def read_gguf(path: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, Any]:
     """
     where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
     # The unpacking draws a bar of its own, which transformers' switch for bars does not reach.
-    with contextlib.redirect_stderr(io.StringIO()):
-        model = AutoModel.from_pretrained(
-            **where,
-            dtype=dtype,
-            quantization_config=GgufConfig(dequantize=True),
-        )
-    return model, AutoTokenizer.from_pretrained(**where)
+    with parsed_once():
+        with contextlib.redirect_stderr(io.StringIO()):
+            model = AutoModel.from_pretrained(
+                **where,
+                dtype=dtype,
+                quantization_config=GgufConfig(dequantize=True),
+            )
+        return model, AutoTokenizer.from_pretrained(**where)
 
 
 def dense_folder(gguf: Path, gguf_sha256: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import cross_val_predict
@@ -86,9 +88,13 @@ def best_c(values: np.ndarray, target: np.ndarray, splits: Sequence[Split]) -> f
         if len(scores) > 2 and max(scores[-2:]) < max(scores) - TOLERANCE:
             break  # past the peak, and not by chance: weaker penalties take longest to fit
         estimator = plain_estimator("logistic", n_rows=len(target), c=c)
-        out_of_fold = cross_val_predict(
-            estimator, values, target, cv=splits, method="predict_proba"
-        )
+        with warnings.catch_warnings():
+            # On columns that barely vary the line search gives up at some penalties, on some
+            # processors. Such a candidate is judged by its score like the others.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            out_of_fold = cross_val_predict(
+                estimator, values, target, cv=splits, method="predict_proba"
+            )
         scores.append(area_under_curve(target, out_of_fold))
     enough = max(scores) - TOLERANCE
     return next(c for c, score in zip(REGULARISATION, scores, strict=False) if score >= enough)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -196,10 +195,8 @@ def test_file_that_is_no_gguf(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spec", ["smollm2-135", "smolm2-135m", "SmolLM2-135M"])
 def test_typo_gets_a_suggestion(spec: str, hub: NoHub) -> None:
-    start = time.monotonic()
     with pytest.raises(ModelNotFoundError, match="did you mean 'smollm2-135m'"):
         load_backbone(spec, device="cpu")
-    assert time.monotonic() - start < 2
     assert hub.asked == [spec]
 
 
