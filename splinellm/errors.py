@@ -24,6 +24,7 @@ __all__ = [
     "OfflineError",
     "OutOfMemoryError",
     "OutputError",
+    "PrecisionWarning",
     "PromptError",
     "RowError",
     "SchemaError",
@@ -65,6 +66,10 @@ class ConfigurationError(SplineLLMError):
     """An option has a value that cannot work."""
 
     code = "invalid_configuration"
+
+
+class PrecisionWarning(UserWarning):
+    """Hyperplane distances were asked for in a dtype that cannot resolve them."""
 
 
 class SchemaError(SplineLLMError):

@@ -148,22 +148,10 @@ class Provenance:
         except (ValueError, TypeError, KeyError) as error:
             raise TableFormatError(f"the provenance record is unreadable: {error}") from error
 
-    def extractor_settings(self) -> dict[str, Any]:
-        """Settings of an extractor that computes the same features with the same model.
-
-        Returns
-        -------
-        dict
-            Keyword arguments of :class:`splinellm.extraction.SplineExtractor`.
-        """
-        return {
-            "layers": self.layers,
-            "features": FeatureSelection(self.features, self.n_blocks),
-            "max_tokens": self.max_tokens,
-            "dimension_rule": self.dimension_rule,
-            "dimension_threshold": self.dimension_threshold,
-            "allow_special_tokens": self.allow_special_tokens,
-        }
+    def at(self, granularity: Granularity) -> Provenance:
+        """The same of rows of another kind."""
+        selection = FeatureSelection(self.features, self.n_blocks).at(granularity)
+        return dataclasses.replace(self, features=selection.names, granularity=granularity)
 
     def require_prompts(self, name: str) -> None:
         """Refuse rows that stand for tokens or prefixes, where only prompts have a meaning.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -18,28 +17,22 @@ from splinellm.errors import (
     NonFiniteFeaturesError,
     OutOfMemoryError,
     PromptError,
-    SchemaError,
     VerificationError,
 )
 from splinellm.extraction.reading import BatchReader
 from splinellm.extraction.tokens import TokenizedPrompt, Tokenizer
 from splinellm.extraction.verification import PROMPTS, VerificationReport, compare_with_slow
-from splinellm.geometry import DimensionRule
+from splinellm.plan import Plan
 from splinellm.prompts import Prompt
-from splinellm.provenance import Provenance, distance_precision
-from splinellm.schema import FeatureSchema, FeatureSelection, Granularity, parse_layers
+from splinellm.provenance import Provenance
+from splinellm.schema import FeatureSchema, FeatureSelection, Granularity
 from splinellm.table import FeatureTable
 
-DEFAULT_MAX_TOKENS = 1024
 BATCH_TOKENS_CPU = 512
 BATCH_TOKENS_ACCELERATOR = 16_384
 
 OnProgress = Callable[[int, int], None]
 """Called after each batch with the prompts and tokens it held."""
-
-
-class PrecisionWarning(UserWarning):
-    """Hyperplane distances were asked for in a dtype that cannot resolve them."""
 
 
 class SplineExtractor:
@@ -84,30 +77,20 @@ class SplineExtractor:
         allow_special_tokens: bool = False,
     ) -> None:
         self.backbone = backbone
-        self.schema = FeatureSchema(
-            parse_layers(layers, backbone.n_layers),
-            FeatureSelection.parse(features),
-            backbone.n_layers,
+        self.plan = Plan.resolve(
+            backbone,
+            layers=layers,
+            features=features,
+            max_tokens=max_tokens,
+            dimension_rule=dimension_rule,
+            dimension_threshold=dimension_threshold,
+            allow_special_tokens=allow_special_tokens,
         )
-        if self.schema.layers[-1] >= backbone.n_loaded_layers:
-            raise SchemaError(
-                f"layer {self.schema.layers[-1]} was not loaded",
-                hint=f"of the model's {backbone.n_layers} layers, the first "
-                f"{backbone.n_loaded_layers} were",
-            )
-        if self.schema.selection.needs_attention:
-            backbone.architecture.require_attention()
-        if self.schema.selection.n_blocks > backbone.n_hyperplanes:
-            raise SchemaError(
-                f"{self.schema.selection.n_blocks} sign blocks cannot be cut from "
-                f"{backbone.n_hyperplanes} hyperplanes",
-                hint="ask for fewer, as in blocks:16",
-            )
-        self.rule = DimensionRule(dimension_threshold, dimension_rule)
+        self.schema = self.plan.schema(backbone.n_layers)
         self._tokenizer = Tokenizer(
             backbone.tokenizer,
             backbone.n_vocabulary,
-            _token_limit(max_tokens, backbone.max_positions),
+            self.plan.max_tokens,
             allow_special_tokens=allow_special_tokens,
         )
         if batch_tokens is None:
@@ -115,15 +98,14 @@ class SplineExtractor:
             batch_tokens = BATCH_TOKENS_CPU if on_cpu else BATCH_TOKENS_ACCELERATOR
         if batch_tokens < 1:
             raise ConfigurationError(f"batch_tokens is {batch_tokens}; it must be at least 1")
-        self.reader = BatchReader(backbone, self.rule, batch_tokens)
-        self.provenance = self._describe(allow_special_tokens=allow_special_tokens)
-        if self.provenance.distance_precision == "reduced":
-            warnings.warn(
-                f"hyperplane distances in {backbone.dtype} are mostly rounding noise; "
-                "use float32, or ask for features without distances",
-                PrecisionWarning,
-                stacklevel=2,
-            )
+        self.reader = BatchReader(backbone, self.plan.rule, batch_tokens)
+        self.provenance = self.plan.provenance(
+            backbone,
+            model=backbone.spec,
+            attention=backbone.architecture.attention_implementation,
+            weights_sha256=backbone.weights_sha256,
+            tokenizer_probe=backbone.tokenizer_probe,
+        )
 
     @classmethod
     def from_pretrained(
@@ -347,11 +329,7 @@ allow_special_tokens
 
     def provenance_at(self, granularity: Granularity) -> Provenance:
         """What tables of this granularity come from."""
-        return replace(
-            self.provenance,
-            features=self.schema.selection.at(granularity).names,
-            granularity=granularity,
-        )
+        return self.provenance.at(granularity)
 
     def verify(
         self, prompts: Sequence[Prompt] | None = None, *, raise_on_failure: bool = True
@@ -383,7 +361,7 @@ allow_special_tokens
         fast = self.extract(chosen).array
         tokenized, _ = self.tokenize(chosen)
         ids = [tokenized[position].ids for position in range(len(chosen))]
-        report = compare_with_slow(self.backbone, self.schema, self.rule, ids, fast)
+        report = compare_with_slow(self.backbone, self.schema, self.plan.rule, ids, fast)
         if raise_on_failure and not report.passed:
             raise VerificationError(f"fast and slow features differ: {report}")
         return report
@@ -393,38 +371,6 @@ allow_special_tokens
     ) -> tuple[dict[int, TokenizedPrompt], dict[int, PromptError]]:
         """Tokenise as :meth:`extract` does; see :class:`splinellm.extraction.tokens.Tokenizer`."""
         return self._tokenizer(prompts)
-
-    def _describe(self, *, allow_special_tokens: bool) -> Provenance:
-        backbone, selection = self.backbone, self.schema.selection
-        return Provenance(
-            model=backbone.spec,
-            weights_sha256=backbone.weights_sha256,
-            architecture=backbone.architecture.model_type,
-            n_layers=backbone.n_layers,
-            dtype=backbone.dtype,
-            attention=backbone.architecture.attention_implementation,
-            layers=self.schema.layers,
-            features=selection.names,
-            n_blocks=selection.n_blocks,
-            max_tokens=self._tokenizer.max_tokens,
-            dimension_rule=self.rule.kind,
-            dimension_threshold=self.rule.threshold,
-            allow_special_tokens=allow_special_tokens,
-            tokenizer_probe=backbone.tokenizer_probe,
-            distance_precision=distance_precision(selection, backbone.dtype),
-        )
-
-
-def _token_limit(max_tokens: int | None, max_positions: int | None) -> int:
-    if max_tokens is None:
-        return min(DEFAULT_MAX_TOKENS, max_positions or DEFAULT_MAX_TOKENS)
-    if max_tokens < 1:
-        raise ConfigurationError(f"max_tokens is {max_tokens}; it must be at least 1")
-    if max_positions is not None and max_tokens > max_positions:
-        raise ConfigurationError(
-            f"max_tokens is {max_tokens}, but the model has {max_positions} positions"
-        )
-    return max_tokens
 
 
 def _twins(tokenized: dict[int, TokenizedPrompt]) -> dict[int, list[int]]:

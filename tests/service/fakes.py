@@ -19,7 +19,6 @@ import threading
 import zlib
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -177,8 +176,7 @@ class FakeExtractor:
         )
 
     def provenance_at(self, granularity: Granularity) -> Provenance:
-        features = self._selection.at(granularity).names
-        return replace(self.provenance, features=features, granularity=granularity)
+        return self.provenance.at(granularity)
 
     def extract_valid(
         self, prompts: Sequence[list[int]], *, granularity: Granularity = "prompt"
