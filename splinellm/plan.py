@@ -164,6 +164,11 @@ class Plan:
 
         return DimensionRule(self.dimension_threshold, cast(Any, self.dimension_rule))
 
+    @property
+    def n_columns(self) -> int:
+        """Numbers of a row."""
+        return len(self.layers) * len(self.selection.at(self.granularity).names)
+
     def schema(self, n_layers: int) -> FeatureSchema:
         """Names and order of the columns, for a model of so many layers."""
         schema = FeatureSchema(self.layers, self.selection, n_layers)

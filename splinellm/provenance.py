@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from splinellm.errors import TableFormatError
-from splinellm.schema import SCHEMA_VERSION, FeatureSelection, Granularity
+from splinellm.schema import SCHEMA_VERSION, FeatureSchema, FeatureSelection, Granularity
 
 _LIBRARIES = ("splinellm", "torch", "transformers", "tokenizers", "numpy")
 
@@ -149,9 +149,16 @@ class Provenance:
             raise TableFormatError(f"the provenance record is unreadable: {error}") from error
 
     def at(self, granularity: Granularity) -> Provenance:
-        """The same of rows of another kind."""
-        selection = FeatureSelection(self.features, self.n_blocks).at(granularity)
-        return dataclasses.replace(self, features=selection.names, granularity=granularity)
+        """The same of rows of another kind.
+
+        Raises
+        ------
+        SchemaError
+            There is no such granularity.
+        """
+        selection = FeatureSelection(self.features, self.n_blocks)
+        schema = FeatureSchema(self.layers, selection, self.n_layers).at(granularity)
+        return dataclasses.replace(self, features=schema.features, granularity=granularity)
 
     def require_prompts(self, name: str) -> None:
         """Refuse rows that stand for tokens or prefixes, where only prompts have a meaning.

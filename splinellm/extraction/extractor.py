@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
-from itertools import islice
-from typing import Literal, Self, cast
+from typing import Literal, Self
 
 import numpy as np
 
@@ -19,23 +17,21 @@ from splinellm.errors import (
     PromptError,
     VerificationError,
 )
+from splinellm.extraction.base import Extractor, KeyT, OnProgress
 from splinellm.extraction.reading import BatchReader
+from splinellm.extraction.rows import Rows
 from splinellm.extraction.tokens import TokenizedPrompt, Tokenizer
 from splinellm.extraction.verification import PROMPTS, VerificationReport, compare_with_slow
 from splinellm.plan import Plan
 from splinellm.prompts import Prompt
-from splinellm.provenance import Provenance
-from splinellm.schema import FeatureSchema, FeatureSelection, Granularity
-from splinellm.table import FeatureTable
+from splinellm.schema import FeatureSelection, Granularity
+from splinellm.token_index import TokenIndex
 
 BATCH_TOKENS_CPU = 512
 BATCH_TOKENS_ACCELERATOR = 16_384
 
-OnProgress = Callable[[int, int], None]
-"""Called after each batch with the prompts and tokens it held."""
 
-
-class SplineExtractor:
+class SplineExtractor(Extractor):
     """Read prompts with a model and return the geometry of what it did.
 
     Parameters
@@ -153,170 +149,62 @@ allow_special_tokens
             allow_special_tokens=allow_special_tokens,
         )
 
-    def extract(
+    def tokenize(
+        self, prompts: Sequence[Prompt]
+    ) -> tuple[dict[int, TokenizedPrompt], dict[int, PromptError]]:
+        """Tokenise as :meth:`extract` does; see :class:`splinellm.extraction.tokens.Tokenizer`."""
+        return self._tokenizer(prompts)
+
+    def token_index(
+        self, prompts: Mapping[int, Prompt], tokenized: Mapping[int, TokenizedPrompt]
+    ) -> TokenIndex:
+        """Say which tokens were read; see :meth:`splinellm.extraction.tokens.Tokenizer.index`."""
+        return self._tokenizer.index(prompts, tokenized)
+
+    def read(
         self,
-        prompts: str | Iterable[Prompt],
+        prompts: Mapping[KeyT, TokenizedPrompt],
         *,
         granularity: Granularity = "prompt",
         on_progress: OnProgress | None = None,
-    ) -> FeatureTable:
-        """Compute the features of all prompts.
+    ) -> dict[KeyT, Rows | PromptError]:
+        """Compute the rows of prompts that are tokenised.
 
-        Equal prompts are read once, and so is what many of them begin with.
-
-        Parameters
-        ----------
-        prompts : str, or iterable of str or of sequences of int
-            Texts or token ids.
-        granularity : {"prompt", "prefix", "token"}
-            ``prompt``: a row per prompt. ``prefix``: a row per token, with the features of the
-            prompt up to and including it, from the same single forward pass. ``token``: a row per
-            token, with its own sign fraction, hyperplane distance and intrinsic dimension.
-        on_progress : callable, optional
-            Called after each batch with the prompts and tokens it held.
-
-        Returns
-        -------
-        FeatureTable
-            One row per prompt, or per token with ``tokens`` saying which, in order.
-
-        Raises
-        ------
-        PromptError
-            A prompt cannot be read; names its position. See :meth:`extract_valid`.
+        See :meth:`splinellm.extraction.base.Extractor.read`.
         """
-        table, errors = self.extract_valid(
-            prompts, granularity=granularity, on_progress=on_progress
-        )
-        if errors:
-            raise errors[min(errors)]
-        return table
-
-    def iter_extract(
-        self,
-        prompts: str | Iterable[Prompt],
-        *,
-        granularity: Granularity = "prompt",
-        window: int = 1024,
-    ) -> Iterator[FeatureTable]:
-        """Compute features lazily, for iterables that do not fit memory.
-
-        Parameters
-        ----------
-        prompts : str, or iterable of str or of sequences of int
-            Consumed a window at a time.
-        granularity : {"prompt", "prefix", "token"}
-            See :meth:`extract`; ``tokens.row`` counts through all windows.
-        window : int
-            Prompts that are sorted by length and batched together.
-
-        Yields
-        ------
-        FeatureTable
-            Of up to `window` prompts, in order.
-
-        Raises
-        ------
-        PromptError
-            A prompt cannot be read; the windows before its own have been yielded.
-        """
-        if window < 1:
-            raise ConfigurationError(f"window is {window}; it must be at least 1")
-        iterator = iter([prompts] if isinstance(prompts, str) else prompts)
-        start = 0
-        while part := list(islice(iterator, window)):
-            table, errors = self.extract_valid(part, granularity=granularity)
-            if errors:
-                first = errors[min(errors)]
-                first.index = start + min(errors)
-                raise first
-            if table.tokens is not None:
-                table = replace(table, tokens=replace(table.tokens, row=table.tokens.row + start))
-            yield table
-            start += len(part)
-
-    def extract_valid(
-        self,
-        prompts: str | Iterable[Prompt],
-        *,
-        granularity: Granularity = "prompt",
-        on_progress: OnProgress | None = None,
-    ) -> tuple[FeatureTable, dict[int, PromptError]]:
-        """Compute the features of those prompts that can be read; one bad prompt fails alone.
-
-        Parameters
-        ----------
-        prompts, granularity, on_progress
-            See :meth:`extract`.
-
-        Returns
-        -------
-        table : FeatureTable
-            The rows of all other prompts, in order.
-        errors : dict of int to PromptError
-            By position among the prompts.
-        """
-        batch = [prompts] if isinstance(prompts, str) else list(prompts)
         schema = self.schema.at(granularity)
-        tokenized, errors = self._tokenizer(batch)
-        twins = _twins(tokenized)
-        firsts = list(twins)
-        rows: dict[int, np.ndarray] = {}
-        prompts_read = self.reader.read([tokenized[first].ids for first in firsts], schema)
+        twins: dict[bytes, list[KeyT]] = {}  # prompts that are alike, which are read once
+        for key, prompt in prompts.items():
+            twins.setdefault(prompt.key, []).append(key)
+        groups = list(twins.values())
+        found: dict[KeyT, Rows | PromptError] = {}
+        ids = [prompts[keys[0]].ids for keys in groups]
         # Closed, so that the model is free again when a caller's `on_progress` raises.
-        with closing(prompts_read) as batches:
+        with closing(self.reader.read(ids, schema)) as batches:
             for readings in batches:
-                done: list[int] = []
+                done: list[KeyT] = []
                 for reading in readings:
-                    first = firsts[reading.position]
-                    for position in twins[first]:
-                        if error := self._why_not(reading.rows, tokenized[first], position):
-                            errors[position] = error
-                        else:
-                            rows[position] = cast(np.ndarray, reading.rows)
-                    done += twins[first]
+                    keys = groups[reading.position]
+                    result = self._checked(reading.rows, len(ids[reading.position]))
+                    found.update(dict.fromkeys(keys, result))
+                    done += keys
                 if on_progress is not None:
-                    on_progress(len(done), sum(len(tokenized[p].ids) for p in done))
-        return self._table(rows, batch, tokenized, schema), errors
+                    on_progress(len(done), sum(len(prompts[key].ids) for key in done))
+        return {key: found[key] for key in prompts}
 
-    def _why_not(
-        self, rows: np.ndarray | None, prompt: TokenizedPrompt, position: int
-    ) -> PromptError | None:
-        """Reason why a prompt has no features, if so."""
+    def _checked(self, rows: Rows | None, n_tokens: int) -> Rows | PromptError:
+        """The rows of a prompt, or the reason why it has none."""
         if rows is None:
             return OutOfMemoryError(
-                f"{len(prompt.ids)} tokens do not fit the memory of {self.backbone.device}",
-                index=position,
+                f"{n_tokens} tokens do not fit the memory of {self.backbone.device}",
                 hint="lower --max-tokens",
             )
         if not np.isfinite(rows).all():
             return NonFiniteFeaturesError(
                 f"the forward pass in {self.backbone.dtype} overflowed",
-                index=position,
                 hint="use float32 or bfloat16",
             )
-        return None
-
-    def _table(
-        self,
-        rows: dict[int, np.ndarray],
-        prompts: Sequence[Prompt],
-        tokenized: dict[int, TokenizedPrompt],
-        schema: FeatureSchema,
-    ) -> FeatureTable:
-        kept = sorted(rows)
-        provenance = self.provenance_at(schema.granularity)
-        lengths = np.array([len(tokenized[p].ids) for p in kept], np.int64)
-        truncated = np.array([tokenized[p].truncated for p in kept], np.bool_)
-        empty = np.empty((0, len(schema.names)), np.float32)
-        values = np.concatenate([empty, *(rows[position] for position in kept)])
-        if schema.granularity == "prompt":
-            return FeatureTable(values, lengths, truncated, provenance)
-        tokens = self._tokenizer.index({p: prompts[p] for p in kept}, tokenized)
-        n_tokens = np.repeat(lengths, lengths)
-        if schema.granularity == "prefix":
-            n_tokens = tokens.position + 1
-        return FeatureTable(values, n_tokens, np.repeat(truncated, lengths), provenance, tokens)
+        return rows
 
     @property
     def batch_tokens(self) -> int:
@@ -326,10 +214,6 @@ allow_special_tokens
     @batch_tokens.setter
     def batch_tokens(self, batch_tokens: int) -> None:
         self.reader.batch_tokens = batch_tokens
-
-    def provenance_at(self, granularity: Granularity) -> Provenance:
-        """What tables of this granularity come from."""
-        return self.provenance.at(granularity)
 
     def verify(
         self, prompts: Sequence[Prompt] | None = None, *, raise_on_failure: bool = True
@@ -358,25 +242,12 @@ allow_special_tokens
         chosen = list(PROMPTS if prompts is None else prompts)
         if not chosen:
             raise ConfigurationError("there is no prompt to verify with")
-        fast = self.extract(chosen).array
-        tokenized, _ = self.tokenize(chosen)
+        tokenized, errors = self.tokenize(chosen)
+        if errors:
+            raise errors[min(errors)]
         ids = [tokenized[position].ids for position in range(len(chosen))]
+        fast = self.extract(ids).array
         report = compare_with_slow(self.backbone, self.schema, self.plan.rule, ids, fast)
         if raise_on_failure and not report.passed:
             raise VerificationError(f"fast and slow features differ: {report}")
         return report
-
-    def tokenize(
-        self, prompts: Sequence[Prompt]
-    ) -> tuple[dict[int, TokenizedPrompt], dict[int, PromptError]]:
-        """Tokenise as :meth:`extract` does; see :class:`splinellm.extraction.tokens.Tokenizer`."""
-        return self._tokenizer(prompts)
-
-
-def _twins(tokenized: dict[int, TokenizedPrompt]) -> dict[int, list[int]]:
-    """Prompts with equal token ids, which are read once: by the first of them, all of them."""
-    first: dict[tuple[int, ...], int] = {}
-    twins: dict[int, list[int]] = {}
-    for position, prompt in tokenized.items():
-        twins.setdefault(first.setdefault(tuple(prompt.ids), position), []).append(position)
-    return twins
