@@ -175,6 +175,8 @@ allow_special_tokens
         schema = self.schema.at(granularity)
         twins: dict[bytes, list[KeyT]] = {}  # prompts that are alike, which are read once
         for key, prompt in prompts.items():
+            if not 1 <= len(prompt.ids) <= self.plan.max_tokens:  # the provenance would be wrong
+                raise ValueError(f"a prompt of {len(prompt.ids)} tokens was not cut to the limit")
             twins.setdefault(prompt.key, []).append(key)
         groups = list(twins.values())
         found: dict[KeyT, Rows | PromptError] = {}

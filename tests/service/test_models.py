@@ -23,6 +23,7 @@ from splinellm.errors import ArtifactError, ConfigurationError, NonFiniteFeature
 from splinellm.learn.classifier import Classifier
 from splinellm.schema import FeatureSelection
 from splinellm.table import FeatureTable
+from tests.counted import counted
 from tests.service.fakes import FakeBackbone, FakeExtractor, fake_classifiers, fake_model
 from tests.tiny import MAX_POSITIONS, N_HYPERPLANES, tiny_backbone, tiny_model, tiny_tokenizer
 
@@ -78,6 +79,20 @@ def test_answers_equal_extract_whatever_else_is_in_flight(
         assert (table.tokens is None) == (expected.tokens is None)
         if table.tokens is not None and expected.tokens is not None:
             assert table.tokens.to_arrow().equals(expected.tokens.to_arrow())
+
+
+def test_every_text_is_tokenised_once(llama: Backbone) -> None:
+    backbone, tokenizer = counted(llama)
+    model = serve(backbone)
+    model.engine.start()
+    plan = model.plan()
+    tokenizer.texts.clear()
+    tokenized, _ = model.tokenize(TEXTS, plan)
+    windows = [tokenized[i] for i in range(len(TEXTS))]
+    outcome = model.engine.submit(plan, windows).result(60)
+    assert len(model.table(plan, windows, outcome.rows)) == len(TEXTS)
+    assert model.engine.stop(30)
+    assert tokenizer.texts == TEXTS
 
 
 @pytest.mark.parametrize(
