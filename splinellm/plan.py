@@ -140,7 +140,7 @@ class Plan:
             )
         if self.selection.needs_attention:
             decoder.architecture.require_attention()
-        if self.selection.n_blocks > decoder.n_hyperplanes:
+        if self.selection.needs_blocks and self.selection.n_blocks > decoder.n_hyperplanes:
             raise SchemaError(
                 f"{self.selection.n_blocks} sign blocks cannot be cut from "
                 f"{decoder.n_hyperplanes} hyperplanes",

@@ -22,7 +22,14 @@ from splinellm.learn.classifier import require_match
 from splinellm.schema import FeatureSelection
 from tests.architectures import case_backbone
 from tests.fakes import fake_provenance
-from tests.tiny import MAX_POSITIONS, N_HYPERPLANES, N_LAYERS, tiny_backbone, tiny_model
+from tests.tiny import (
+    MAX_POSITIONS,
+    N_HYPERPLANES,
+    N_LAYERS,
+    tiny_backbone,
+    tiny_model,
+    tiny_tokenizer,
+)
 
 PLAN = Plan((0, 2), FeatureSelection.parse("sign_mean,blocks:8"), 64, "absolute", 0.2, True)
 
@@ -186,6 +193,24 @@ def test_attaching_with_more_blocks_than_hyperplanes_is_refused() -> None:
     with pytest.raises(SchemaError) as extracted:
         SplineExtractor(tiny_backbone(), features="blocks:5000")
     assert str(attached.value) == str(extracted.value)
+
+
+@pytest.mark.parametrize("door", [by_extractor, by_attach, by_engine])
+def test_blocks_that_nobody_asked_for_are_no_hindrance(door: Refuser) -> None:
+    few = Backbone(tiny_model(intermediate_size=16), tiny_tokenizer(), "few")
+    door(few, {"features": "paper"})
+    door(few, {"features": "sign_mean,blocks:16"})
+    with pytest.raises(SchemaError, match="32 sign blocks cannot be cut from 16 hyperplanes"):
+        door(few, {"features": "sign_block_03"})
+    assert SplineExtractor(few).verify().passed
+
+
+def test_a_loaded_model_warns_where_the_user_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    half = tiny_backbone(dtype=torch.bfloat16)
+    monkeypatch.setattr("splinellm.extraction.extractor.load_backbone", lambda *_, **__: half)
+    with pytest.warns(PrecisionWarning) as caught:
+        SplineExtractor.from_pretrained("half")
+    assert [warning.filename for warning in caught] == [__file__]
 
 
 @pytest.mark.parametrize("door", [by_extractor, by_attach])
