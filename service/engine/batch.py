@@ -80,13 +80,12 @@ class Batch:
             result = self.results[entry.key]
             if isinstance(result, SplineLLMError):
                 codes.append(result.code)
+                # A copy: others may get the same one.
+                place = entry.position
+                error = result.at(place) if isinstance(result, PromptError) else copy.copy(result)
                 if not self._is_possible:  # it is not this prompt's fault
-                    entry.request.fail(result)
-                # Others may get the same one.
-                if isinstance(result, PromptError):
-                    entry.request.add_error(entry.position, result.at(entry.position))
-                else:
-                    entry.request.add_error(entry.position, copy.copy(result))
+                    entry.request.fail(error)
+                entry.request.add_error(place, error)
             else:
                 entry.request.add_rows(entry.position, result)
         for request in self._requests:
