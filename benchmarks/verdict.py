@@ -7,6 +7,7 @@ from splinellm.backbone.loading import load_backbone
 from splinellm.bench.naive import NaiveExtractor
 from splinellm.bench.timing import interleaved, machine, prompts_of
 from splinellm.learn.artifact import boxed_names, load_classifier
+from splinellm.plan import Plan
 
 
 def main() -> None:
@@ -15,7 +16,7 @@ def main() -> None:
     classifiers = {name: load_classifier(name) for name in boxed_names()}
     tasks = {}
     for name, classifier in classifiers.items():
-        extractor = SplineExtractor(backbone, **classifier.card.provenance.extractor_settings())
+        extractor = SplineExtractor(backbone, **Plan.of(classifier.card.provenance).settings())
         tasks[name] = lambda e=extractor, c=classifier: c.predict(e.extract(prompts)).predicted
     ids = [prompt.ids for prompt in extractor.tokenize(prompts)[0].values()]
     naive = NaiveExtractor(backbone)

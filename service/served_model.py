@@ -6,7 +6,7 @@ import sys
 import time
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from threading import Lock
 
@@ -14,11 +14,12 @@ from service.engine import Engine, EngineLimits, EngineListener, Plan
 from splinellm.backbone.loading import Backbone
 from splinellm.errors import PromptError, SchemaError
 from splinellm.extraction import PrecisionWarning, SplineExtractor
+from splinellm.extraction.rows import Rows, assemble
 from splinellm.extraction.tokens import TokenizedPrompt, Tokenizer
 from splinellm.prompts import Prompt
 from splinellm.provenance import Provenance
 from splinellm.schema import FeatureSelection, Granularity, parse_layers
-from splinellm.token_index import TokenIndex
+from splinellm.table import FeatureTable
 
 MAX_EXTRACTORS = 64
 """Plans whose extractors are kept; they share the model and cost little."""
@@ -146,22 +147,33 @@ class ServedModel:
         """Tokenise as the plan says, but cut nothing: what is too long is for others to decide."""
         return self._tokenizer(plan.allow_special_tokens)(prompts)
 
-    def token_index(
-        self, prompts: Sequence[Prompt], windows: Sequence[TokenizedPrompt], plan: Plan
-    ) -> TokenIndex:
-        """Say which tokens of each prompt were read, and where in the text they are.
+    def table(
+        self,
+        plan: Plan,
+        windows: Sequence[TokenizedPrompt],
+        rows: Mapping[int, Rows],
+        prompts: Sequence[Prompt] = (),
+    ) -> FeatureTable:
+        """Make the table of what the engine computed.
 
         Parameters
         ----------
-        prompts : sequence of str or of sequences of int
-            As :meth:`tokenize` took them.
-        windows : sequence of TokenizedPrompt
-            The beginning of each that was read.
         plan : Plan
-            As :meth:`tokenize` took it.
+            What was computed.
+        windows : sequence of TokenizedPrompt
+            What the engine was given.
+        rows : mapping of int to ndarray
+            What it answered, by position among the windows.
+        prompts : sequence of str or of sequences of int
+            As :meth:`tokenize` took them; each window is the beginning of one. Needed where rows
+            stand for tokens, to say where in the text they are.
         """
-        tokenizer = self._tokenizer(plan.allow_special_tokens)
-        return tokenizer.index(dict(enumerate(prompts)), dict(enumerate(windows)))
+        tokenized = dict(enumerate(windows))
+        tokens = None
+        if plan.granularity != "prompt":
+            tokenizer = self._tokenizer(plan.allow_special_tokens)
+            tokens = tokenizer.index({p: prompts[p] for p in sorted(rows)}, tokenized)
+        return assemble(rows, tokenized, self.provenance(plan), tokens)
 
     def offsets(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
         """Where in its text each token is, in characters."""

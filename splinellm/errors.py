@@ -7,7 +7,8 @@ may. No message ever contains the text of a prompt.
 
 from __future__ import annotations
 
-from typing import ClassVar
+import copy
+from typing import ClassVar, Self
 
 __all__ = [
     "ArtifactError",
@@ -24,6 +25,7 @@ __all__ = [
     "OfflineError",
     "OutOfMemoryError",
     "OutputError",
+    "PrecisionWarning",
     "PromptError",
     "RowError",
     "SchemaError",
@@ -67,6 +69,10 @@ class ConfigurationError(SplineLLMError):
     code = "invalid_configuration"
 
 
+class PrecisionWarning(UserWarning):
+    """Hyperplane distances were asked for in a dtype that cannot resolve them."""
+
+
 class SchemaError(SplineLLMError):
     """A feature or layer was asked for that does not exist, or two schemas do not match."""
 
@@ -91,6 +97,12 @@ class PromptError(SplineLLMError):
     def __init__(self, message: str, *, index: int | None = None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.index = index
+
+    def at(self, index: int) -> Self:
+        """The same error of the prompt at another position; prompts may share what went wrong."""
+        error = copy.copy(self)
+        error.index = index
+        return error
 
     def __str__(self) -> str:
         where = "" if self.index is None else f"prompt {self.index}: "

@@ -1,32 +1,39 @@
-"""What is to be computed of a prompt."""
+"""What is to be computed of a prompt: the settings of an extraction, in one object."""
 
 from __future__ import annotations
 
+import inspect
+import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-from splinellm.provenance import Provenance
-from splinellm.schema import (
-    HYPERPLANE_DISTANCE,
-    PAPER_FEATURES,
-    SIGN_FRACTION,
-    FeatureSelection,
-    Granularity,
-    block_name,
-)
+from splinellm.errors import ConfigurationError, PrecisionWarning, SchemaError
+from splinellm.provenance import Provenance, distance_precision
+from splinellm.schema import FeatureSchema, FeatureSelection, Granularity, parse_layers
 
-_SHARED = (
+if TYPE_CHECKING:
+    from splinellm.backbone.decoder import Decoder
+    from splinellm.geometry import DimensionRule
+
+DEFAULT_MAX_TOKENS = 1024
+
+_ONE_TABLE = (
     "max_tokens",
     "dimension_rule",
     "dimension_threshold",
     "allow_special_tokens",
     "granularity",
 )
+"""Settings that must agree for one table to serve two plans."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Settings of an extractor, and what to ask it for; prompts with equal plans share batches.
+    """Settings of an extraction; prompts with equal plans share batches.
+
+    Layers are numbers here and the token limit is one: what a user says of them
+    (``"0-2,29"``, nothing at all) has a meaning only with a model, see :meth:`resolve`.
 
     Parameters
     ----------
@@ -53,11 +60,160 @@ class Plan:
     granularity: Granularity = "prompt"
 
     @classmethod
+    def resolve(
+        cls,
+        decoder: Decoder,
+        *,
+        layers: str | int | Iterable[int] | None = None,
+        features: str | Iterable[str] | FeatureSelection = "paper",
+        max_tokens: int | None = None,
+        dimension_rule: str = "relative",
+        dimension_threshold: float = 0.1,
+        allow_special_tokens: bool = False,
+    ) -> Plan:
+        """Make the plan that a user's options mean for a model, and check it.
+
+        Parameters
+        ----------
+        decoder : Decoder
+            The model.
+        layers : str, int, iterable of int, or None
+            See :func:`splinellm.schema.parse_layers`; None is all.
+        features : str, iterable of str, or FeatureSelection
+            See :meth:`splinellm.schema.FeatureSelection.parse`.
+        max_tokens : int, optional
+            1024 or the model's limit, if that is less.
+        dimension_rule, dimension_threshold, allow_special_tokens
+            See the class.
+
+        Raises
+        ------
+        SplineLLMError
+            See :meth:`checked`; or layers or features cannot be read.
+        """
+        if max_tokens is None:
+            max_tokens = min(DEFAULT_MAX_TOKENS, decoder.max_positions or DEFAULT_MAX_TOKENS)
+        plan = cls(
+            parse_layers(layers, decoder.n_layers),
+            FeatureSelection.parse(features),
+            max_tokens,
+            dimension_rule,
+            dimension_threshold,
+            allow_special_tokens,
+        )
+        return plan.checked(decoder)
+
+    @classmethod
     def of(cls, provenance: Provenance) -> Plan:
         """Make the plan that computes what `provenance` describes."""
-        settings = provenance.extractor_settings()
         return cls(
-            selection=settings.pop("features"), granularity=provenance.granularity, **settings
+            provenance.layers,
+            FeatureSelection(provenance.features, provenance.n_blocks),
+            provenance.max_tokens,
+            provenance.dimension_rule,
+            provenance.dimension_threshold,
+            provenance.allow_special_tokens,
+            provenance.granularity,
+        )
+
+    def checked(self, decoder: Decoder) -> Plan:
+        """Make sure that a model can do this, and return the plan with its layers in order.
+
+        Warns with a :class:`splinellm.errors.PrecisionWarning`, at the user's own line, if
+        distances are wanted of a forward pass that cannot resolve them.
+
+        Raises
+        ------
+        SchemaError
+            A layer does not exist or was not loaded, or there are fewer hyperplanes than blocks.
+        ConfigurationError
+            The token limit or the dimension's threshold or rule is impossible.
+        AttentionUnavailableError
+            The intrinsic dimension is wanted, and the architecture does not show its attention.
+        """
+        layers = parse_layers(self.layers, decoder.n_layers)
+        if layers[-1] >= decoder.n_loaded_layers:
+            raise SchemaError(
+                f"layer {layers[-1]} was not loaded",
+                hint=f"of the model's {decoder.n_layers} layers, the first "
+                f"{decoder.n_loaded_layers} were",
+            )
+        if self.selection.needs_attention:
+            decoder.architecture.require_attention()
+        if self.selection.needs_blocks and self.selection.n_blocks > decoder.n_hyperplanes:
+            raise SchemaError(
+                f"{self.selection.n_blocks} sign blocks cannot be cut from "
+                f"{decoder.n_hyperplanes} hyperplanes",
+                hint="ask for fewer, as in blocks:16",
+            )
+        _ = self.rule  # which checks itself
+        _check_token_limit(self.max_tokens, decoder.max_positions)
+        if distance_precision(self.selection, decoder.dtype) == "reduced":
+            warnings.warn(
+                f"hyperplane distances in {decoder.dtype} are mostly rounding noise; "
+                "use float32, or ask for features without distances",
+                PrecisionWarning,
+                stacklevel=_level_of_user(),
+            )
+        return replace(self, layers=layers)
+
+    @property
+    def rule(self) -> DimensionRule:
+        """When an attention weight counts towards the intrinsic dimension."""
+        from splinellm.geometry import DimensionRule  # torch, only now
+
+        return DimensionRule(self.dimension_threshold, cast(Any, self.dimension_rule))
+
+    @property
+    def n_columns(self) -> int:
+        """Numbers of a row."""
+        return len(self.layers) * len(self.selection.at(self.granularity).names)
+
+    def schema(self, n_layers: int) -> FeatureSchema:
+        """Names and order of the columns, for a model of so many layers."""
+        schema = FeatureSchema(self.layers, self.selection, n_layers)
+        return schema if self.granularity == "prompt" else schema.at(self.granularity)
+
+    def provenance(
+        self,
+        decoder: Decoder,
+        *,
+        model: str,
+        attention: str,
+        weights_sha256: str = "",
+        tokenizer_probe: tuple[int, ...] = (),
+    ) -> Provenance:
+        """Describe the tables that this makes with a model.
+
+        Parameters
+        ----------
+        decoder : Decoder
+            The model.
+        model : str
+            What the user calls it.
+        attention : str
+            What computes its attention.
+        weights_sha256, tokenizer_probe
+            Empty where they are not known: the model is the user's own.
+        """
+        selection = self.selection.at(self.granularity)
+        return Provenance(
+            model=model,
+            weights_sha256=weights_sha256,
+            architecture=decoder.architecture.model_type,
+            n_layers=decoder.n_layers,
+            dtype=decoder.dtype,
+            attention=attention,
+            layers=self.layers,
+            features=selection.names,
+            n_blocks=selection.n_blocks,
+            max_tokens=self.max_tokens,
+            dimension_rule=self.dimension_rule,
+            dimension_threshold=self.dimension_threshold,
+            allow_special_tokens=self.allow_special_tokens,
+            tokenizer_probe=tokenizer_probe,
+            distance_precision=distance_precision(selection, decoder.dtype),
+            granularity=self.granularity,
         )
 
     def union(self, other: Plan) -> Plan:
@@ -68,19 +224,13 @@ class Plan:
         ValueError
             The plans differ in something else, so that no table can serve both.
         """
-        for name in _SHARED:
+        for name in _ONE_TABLE:
             if getattr(self, name) != getattr(other, name):
                 raise ValueError(f"the plans differ in {name}")
-        n_blocks = self.selection.n_blocks
-        if n_blocks != other.selection.n_blocks:
-            raise ValueError("the plans differ in their number of sign blocks")
-        wanted = {*self.selection.names, *other.selection.names}
-        of_tokens = (SIGN_FRACTION, HYPERPLANE_DISTANCE)
-        order = (*of_tokens, *PAPER_FEATURES, *(block_name(i) for i in range(n_blocks)))
         return replace(
             self,
             layers=tuple(sorted({*self.layers, *other.layers})),
-            selection=FeatureSelection(tuple(n for n in order if n in wanted), n_blocks),
+            selection=self.selection.union(other.selection),
         )
 
     def settings(self) -> dict[str, Any]:
@@ -93,3 +243,20 @@ class Plan:
             "dimension_threshold": self.dimension_threshold,
             "allow_special_tokens": self.allow_special_tokens,
         }
+
+
+def _check_token_limit(max_tokens: int, max_positions: int | None) -> None:
+    if max_tokens < 1:
+        raise ConfigurationError(f"max_tokens is {max_tokens}; it must be at least 1")
+    if max_positions is not None and max_tokens > max_positions:
+        raise ConfigurationError(
+            f"max_tokens is {max_tokens}, but the model has {max_positions} positions"
+        )
+
+
+def _level_of_user() -> int:
+    """Stack level, for a warning of the caller's, of the first line outside of the library."""
+    frame, level = inspect.currentframe(), 0
+    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] == "splinellm":
+        frame, level = frame.f_back, level + 1
+    return level

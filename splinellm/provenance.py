@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from splinellm.errors import TableFormatError
-from splinellm.schema import SCHEMA_VERSION, FeatureSelection, Granularity
+from splinellm.schema import SCHEMA_VERSION, FeatureSchema, FeatureSelection, Granularity
 
 _LIBRARIES = ("splinellm", "torch", "transformers", "tokenizers", "numpy")
 
@@ -148,22 +148,17 @@ class Provenance:
         except (ValueError, TypeError, KeyError) as error:
             raise TableFormatError(f"the provenance record is unreadable: {error}") from error
 
-    def extractor_settings(self) -> dict[str, Any]:
-        """Settings of an extractor that computes the same features with the same model.
+    def at(self, granularity: Granularity) -> Provenance:
+        """The same of rows of another kind.
 
-        Returns
-        -------
-        dict
-            Keyword arguments of :class:`splinellm.extraction.SplineExtractor`.
+        Raises
+        ------
+        SchemaError
+            There is no such granularity.
         """
-        return {
-            "layers": self.layers,
-            "features": FeatureSelection(self.features, self.n_blocks),
-            "max_tokens": self.max_tokens,
-            "dimension_rule": self.dimension_rule,
-            "dimension_threshold": self.dimension_threshold,
-            "allow_special_tokens": self.allow_special_tokens,
-        }
+        selection = FeatureSelection(self.features, self.n_blocks)
+        schema = FeatureSchema(self.layers, selection, self.n_layers).at(granularity)
+        return dataclasses.replace(self, features=schema.features, granularity=granularity)
 
     def require_prompts(self, name: str) -> None:
         """Refuse rows that stand for tokens or prefixes, where only prompts have a meaning.

@@ -150,6 +150,21 @@ class FeatureSelection:
         kept = (name for name in self.names if name == INTRINSIC_DIMENSION or _BLOCK.match(name))
         return FeatureSelection((*names, *kept), self.n_blocks)
 
+    def union(self, other: FeatureSelection) -> FeatureSelection:
+        """Select the features of both.
+
+        Raises
+        ------
+        ValueError
+            They cut a layer into different numbers of sign blocks.
+        """
+        if self.n_blocks != other.n_blocks:
+            raise ValueError("the selections differ in their number of sign blocks")
+        wanted = {*self.names, *other.names}
+        blocks = (block_name(i) for i in range(self.n_blocks))
+        order = (SIGN_FRACTION, HYPERPLANE_DISTANCE, *PAPER_FEATURES, *blocks)
+        return FeatureSelection(tuple(name for name in order if name in wanted), self.n_blocks)
+
     @property
     def block_indices(self) -> tuple[int, ...]:
         """The sign blocks that are wanted, counted from 0."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -92,9 +91,7 @@ class FakeExtractor:
         return table
 
     def provenance_at(self, granularity: Granularity) -> Provenance:
-        selection = FeatureSelection(self.provenance.features, self.provenance.n_blocks)
-        features = selection.at(granularity).names
-        return replace(self.provenance, features=features, granularity=granularity)
+        return self.provenance.at(granularity)
 
     def extract_valid(
         self,

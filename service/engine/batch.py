@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 
-from service.engine.contracts import BatchReport, Extractor
+from service.engine.contracts import BatchReport
 from service.engine.queue import Entry
 from splinellm.errors import PromptError, SplineLLMError
-from splinellm.extraction.rows import Rows, split_rows
+from splinellm.extraction.base import Reader
+from splinellm.extraction.rows import Rows, n_rows
 from splinellm.plan import Plan
-from splinellm.provenance import Provenance
 
 
 class Batch:
@@ -25,8 +25,8 @@ class Batch:
 
     Attributes
     ----------
-    prompts : dict of bytes to list of int
-        The distinct prompts, by :attr:`service.engine.queue.Entry.key`.
+    prompts : dict of bytes to TokenizedPrompt
+        The distinct prompts, by their key.
     results : dict of bytes to (Rows or SplineLLMError)
         What has been computed of them.
     """
@@ -36,8 +36,8 @@ class Batch:
         self._plan: Plan = entries[0].request.plan
         self._requests = list(dict.fromkeys(entry.request for entry in entries))
         self._waits_s = tuple(start_s - entry.arrived_s for entry in entries)
-        self._provenance: Provenance | None = None
-        self.prompts = {entry.key: entry.prompt.ids for entry in entries}
+        self._is_possible = False
+        self.prompts = {entry.key: entry.prompt for entry in entries}
         self.results: dict[bytes, Rows | SplineLLMError] = {}
         for request in self._requests:
             request.begin_batch(start_s)
@@ -45,38 +45,33 @@ class Batch:
     @property
     def n_tokens(self) -> int:
         """Tokens of the distinct prompts."""
-        return sum(map(len, self.prompts.values()))
+        return sum(len(prompt.ids) for prompt in self.prompts.values())
 
     @property
     def padded_tokens(self) -> int:
         """Number of distinct prompts times the longest of them."""
-        return len(self.prompts) * max(map(len, self.prompts.values()))
+        return len(self.prompts) * max(len(prompt.ids) for prompt in self.prompts.values())
 
-    def compute(
-        self, extractor_of: Callable[[Plan], Extractor], *, only: bytes | None = None
-    ) -> None:
+    def compute(self, reader_of: Callable[[Plan], Reader], *, only: bytes | None = None) -> None:
         """Compute all prompts, or one of them, into :attr:`results`.
 
         Raises
         ------
         Exception
-            Whatever the extractor raises; :attr:`results` is as before.
+            Whatever the reader raises; :attr:`results` is as before.
         """
-        keys = list(self.prompts) if only is None else [only]
-        granularity = self._plan.granularity
-        extractor = extractor_of(self._plan)
-        self._provenance = extractor.provenance_at(granularity)
-        table, errors = extractor.extract_valid(
-            [self.prompts[key] for key in keys], granularity=granularity
-        )
-        if table.provenance.granularity != granularity:
-            raise ValueError("the rows stand for something else")
-        good = {i: len(self.prompts[key]) for i, key in enumerate(keys) if i not in errors}
+        prompts = self.prompts if only is None else {only: self.prompts[only]}
+        reader = reader_of(self._plan)
+        self._is_possible = True
+        found = reader.read(prompts, granularity=self._plan.granularity)
         # Strict: a row more or less must not give anyone another one's features.
-        self.results |= {
-            keys[i]: rows for i, rows in zip(good, split_rows(table, good), strict=True)
-        }
-        self.results |= {keys[index]: error for index, error in errors.items()}
+        if found.keys() != prompts.keys():
+            raise ValueError("not every prompt has rows or an error")
+        for key, rows in found.items():
+            shape = n_rows(prompts[key], self._plan.granularity), self._plan.n_columns
+            if not isinstance(rows, PromptError) and rows.shape != shape:
+                raise ValueError(f"rows of shape {rows.shape} instead of {shape}")
+        self.results |= found
 
     def answer(self, inference_s: float) -> BatchReport:
         """Give every entry its result; requests that are complete by that are answered."""
@@ -85,13 +80,14 @@ class Batch:
             result = self.results[entry.key]
             if isinstance(result, SplineLLMError):
                 codes.append(result.code)
-                error = copy.copy(result)  # others may get the same one
-                if isinstance(error, PromptError):
-                    error.index = entry.position
-                entry.request.add_error(entry.position, error, self._provenance)
+                # A copy: others may get the same one.
+                place = entry.position
+                error = result.at(place) if isinstance(result, PromptError) else copy.copy(result)
+                if not self._is_possible:  # it is not this prompt's fault
+                    entry.request.fail(error)
+                entry.request.add_error(place, error)
             else:
-                assert self._provenance is not None  # noqa: S101  # there are rows
-                entry.request.add_rows(entry.position, result, self._provenance)
+                entry.request.add_rows(entry.position, result)
         for request in self._requests:
             request.end_batch(inference_s, self.padded_tokens)
         return BatchReport(

@@ -1,30 +1,13 @@
-"""What the engine needs from outside, and what it gives back."""
+"""What the engine is told, and what it gives back."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from splinellm.errors import PromptError, SplineLLMError
-from splinellm.provenance import Provenance
-from splinellm.schema import Granularity
-from splinellm.table import FeatureTable
-
-
-class Extractor(Protocol):
-    """The part of :class:`splinellm.extraction.SplineExtractor` that the engine uses."""
-
-    batch_tokens: int
-    """Largest padded size of a batch; running out of memory halves it."""
-
-    def provenance_at(self, granularity: Granularity, /) -> Provenance:
-        """Of the tables whose rows stand for this."""
-
-    def extract_valid(
-        self, prompts: Sequence[list[int]], /, *, granularity: Granularity
-    ) -> tuple[FeatureTable, dict[int, PromptError]]:
-        """Compute the features of token ids; a prompt that fails is an error of its own."""
+from splinellm.errors import SplineLLMError
+from splinellm.extraction.rows import Rows
 
 
 @dataclass(frozen=True)
@@ -71,20 +54,19 @@ class Timing:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Every prompt of a request as a row or an error.
+    """Every prompt of a request as rows or an error.
 
     Parameters
     ----------
-    table : FeatureTable
-        Of the prompts without an error, in the order given. Where its rows stand for tokens, their
-        texts are those of token ids alone: the engine has not seen the prompts.
+    rows : mapping of int to ndarray
+        Of the prompts without an error, by position in the request, ascending.
     errors : mapping of int to SplineLLMError
         By position in the request.
     timing : Timing
         Where the time went.
     """
 
-    table: FeatureTable
+    rows: Mapping[int, Rows]
     errors: Mapping[int, SplineLLMError]
     timing: Timing
 

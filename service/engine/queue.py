@@ -6,10 +6,9 @@ every call.
 
 from __future__ import annotations
 
-from array import array
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 
 from service.engine.request import Request
@@ -40,11 +39,11 @@ class Entry:
     position: int
     prompt: TokenizedPrompt
     arrived_s: float
-    key: bytes = field(init=False)
-    """Equal for equal token ids; bytes, as they keep their hash."""
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "key", array("q", self.prompt.ids).tobytes())
+    @property
+    def key(self) -> bytes:
+        """Equal for prompts that are computed once."""
+        return self.prompt.key
 
     @property
     def n_tokens(self) -> int:

@@ -7,15 +7,11 @@ from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import replace
 
-import numpy as np
-
 from service.engine.contracts import Outcome, Timing
 from splinellm.errors import SplineLLMError
-from splinellm.extraction.rows import Rows, join_tokens
+from splinellm.extraction.rows import Rows
 from splinellm.extraction.tokens import TokenizedPrompt
 from splinellm.plan import Plan
-from splinellm.provenance import Provenance
-from splinellm.table import FeatureTable
 
 
 class Request:
@@ -40,7 +36,6 @@ class Request:
         self._submitted_s = submitted_s
         self._rows: dict[int, Rows] = {}
         self._errors: dict[int, SplineLLMError] = {}
-        self._provenance: Provenance | None = None
         self._timing: Timing | None = None
 
     def begin_batch(self, now_s: float) -> None:
@@ -59,17 +54,13 @@ class Request:
         if len(self._rows) + len(self._errors) == len(self.prompts):
             self._answer(self._timing)
 
-    def add_rows(self, position: int, rows: Rows, provenance: Provenance) -> None:
-        """Fill in the features of a prompt."""
+    def add_rows(self, position: int, rows: Rows) -> None:
+        """Fill in the rows of a prompt."""
         self._rows[position] = rows
-        self._provenance = provenance
 
-    def add_error(
-        self, position: int, error: SplineLLMError, provenance: Provenance | None
-    ) -> None:
-        """Fill in why a prompt has no features."""
+    def add_error(self, position: int, error: SplineLLMError) -> None:
+        """Fill in why a prompt has no rows."""
         self._errors[position] = error
-        self._provenance = provenance or self._provenance
 
     def fail(self, error: SplineLLMError) -> bool:
         """Answer with an error, unless the request has an answer; tell whether that was so."""
@@ -79,22 +70,6 @@ class Request:
         return False
 
     def _answer(self, timing: Timing) -> None:
-        if self._provenance is None:  # there is not even an extractor for this plan
-            self.fail(self._errors[min(self._errors)])
-            return
-        rows = dict(sorted(self._rows.items()))
-        granularity = self.plan.granularity
-        selection = self.plan.selection.at(granularity)
-        no_values = np.empty((0, len(self.plan.layers) * len(selection.names)), np.float32)
-        no_counts = np.empty(0, np.int64)
-        # The model saw ids that were cut before; only the prompt knows.
-        is_cut = np.array([self.prompts[position].truncated for position in rows], np.bool_)
-        table = FeatureTable(
-            np.concatenate([no_values, *(block.values for block in rows.values())]),
-            np.concatenate([no_counts, *(block.n_tokens for block in rows.values())]),
-            np.repeat(is_cut, np.array([len(block) for block in rows.values()], np.int64)),
-            self._provenance,
-            None if granularity == "prompt" else join_tokens(rows),
-        )
-        with contextlib.suppress(InvalidStateError):  # cancelled meanwhile
-            self.future.set_result(Outcome(table, dict(sorted(self._errors.items())), timing))
+        rows, errors = dict(sorted(self._rows.items())), dict(sorted(self._errors.items()))
+        with contextlib.suppress(InvalidStateError):  # it failed or was cancelled meanwhile
+            self.future.set_result(Outcome(rows, errors, timing))

@@ -15,7 +15,6 @@ from service.engine.batch import Batch
 from service.engine.contracts import (
     EngineLimits,
     EngineListener,
-    Extractor,
     Outcome,
     SilentListener,
 )
@@ -30,6 +29,7 @@ from service.engine.estimate import Speed
 from service.engine.queue import Entry, Queue
 from service.engine.request import Request
 from splinellm.errors import SplineLLMError
+from splinellm.extraction.base import Reader
 from splinellm.extraction.tokens import TokenizedPrompt
 from splinellm.plan import Plan
 
@@ -50,8 +50,9 @@ class Engine:
     ----------
     name : str
         Of the model, for the listener and the log.
-    extractor_of : callable
-        Gives the extractor of a plan; called for every batch, and should keep those it made.
+    reader_of : callable
+        Gives the reader of a plan, such as an extractor; called for every batch, and should keep
+        those it made.
     limits : EngineLimits
         How much to take on.
     listener : EngineListener
@@ -63,7 +64,7 @@ class Engine:
     def __init__(
         self,
         name: str,
-        extractor_of: Callable[[Plan], Extractor],
+        reader_of: Callable[[Plan], Reader],
         limits: EngineLimits | None = None,
         listener: EngineListener = SILENT,
         *,
@@ -71,7 +72,7 @@ class Engine:
     ) -> None:
         self.name = name
         self.limits = limits or EngineLimits()
-        self._extractor_of = extractor_of
+        self._reader_of = reader_of
         self._listener = listener
         self._clock = clock
         self._changed = Condition()  # guards all that follows
@@ -203,7 +204,7 @@ class Engine:
         budget = self.limits.max_batch_tokens or math.inf
         with contextlib.suppress(Exception):  # the batch will fail with it, and be answered
             # Read anew each time: running out of memory lowers it.
-            budget = min(budget, self._extractor_of(plan).batch_tokens)
+            budget = min(budget, self._reader_of(plan).batch_tokens)
         return 1 if budget == math.inf else int(budget)
 
     def _wait_s(self, budget: int) -> float:
@@ -261,7 +262,7 @@ class Engine:
         start_s = self._clock()
         batch = Batch(entries, start_s)
         try:
-            batch.compute(self._extractor_of)
+            batch.compute(self._reader_of)
         except Exception as error:  # noqa: BLE001  # of torch, of the driver, of a tokenizer
             self._log("a batch failed and is retried prompt by prompt", error)
             self._tell(lambda: self._listener.batch_retried(self.name, len(entries)))
@@ -277,7 +278,7 @@ class Engine:
     def _retry(self, batch: Batch) -> None:
         for key in batch.prompts:
             try:
-                batch.compute(self._extractor_of, only=key)
+                batch.compute(self._reader_of, only=key)
             except SplineLLMError as error:
                 batch.results[key] = error
             except Exception as error:  # noqa: BLE001  # as above

@@ -21,6 +21,7 @@ from service.record import record_of
 from service.verdicts import ServedClassifier, Verdict, passes
 from splinellm.errors import SplineLLMError
 from splinellm.plan import Plan
+from splinellm.prompts import Prompt
 from splinellm.schema import Granularity
 from splinellm.table import FeatureTable
 
@@ -113,8 +114,10 @@ class Call:
         self._metrics.inputs_truncated(sum(reading.truncated))
         return reading
 
-    async def features(self, model: ServedModel, plan: Plan, reading: Reading) -> FeatureTable:
-        """Have the windows computed.
+    async def features(
+        self, model: ServedModel, plan: Plan, reading: Reading, prompts: Sequence[Prompt] = ()
+    ) -> FeatureTable:
+        """Have the windows computed; rows that stand for tokens need the prompts, too.
 
         Raises
         ------
@@ -130,7 +133,9 @@ class Call:
         if outcome.errors:
             first = min(outcome.errors)
             raise _named(outcome.errors[first], first, reading)
-        return outcome.table
+        if plan.granularity == "prompt":
+            return model.table(plan, reading.windows, outcome.rows)
+        return await self.in_pool(model.table, plan, reading.windows, outcome.rows, prompts)
 
     async def judge(
         self, classifiers: Sequence[ServedClassifier], inputs: Inputs, overflow: Overflow | None

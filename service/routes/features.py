@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -13,7 +12,7 @@ from starlette.responses import Response
 
 from service.descriptions import fingerprint
 from service.errors import BatchTooLargeError
-from service.inputs import Inputs, Reading, parse_input
+from service.inputs import Reading, parse_input
 from service.json import StrictRoute
 from service.routes.call import CallOf
 from service.schemas.errors import COMPUTING
@@ -55,9 +54,7 @@ async def features(request: Request, body: FeaturesRequest, call: CallOf) -> Res
     inputs = await call.in_pool(parse_input, body.input, call.settings)
     reading = await call.read(inputs, model, plan, overflow=body.overflow)
     require_few_rows(plan, reading)
-    table = await call.features(model, plan, reading)
-    if table.tokens is not None:
-        table = await call.in_pool(with_texts, table, model, plan, inputs, reading)
+    table = await call.features(model, plan, reading, inputs.prompts)
     if ARROW in request.headers.get("accept", ""):
         return Response(await call.in_pool(arrow_stream, table), media_type=ARROW)
     return await call.answer(lambda: _answer(model, table, reading), n_rows=len(table))
@@ -87,13 +84,6 @@ def require_few_rows(plan: Plan, reading: Reading) -> None:
             param="input",
             hint="ask for fewer layers or features",
         )
-
-
-def with_texts(
-    table: FeatureTable, model: ServedModel, plan: Plan, inputs: Inputs, reading: Reading
-) -> FeatureTable:
-    """Say where in the inputs the tokens are; the engine has only seen their ids."""
-    return replace(table, tokens=model.token_index(inputs.prompts, reading.windows, plan))
 
 
 def arrow_stream(table: FeatureTable) -> bytes:

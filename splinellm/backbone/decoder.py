@@ -37,7 +37,12 @@ class Decoder:
 
     @property
     def n_layers(self) -> int:
-        """Number of decoder layers."""
+        """Number of decoder layers of the whole model, loaded or not."""
+        return self.n_loaded_layers
+
+    @property
+    def n_loaded_layers(self) -> int:
+        """Number of decoder layers that are there, from the first on."""
         return len(self.architecture.decoder_layers(self.model))
 
     @property

@@ -78,11 +78,6 @@ class Backbone(Decoder):
         """Number of decoder layers of the whole model, loaded or not."""
         return self.n_layers_of_checkpoint or super().n_layers
 
-    @property
-    def n_loaded_layers(self) -> int:
-        """Number of decoder layers that are there, from the first on."""
-        return super().n_layers
-
     @cached_property
     def tokenizer_probe(self) -> tuple[int, ...]:
         """Token ids of a fixed string."""

@@ -61,6 +61,7 @@ def predict(
     from splinellm.io.readers import open_source  # Arrow is slow to import, --help is not
     from splinellm.learn.annotation import FeatureClassification, TextClassification, added_schema
     from splinellm.learn.artifact import load_classifier
+    from splinellm.plan import Plan
 
     trained = load_classifier(classifier)
     kind = None if input_format is None else input_format.value
@@ -73,7 +74,7 @@ def predict(
         return
     fitted_on = trained.card.provenance
     settings = {
-        **fitted_on.extractor_settings(),
+        **Plan.of(fitted_on).settings(),
         "model": fitted_on.model if model is None else model,
         "dtype": fitted_on.dtype,
         "batch_tokens": batch_tokens,

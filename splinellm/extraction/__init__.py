@@ -9,11 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from splinellm.extraction.extractor import PrecisionWarning, SplineExtractor
+    from splinellm.errors import PrecisionWarning
+    from splinellm.extraction.extractor import SplineExtractor
     from splinellm.extraction.verification import VerificationReport
 
 _HOME = {
-    "PrecisionWarning": "splinellm.extraction.extractor",
+    "PrecisionWarning": "splinellm.errors",
     "SplineExtractor": "splinellm.extraction.extractor",
     "VerificationReport": "splinellm.extraction.verification",
 }

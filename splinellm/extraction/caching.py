@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING
-
-import numpy as np
 
 from splinellm.errors import ConfigurationError, PromptError
+from splinellm.extraction.base import Extractor, KeyT, OnProgress
+from splinellm.extraction.rows import Rows
 from splinellm.extraction.stores import DiskStore, MemoryStore, Store
+from splinellm.extraction.tokens import TokenizedPrompt
 from splinellm.prompts import Prompt
 from splinellm.provenance import Provenance
-from splinellm.schema import FeatureSchema
-from splinellm.table import FeatureTable
-
-if TYPE_CHECKING:
-    from splinellm.extraction import SplineExtractor
+from splinellm.schema import Granularity
+from splinellm.token_index import TokenIndex
 
 _WINDOW = 1024
 """Prompts whose features are kept at once: what an interrupted run has to do again."""
@@ -46,13 +42,13 @@ def shared_store(kind: str) -> MemoryStore | DiskStore:
     )
 
 
-class CachedExtractor:
+class CachedExtractor(Extractor):
     """Look features up by token ids, and compute only those that are not there.
 
     Parameters
     ----------
-    extractor : SplineExtractor
-        Computes what is missing.
+    extractor : Extractor
+        Tokenises, and computes what is missing.
     store : MemoryStore, DiskStore or the like
         Where rows are kept. Extractors of any settings may share one: a row is found again only
         by the same token ids under the same provenance, library versions included.
@@ -63,86 +59,59 @@ class CachedExtractor:
     >>> cached.extract(texts)  # the second time without a forward pass  # doctest: +SKIP
     """
 
-    def __init__(self, extractor: SplineExtractor, store: Store) -> None:
+    def __init__(self, extractor: Extractor, store: Store) -> None:
         self.extractor = extractor
         self.store = store
+        self.provenance = extractor.provenance
+        self.schema = extractor.schema
         self._fingerprint = _fingerprint(extractor.provenance)
 
-    @property
-    def provenance(self) -> Provenance:
-        """The extractor's provenance."""
-        return self.extractor.provenance
+    def tokenize(
+        self, prompts: Sequence[Prompt]
+    ) -> tuple[dict[int, TokenizedPrompt], dict[int, PromptError]]:
+        """Tokenise as the extractor does."""
+        return self.extractor.tokenize(prompts)
 
-    @property
-    def schema(self) -> FeatureSchema:
-        """The extractor's columns."""
-        return self.extractor.schema
+    def token_index(
+        self, prompts: Mapping[int, Prompt], tokenized: Mapping[int, TokenizedPrompt]
+    ) -> TokenIndex:
+        """Say which tokens were read, as the extractor does."""
+        return self.extractor.token_index(prompts, tokenized)
 
-    def extract(
+    def read(
         self,
-        prompts: str | Iterable[Prompt],
+        prompts: Mapping[KeyT, TokenizedPrompt],
         *,
-        on_progress: Callable[[int, int], None] | None = None,
-    ) -> FeatureTable:
-        """Compute or look up the features of all prompts.
+        granularity: Granularity = "prompt",
+        on_progress: OnProgress | None = None,
+    ) -> dict[KeyT, Rows | PromptError]:
+        """Look rows up, and have those computed that are not there.
 
-        See :meth:`splinellm.SplineExtractor.extract`.
+        See :meth:`splinellm.extraction.base.Extractor.read`. What needs no forward pass, found or
+        repeated, is reported to `on_progress` first, all at once. Rows that stand for tokens are
+        not kept: they are as many as the tokens of all prompts.
         """
-        table, errors = self.extract_valid(prompts, on_progress=on_progress)
-        if errors:
-            raise errors[min(errors)]
-        return table
-
-    def extract_valid(
-        self,
-        prompts: str | Iterable[Prompt],
-        *,
-        on_progress: Callable[[int, int], None] | None = None,
-    ) -> tuple[FeatureTable, dict[int, PromptError]]:
-        """Compute or look up the features of those prompts that can be read.
-
-        See :meth:`splinellm.SplineExtractor.extract_valid`. What needs no forward pass, found or
-        repeated, is reported to `on_progress` first, all at once.
-        """
-        batch = [prompts] if isinstance(prompts, str) else list(prompts)
-        tokenized, errors = self.extractor.tokenize(batch)
-        keys = {position: self._key(tokenized[position].ids) for position in sorted(tokenized)}
-        rows = self.store.get(set(keys.values()))
-        missing = {
-            key: tokenized[position].ids for position, key in keys.items() if key not in rows
-        }
-
+        if granularity != "prompt":
+            return self.extractor.read(prompts, granularity=granularity, on_progress=on_progress)
+        keys = {position: self._key(prompt) for position, prompt in prompts.items()}
+        kept = self.store.get(set(keys.values()))
+        missing = {key: prompts[position] for position, key in keys.items() if key not in kept}
         if on_progress is not None and len(keys) > len(missing):
-            n_all = sum(len(tokenized[position].ids) for position in keys)
-            n_missing = sum(len(ids) for ids in missing.values())
+            n_all = sum(len(prompt.ids) for prompt in prompts.values())
+            n_missing = sum(len(prompt.ids) for prompt in missing.values())
             on_progress(len(keys) - len(missing), n_all - n_missing)
-        failed: dict[bytes, PromptError] = {}
+        found: dict[bytes, Rows | PromptError] = {key: row[None] for key, row in kept.items()}
         remaining = iter(missing)
         while part := list(islice(remaining, _WINDOW)):
-            table, faults = self.extractor.extract_valid(
-                [missing[key] for key in part], on_progress=on_progress
+            read = self.extractor.read({key: missing[key] for key in part}, on_progress=on_progress)
+            self.store.put(
+                {key: rows[0] for key, rows in read.items() if not isinstance(rows, PromptError)}
             )
-            failed |= {part[index]: fault for index, fault in faults.items()}
-            read = [key for index, key in enumerate(part) if index not in faults]
-            new = dict(zip(read, table.values, strict=True))
-            self.store.put(new)
-            rows |= new
+            found |= read
+        return {position: found[key] for position, key in keys.items()}
 
-        for position, key in keys.items():
-            if key in failed:
-                errors[position] = copy.copy(failed[key])  # one for each text that shares the ids
-                errors[position].index = position
-        kept = [position for position in keys if position not in errors]
-        values = np.empty((len(kept), len(self.schema.names)), np.float32)
-        for value, position in zip(values, kept, strict=True):
-            value[:] = rows[keys[position]]
-        # Not of the store: of two texts with the same ids, only one may have been cut.
-        truncated = np.array([tokenized[position].truncated for position in kept], np.bool_)
-        n_tokens = np.array([len(tokenized[position].ids) for position in kept], np.int64)
-        return FeatureTable(values, n_tokens, truncated, self.provenance), errors
-
-    def _key(self, ids: list[int]) -> bytes:
-        return hashlib.sha256(self._fingerprint + np.array(ids, "<i8").tobytes()).digest()
+    def _key(self, prompt: TokenizedPrompt) -> bytes:
+        return hashlib.sha256(self._fingerprint + prompt.key).digest()
 
 
 def _fingerprint(provenance: Provenance) -> bytes:

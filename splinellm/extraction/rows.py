@@ -1,92 +1,65 @@
-"""The rows of one prompt: one, or one for each of its tokens."""
+"""The rows of one prompt, and the table that the rows of many make."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 
 import numpy as np
 
-from splinellm.table import FeatureTable
+from splinellm.extraction.tokens import TokenizedPrompt
+from splinellm.provenance import Provenance
+from splinellm.schema import Granularity
+from splinellm.table import FeatureTable, schema_of
 from splinellm.token_index import TokenIndex
 
+Rows = np.ndarray
+"""What was computed of one prompt, shape (R, L * F), float32: one row, or one for each token."""
 
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """What was computed of one prompt.
+
+def n_rows(prompt: TokenizedPrompt, granularity: Granularity) -> int:
+    """Rows R that a prompt has."""
+    return 1 if granularity == "prompt" else len(prompt.ids)
+
+
+def assemble(
+    rows: Mapping[int, Rows],
+    tokenized: Mapping[int, TokenizedPrompt],
+    provenance: Provenance,
+    tokens: TokenIndex | None = None,
+) -> FeatureTable:
+    """Make the table of prompts that were read.
 
     Parameters
     ----------
-    values : ndarray, shape (R, L * F), float32
-        One row, or one per token.
-    n_tokens : ndarray, shape (R,), int64
-        Tokens behind each row.
+    rows : mapping of int to ndarray, shape (R, L * F), float32
+        By position among the prompts given, in any order; those that could not be read are left
+        out.
+    tokenized : mapping of int to TokenizedPrompt
+        Of at least the same prompts.
+    provenance : Provenance
+        What the rows come from.
     tokens : TokenIndex, optional
-        Which token each row stands for, unless the one row stands for the prompt.
-    """
-
-    values: np.ndarray
-    n_tokens: np.ndarray
-    tokens: TokenIndex | None = None
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-
-def split_rows(table: FeatureTable, lengths: Mapping[int, int]) -> list[Rows]:
-    """Give every prompt of a table its own rows, and none of another's.
-
-    Parameters
-    ----------
-    table : FeatureTable
-        Of a batch.
-    lengths : mapping of int to int
-        Number of tokens of the prompts that should be in it, by position in the batch, ascending.
-
-    Returns
-    -------
-    list of Rows
-        One per prompt.
+        Of exactly these prompts in ascending order, where rows stand for tokens or prefixes.
 
     Raises
     ------
     ValueError
-        A row is missing, is one too many, or stands elsewhere.
+        A prompt has a row too many or too few, or another one's tokens.
     """
-    if table.tokens is None:
-        if len(table) != len(lengths):
-            raise ValueError("not one row per prompt")
-        return [Rows(table.values[i : i + 1], table.n_tokens[i : i + 1]) for i in range(len(table))]
-    counts = np.array([*lengths.values()], np.int64)
-    ends = np.cumsum(counts)
-    owner = np.repeat(np.array([*lengths], np.int64), counts)
-    position = np.arange(len(owner)) - np.repeat(ends - counts, counts)
-    if not (
-        np.array_equal(table.tokens.row, owner) and np.array_equal(table.tokens.position, position)
-    ):
-        raise ValueError("not one row per token of each prompt")
-    return [
-        Rows(table.values[begin:end], table.n_tokens[begin:end], table.tokens[begin:end])
-        for begin, end in zip((ends - counts).tolist(), ends.tolist(), strict=True)
-    ]
-
-
-def join_tokens(rows: Mapping[int, Rows]) -> TokenIndex:
-    """Stack the tokens of prompts whose rows stand for tokens.
-
-    Parameters
-    ----------
-    rows : mapping of int to Rows
-        By position in the request, which is what the index then says.
-    """
-    parts = [_NO_TOKENS]
-    for prompt, block in rows.items():
-        if block.tokens is None:
-            raise ValueError("the rows stand for a prompt")
-        own = np.full(len(block), prompt, np.int64)  # not its place in the batch
-        parts.append(replace(block.tokens, row=own))
-    return TokenIndex.concatenate(parts)
-
-
-_NONE = np.empty(0, np.int64)
-_NO_TOKENS = TokenIndex(_NONE, _NONE, (), _NONE, _NONE)
+    kept = sorted(rows)
+    prompts = [tokenized[position] for position in kept]
+    granularity = provenance.granularity
+    counts = np.array([n_rows(prompt, granularity) for prompt in prompts], np.int64)
+    # A row more or less must not give anyone another one's features.
+    if [len(rows[position]) for position in kept] != counts.tolist():
+        raise ValueError(f"not one row per {granularity} of each prompt")
+    if tokens is not None and not np.array_equal(tokens.row, np.repeat(kept, counts)):
+        raise ValueError("the tokens are those of other prompts")
+    n_tokens = np.repeat(np.array([len(prompt.ids) for prompt in prompts], np.int64), counts)
+    if tokens is not None and granularity == "prefix":
+        n_tokens = tokens.position + 1
+    # Of each prompt itself: of two with the same ids, only one may have been cut.
+    is_cut = np.array([prompt.truncated for prompt in prompts], np.bool_)
+    empty = np.empty((0, len(schema_of(provenance).names)), np.float32)
+    values = np.concatenate([empty, *(rows[position] for position in kept)])
+    return FeatureTable(values, n_tokens, np.repeat(is_cut, counts), provenance, tokens)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from threading import Lock
 from typing import Any
 
@@ -31,6 +33,11 @@ class TokenizedPrompt:
 
     ids: list[int]
     truncated: bool
+
+    @cached_property
+    def key(self) -> bytes:
+        """Equal for prompts that are read alike, however long they were; bytes keep their hash."""
+        return array("q", self.ids).tobytes()
 
 
 class Tokenizer:

@@ -2,52 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from splinellm.table import FeatureTable, arrow_schema
+from splinellm.table import arrow_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from splinellm.errors import PromptError
+    from splinellm.extraction.base import Extractor
     from splinellm.io.pipeline import Listener
     from splinellm.io.rows import Chunk
-    from splinellm.provenance import Provenance
     from splinellm.schema import Granularity
-
-
-class Extractor(Protocol):
-    """What is needed of :class:`splinellm.extraction.SplineExtractor`."""
-
-    @property
-    def provenance(self) -> Provenance:
-        """What the features come from."""
-        ...
-
-    def extract_valid(
-        self, prompts: Sequence[str], *, on_progress: Listener | None = None
-    ) -> tuple[FeatureTable, dict[int, PromptError]]:
-        """Features of the prompts that have some, and by index why the others have none."""
-        ...
-
-
-class TokenExtractor(Extractor, Protocol):
-    """One that can make a row per token, too."""
-
-    def provenance_at(self, granularity: Granularity) -> Provenance:
-        """What rows of this kind come from."""
-        ...
-
-    def extract_valid(
-        self,
-        prompts: Sequence[str],
-        *,
-        granularity: Granularity = "prompt",
-        on_progress: Listener | None = None,
-    ) -> tuple[FeatureTable, dict[int, PromptError]]:
-        """Features of the prompts that have some, and by index why the others have none."""
-        ...
 
 
 class FeatureAnnotator:
@@ -55,14 +21,14 @@ class FeatureAnnotator:
 
     Parameters
     ----------
-    extractor : TokenExtractor
+    extractor : Extractor
         Computes them.
     granularity : {"prompt", "prefix", "token"}
         What a row stands for. Beyond ``prompt``, every row becomes one per token, with ``row``,
         ``position``, ``token``, ``begin`` and ``end`` before the others.
     """
 
-    def __init__(self, extractor: TokenExtractor, granularity: Granularity = "prompt") -> None:
+    def __init__(self, extractor: Extractor, granularity: Granularity = "prompt") -> None:
         self._extractor = extractor
         self._granularity = granularity
         self.schema = arrow_schema(extractor.provenance_at(granularity))

@@ -14,8 +14,8 @@ from splinellm.table import N_TOKENS, TRUNCATED
 
 if TYPE_CHECKING:
     from splinellm.errors import PromptError
+    from splinellm.extraction.base import Extractor
     from splinellm.io.feature_reader import FeatureChunk
-    from splinellm.io.features import Extractor
     from splinellm.io.pipeline import Listener
     from splinellm.io.rows import Chunk
     from splinellm.provenance import Provenance

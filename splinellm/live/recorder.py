@@ -21,12 +21,12 @@ from splinellm.errors import (
     NonFiniteFeaturesError,
     NothingRecordedError,
 )
-from splinellm.geometry import DimensionRule
 from splinellm.live.generation import CacheFollower, follow_generate
 from splinellm.live.padding import real_by_mask
 from splinellm.live.progress import Progress
-from splinellm.provenance import Provenance, distance_precision
-from splinellm.schema import FeatureSchema, FeatureSelection, parse_layers
+from splinellm.plan import Plan
+from splinellm.provenance import Provenance
+from splinellm.schema import FeatureSchema, FeatureSelection
 from splinellm.table import FeatureTable
 
 
@@ -63,7 +63,8 @@ def attach(
     SchemaError, ConfigurationError
         A layer or feature does not exist, or the threshold is impossible.
     AttentionUnavailableError
-        On entry: the dimension is wanted, and the attention is neither SDPA nor eager.
+        The dimension is wanted, and the architecture does not show its attention; on entry: the
+        attention is neither SDPA nor eager.
     ConfigurationError
         On entry: the model is being watched already; one recorder takes all features.
 
@@ -75,10 +76,16 @@ def attach(
     (1, 30, 8)
     """
     decoder = decoder_inside(model)
-    schema = FeatureSchema(
-        parse_layers(layers, decoder.n_layers), FeatureSelection.parse(features), decoder.n_layers
+    plan = Plan.resolve(
+        decoder,
+        layers=layers,
+        features=features,
+        max_tokens=decoder.max_positions or sys.maxsize,  # nothing is cut
+        dimension_rule=dimension_rule,
+        dimension_threshold=dimension_threshold,
+        allow_special_tokens=True,
     )
-    return LiveRecorder(model, decoder, schema, DimensionRule(dimension_threshold, dimension_rule))
+    return LiveRecorder(model, decoder, plan)
 
 
 class LiveRecorder:
@@ -95,19 +102,15 @@ class LiveRecorder:
         The user's model.
     decoder : Decoder
         What of it is watched.
-    schema : FeatureSchema
-        What is wanted.
-    rule : DimensionRule
-        When an attention weight counts.
+    plan : Plan
+        What is wanted; its token limit is the decoder's own, since nothing is cut.
     """
 
-    def __init__(
-        self, model: PreTrainedModel, decoder: Decoder, schema: FeatureSchema, rule: DimensionRule
-    ) -> None:
+    def __init__(self, model: PreTrainedModel, decoder: Decoder, plan: Plan) -> None:
         self._model = model
         self._decoder = decoder
-        self._rule = rule
-        self._reduction = PromptReduction(schema, decoder.norms, rule)
+        self._plan = plan
+        self._reduction = PromptReduction(plan.schema(decoder.n_layers), decoder.norms, plan.rule)
         # Not the base model: OPT's head calls the decoder inside of it.
         self._reader = decoder.architecture.owner_of_layers(decoder.model)
         self._signature = inspect.signature(self._reader.forward)
@@ -201,23 +204,10 @@ class LiveRecorder:
     @property
     def provenance(self) -> Provenance:
         """What the table comes from; the weights are the user's, and are not hashed."""
-        decoder, selection = self._decoder, self.schema.selection
-        return Provenance(
+        return self._plan.provenance(
+            self._decoder,
             model=str(self._model.config._name_or_path),  # noqa: SLF001 - no public name
-            weights_sha256="",
-            architecture=decoder.architecture.model_type,
-            n_layers=decoder.n_layers,
-            dtype=decoder.dtype,
-            attention=decoder.attention_implementation,
-            layers=self.schema.layers,
-            features=selection.names,
-            n_blocks=selection.n_blocks,
-            max_tokens=decoder.max_positions or sys.maxsize,
-            dimension_rule=self._rule.kind,
-            dimension_threshold=self._rule.threshold,
-            allow_special_tokens=True,
-            tokenizer_probe=(),
-            distance_precision=distance_precision(selection, decoder.dtype),
+            attention=self._decoder.attention_implementation,
         )
 
     def finish(self, rows: Iterable[int]) -> None:

@@ -15,6 +15,7 @@ from splinellm.errors import ConfigurationError, NonFiniteFeaturesError, PromptE
 from splinellm.extraction import caching as cache_module
 from splinellm.extraction.caching import shared_store
 from splinellm.learn import CachedExtractor, DiskStore, MemoryStore
+from tests.counted import counted
 from tests.learn.counting import count_reads
 from tests.tiny import tiny_backbone
 
@@ -73,6 +74,40 @@ def test_text_and_its_token_ids_are_one_prompt(llama, store, reads):
     assert len(reads) == 1
     np.testing.assert_array_equal(table.values[0], table.values[1])
     assert len(cached.extract(TEXTS[0])) == 1  # a bare string is one prompt
+
+
+def test_every_text_is_tokenised_once(llama, store):
+    backbone, tokenizer = counted(llama)
+    cached = CachedExtractor(SplineExtractor(backbone), store)
+    for _ in range(2):  # computed, then found
+        cached.extract(TEXTS)
+        assert tokenizer.texts == TEXTS
+        tokenizer.texts.clear()
+    plain = SplineExtractor(backbone)
+    plain.extract(TEXTS)
+    assert tokenizer.texts == TEXTS
+    tokenizer.texts.clear()
+    plain.verify(TEXTS[:2])
+    assert tokenizer.texts == TEXTS[:2]
+
+
+@pytest.mark.parametrize("granularity", ["prefix", "token"])
+def test_rows_of_tokens_pass_through(llama, store, granularity):
+    plain = SplineExtractor(llama)
+    table = CachedExtractor(plain, store).extract(TEXTS, granularity=granularity)
+    expected = plain.extract(TEXTS, granularity=granularity)
+    equal(table, expected)
+    assert table.tokens.to_arrow().equals(expected.tokens.to_arrow())
+    assert len(store) == 0
+
+
+def test_windows_of_a_cached_extractor(llama, store, reads):
+    cached = CachedExtractor(SplineExtractor(llama), store)
+    tables = list(cached.iter_extract(iter(TEXTS), window=2))
+    assert [len(table) for table in tables] == [2, 2, 1]
+    assert len(reads) == 4
+    with pytest.raises(PromptError, match="prompt 3"):
+        list(cached.iter_extract(["a", "b", "c", ""], window=2))
 
 
 def test_truncated_is_each_texts_own(llama, store):

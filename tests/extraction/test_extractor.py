@@ -15,7 +15,7 @@ from splinellm import SplineExtractor
 from splinellm.backbone.loading import Backbone
 from splinellm.errors import ConfigurationError, PromptError, SchemaError
 from splinellm.extraction import PrecisionWarning
-from splinellm.extraction.extractor import _token_limit
+from splinellm.extraction.tokens import TokenizedPrompt
 from splinellm.provenance import library_versions
 from splinellm.schema import PAPER_FEATURES
 from tests.tiny import MAX_POSITIONS, N_HYPERPLANES, tiny_backbone, tiny_model, tiny_tokenizer
@@ -175,8 +175,6 @@ def test_defaults(extractor: SplineExtractor) -> None:
     assert extractor.schema.layers == (0, 1, 2)
     assert extractor.provenance.max_tokens == MAX_POSITIONS  # the model's, which is below 1024
     assert extractor.provenance.allow_special_tokens is False
-    assert _token_limit(None, 8192) == _token_limit(None, None) == 1024
-    assert _token_limit(5000, None) == 5000
 
 
 def test_probe_tells_tokenizers_apart(llama: Backbone) -> None:
@@ -216,7 +214,7 @@ def test_distances_in_half_precision_warn_once_and_are_marked(dtype: torch.dtype
     backbone = tiny_backbone(dtype=dtype)
     with pytest.warns(PrecisionWarning, match="float32") as caught:
         extractor = SplineExtractor(backbone)
-    assert len(caught) == 1
+    assert [warning.filename for warning in caught] == [__file__]
     extractor.extract(TEXTS)  # warnings are errors here: it does not warn again
     assert extractor.provenance.distance_precision == "reduced"
 
@@ -232,3 +230,27 @@ def test_extraction_leaves_no_grad_mode_behind(extractor: SplineExtractor) -> No
     extractor.extract(TEXTS)
     assert not torch.is_inference_mode_enabled()
     assert torch.is_grad_enabled()
+
+
+def test_reading_takes_any_keys_and_keeps_their_order(extractor: SplineExtractor) -> None:
+    tokenized, _ = extractor.tokenize(TEXTS)
+    table = extractor.extract(TEXTS)
+    names = {"last": tokenized[2], b"first": tokenized[0], (1, 2): tokenized[2]}
+    found = extractor.read(names)
+    assert list(found) == list(names)
+    for key, position in (("last", 2), (b"first", 0), ((1, 2), 2)):
+        np.testing.assert_allclose(found[key], table.values[position][None], atol=2e-6)
+
+
+@pytest.mark.parametrize("n_tokens", [0, 5])
+def test_what_was_not_cut_is_not_read(llama: Backbone, n_tokens: int) -> None:
+    extractor = SplineExtractor(llama, max_tokens=4)
+    with pytest.raises(ValueError, match=f"{n_tokens} tokens"):
+        extractor.read({0: TokenizedPrompt([7] * n_tokens, truncated=False)})
+
+
+def test_an_unknown_granularity_is_refused(extractor: SplineExtractor) -> None:
+    with pytest.raises(SchemaError, match="unknown granularity 'word'"):
+        extractor.extract(TEXTS, granularity="word")  # type: ignore[arg-type]
+    with pytest.raises(SchemaError, match="unknown granularity"):
+        extractor.provenance_at("word")  # type: ignore[arg-type]

@@ -19,7 +19,6 @@ import threading
 import zlib
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,6 +28,8 @@ from service.engine import EngineLimits, EngineListener, SilentListener
 from service.models import ModelCatalog, ServedModel, attach
 from splinellm.backbone.loading import TOKENIZER_PROBE
 from splinellm.errors import NonFiniteFeaturesError, OutOfMemoryError, PromptError
+from splinellm.extraction.rows import Rows
+from splinellm.extraction.tokens import TokenizedPrompt
 from splinellm.learn.classifier import Card, Classifier
 from splinellm.provenance import Provenance
 from splinellm.schema import (
@@ -39,8 +40,6 @@ from splinellm.schema import (
     Granularity,
     block_name,
 )
-from splinellm.table import FeatureTable
-from splinellm.token_index import NOWHERE, TokenIndex
 from tests.fakes import fake_provenance
 
 N_LAYERS = 6
@@ -177,13 +176,12 @@ class FakeExtractor:
         )
 
     def provenance_at(self, granularity: Granularity) -> Provenance:
-        features = self._selection.at(granularity).names
-        return replace(self.provenance, features=features, granularity=granularity)
+        return self.provenance.at(granularity)
 
-    def extract_valid(
-        self, prompts: Sequence[list[int]], *, granularity: Granularity = "prompt"
-    ) -> tuple[FeatureTable, dict[int, PromptError]]:
-        batch = [list(ids) for ids in prompts]
+    def read(
+        self, prompts: Mapping[Any, TokenizedPrompt], *, granularity: Granularity = "prompt"
+    ) -> dict[Any, Rows | PromptError]:
+        batch = [prompt.ids for prompt in prompts.values()]
         self.backbone.seen.append(batch)
         words = {token for ids in batch for token in ids}
         if token_of("BLOCK") in words:
@@ -195,52 +193,25 @@ class FakeExtractor:
         if token_of("GRUMPY") in words and len(batch) > 1:
             raise RuntimeError("the text was: GRUMPY")
         self._fit_memory(len(batch) * max(map(len, batch)))
-        errors: dict[int, PromptError] = {}
-        for index, ids in enumerate(batch):
-            if token_of("NAN") in ids:
-                errors[index] = NonFiniteFeaturesError("the forward pass overflowed", index=index)
-            if token_of("HUGE") in ids:
-                errors[index] = OutOfMemoryError("does not fit the memory", index=index)
-        good = {i: ids for i, ids in enumerate(batch) if i not in errors}
-        if granularity == "prompt":
-            return self.table([*good.values()]), errors
-        return self.token_table(good, granularity), errors
+        return {key: self._result(prompt.ids, granularity) for key, prompt in prompts.items()}
 
-    def token_table(
-        self, prompts: Mapping[int, Sequence[int]], granularity: Granularity
-    ) -> FeatureTable:
-        """What a correct run makes of every token of prompts, given by their position."""
-        p = self.provenance_at(granularity)
-        places = [(row, ids, i) for row, ids in prompts.items() for i in range(len(ids))]
-        rows = [
-            fake_token_values(ids, i, granularity, p.layers, p.features, p.n_blocks)
-            for _, ids, i in places
-        ]
-        n_tokens = [i + 1 if granularity == "prefix" else len(ids) for _, ids, i in places]
-        nowhere = np.full(len(places), NOWHERE, np.int64)
-        return FeatureTable(
-            np.array(rows, np.float32).reshape(len(places), len(p.layers) * len(p.features)),
-            np.array(n_tokens, np.int64),
-            np.zeros(len(places), np.bool_),
-            p,
-            TokenIndex(
-                np.array([row for row, _, _ in places], np.int64),
-                np.array([i for _, _, i in places], np.int64),
-                [self.backbone.tokenizer.decode([ids[i]]) for _, ids, i in places],
-                nowhere,
-                nowhere,
-            ),
-        )
+    def _result(self, ids: Sequence[int], granularity: Granularity) -> Rows | PromptError:
+        if token_of("NAN") in ids:
+            return NonFiniteFeaturesError("the forward pass overflowed")
+        if token_of("HUGE") in ids:
+            return OutOfMemoryError("does not fit the memory")
+        return self.rows(ids, granularity)
 
-    def table(self, prompts: Sequence[Sequence[int]]) -> FeatureTable:
+    def rows(self, ids: Sequence[int], granularity: Granularity = "prompt") -> Rows:
         """What a correct run makes of token ids."""
-        p = self.provenance
-        rows = [fake_values(ids, p.layers, p.features, p.n_blocks) for ids in prompts]
-        return FeatureTable(
-            np.array(rows, np.float32).reshape(len(prompts), len(p.layers) * len(p.features)),
-            np.array([len(ids) for ids in prompts], np.int64),
-            np.zeros(len(prompts), np.bool_),
-            p,
+        p = self.provenance_at(granularity)
+        if granularity == "prompt":
+            return fake_values(ids, p.layers, p.features, p.n_blocks)[None]
+        return np.stack(
+            [
+                fake_token_values(ids, i, granularity, p.layers, p.features, p.n_blocks)
+                for i in range(len(ids))
+            ]
         )
 
     def _fit_memory(self, padded_tokens: int) -> None:

@@ -23,6 +23,7 @@ from splinellm.errors import ArtifactError, ConfigurationError, NonFiniteFeature
 from splinellm.learn.classifier import Classifier
 from splinellm.schema import FeatureSelection
 from splinellm.table import FeatureTable
+from tests.counted import counted
 from tests.service.fakes import FakeBackbone, FakeExtractor, fake_classifiers, fake_model
 from tests.tiny import MAX_POSITIONS, N_HYPERPLANES, tiny_backbone, tiny_model, tiny_tokenizer
 
@@ -62,9 +63,10 @@ def test_answers_equal_extract_whatever_else_is_in_flight(
         plan, texts = plans[number % 5], [*TEXTS[number % 4 :], f"prompt number {number}"]
         tokenized, errors = served.tokenize(texts, plan)
         assert not errors
-        outcome = served.engine.submit(plan, [tokenized[i] for i in range(len(texts))]).result(60)
-        assert outcome.table.provenance == served.provenance(plan)
-        return plan, texts, outcome.table
+        windows = [tokenized[i] for i in range(len(texts))]
+        outcome = served.engine.submit(plan, windows).result(60)
+        assert not outcome.errors
+        return plan, texts, served.table(plan, windows, outcome.rows, texts)
 
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(ask, range(20)))
@@ -74,13 +76,23 @@ def test_answers_equal_extract_whatever_else_is_in_flight(
         assert table.provenance == expected.provenance
         assert table.n_tokens.tolist() == expected.n_tokens.tolist()
         np.testing.assert_allclose(table.values, expected.values, rtol=1e-4, atol=1e-5)
-        if expected.tokens is not None:
-            tokenized, _ = served.tokenize(texts, plan)
-            windows = [tokenized[i] for i in range(len(texts))]
-            assert table.tokens is not None
-            assert table.tokens.row.tolist() == expected.tokens.row.tolist()
-            tokens = served.token_index(texts, windows, plan)
-            assert tokens.to_arrow().equals(expected.tokens.to_arrow())
+        assert (table.tokens is None) == (expected.tokens is None)
+        if table.tokens is not None and expected.tokens is not None:
+            assert table.tokens.to_arrow().equals(expected.tokens.to_arrow())
+
+
+def test_every_text_is_tokenised_once(llama: Backbone) -> None:
+    backbone, tokenizer = counted(llama)
+    model = serve(backbone)
+    model.engine.start()
+    plan = model.plan()
+    tokenizer.texts.clear()
+    tokenized, _ = model.tokenize(TEXTS, plan)
+    windows = [tokenized[i] for i in range(len(TEXTS))]
+    outcome = model.engine.submit(plan, windows).result(60)
+    assert len(model.table(plan, windows, outcome.rows)) == len(TEXTS)
+    assert model.engine.stop(30)
+    assert tokenizer.texts == TEXTS
 
 
 @pytest.mark.parametrize(
@@ -282,9 +294,8 @@ def test_a_model_that_cannot_answer_is_not_ready(
     stopped: list[str] = []
 
     class Broken(FakeExtractor):
-        def extract_valid(self, prompts: Any, **_: Any) -> Any:
-            error = NonFiniteFeaturesError("the forward pass overflowed", index=0)
-            return self.table([]), {0: error}
+        def read(self, prompts: Any, **_: Any) -> Any:
+            return dict.fromkeys(prompts, NonFiniteFeaturesError("the forward pass overflowed"))
 
     class Listener(SilentListener):
         def stopped(self, engine: str, unanswered: int) -> None:

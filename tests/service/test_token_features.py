@@ -233,7 +233,7 @@ def test_texts_are_found_and_large_answers_are_written_in_the_pool(
 
     monkeypatch.setattr(call.Call, "in_pool", recorded)
     ask(client, input="a b c d e", granularity=kind)
-    assert tasks[-2:] == ["with_texts", "<lambda>"]
+    assert tasks[-2:] == ["table", "<lambda>"]
 
 
 @pytest.fixture

@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from service.engine import BatchReport, Engine, EngineLimits, Plan, SilentListener
+import numpy as np
+
+from service.engine import BatchReport, Engine, EngineLimits, Outcome, Plan, SilentListener
+from splinellm.extraction.rows import Rows
 from splinellm.extraction.tokens import TokenizedPrompt
 from splinellm.schema import FeatureSelection
-from splinellm.table import FeatureTable
 from tests.service.fakes import FakeBackbone, FakeExtractor, token_of
-from tests.tables import check_equal
 
 PLAN = Plan((0, 2), FeatureSelection.parse("paper"), 256)
 OTHER_PLAN = Plan((0,), FeatureSelection.parse("blocks"), 256)
@@ -29,25 +30,25 @@ def text_of(n_tokens: int, name: str = "word") -> str:
     return " ".join(f"{name}-{i}" for i in range(n_tokens))
 
 
-def expected(*texts: str, plan: Plan = PLAN) -> FeatureTable:
+def expected(*texts: str, plan: Plan = PLAN) -> dict[int, Rows]:
     return expected_at(dict(enumerate(texts)), plan)
 
 
-def expected_at(texts: Mapping[int, str], plan: Plan) -> FeatureTable:
+def expected_at(texts: Mapping[int, str], plan: Plan) -> dict[int, Rows]:
     """What should be answered of texts that have these places in their request."""
     extractor = FakeExtractor(FakeBackbone(), **plan.settings())
-    ids = {place: prompts(text)[0].ids for place, text in texts.items()}
-    if plan.granularity == "prompt":
-        return extractor.table([*ids.values()])
-    return extractor.token_table(ids, plan.granularity)
+    return {
+        place: extractor.rows(prompts(text)[0].ids, plan.granularity)
+        for place, text in texts.items()
+    }
 
 
-def check_answer(found: FeatureTable, expected: FeatureTable) -> None:
-    """Compare tables with the tokens that their rows stand for."""
-    check_equal(found, expected)
-    assert (found.tokens is None) == (expected.tokens is None)
-    if found.tokens is not None and expected.tokens is not None:
-        assert found.tokens.to_arrow().equals(expected.tokens.to_arrow())
+def check_answer(found: Outcome, expected: Mapping[int, Rows]) -> None:
+    """Every prompt has its own rows, in order."""
+    assert list(found.rows) == list(expected)
+    for place, rows in expected.items():
+        assert found.rows[place].dtype == np.float32
+        np.testing.assert_array_equal(found.rows[place], rows)
 
 
 class Recorder(SilentListener):

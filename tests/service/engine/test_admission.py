@@ -12,8 +12,16 @@ from service.engine import (
     QueueFullError,
 )
 from splinellm.errors import SplineLLMError
-from tests.service.engine.harness import PLAN, Clock, Rig, expected, prompts, running, text_of
-from tests.tables import check_equal
+from tests.service.engine.harness import (
+    PLAN,
+    Clock,
+    Rig,
+    check_answer,
+    expected,
+    prompts,
+    running,
+    text_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -36,8 +44,8 @@ def test_a_full_queue_takes_all_of_a_request_or_nothing(
     assert rig.heard.events == [("rejected", reason)]
     last = rig.engine.submit(PLAN, prompts("x"))  # which fits exactly
     rig.engine.start()
-    check_equal(first.result(30).table, expected(*waiting))
-    check_equal(last.result(30).table, expected("x"))
+    check_answer(first.result(30), expected(*waiting))
+    check_answer(last.result(30), expected("x"))
     assert (rig.engine.queued_inputs, rig.engine.queued_tokens) == (0, 0)
     rig.engine.stop(30)
 
@@ -124,7 +132,7 @@ def test_a_cancelled_request_is_not_computed_and_leaves_its_place() -> None:
         assert rig.engine.queued_inputs == 0
         kept = rig.engine.submit(PLAN, prompts("kept", "too"))
         rig.backbone.gate.open()
-        check_equal(kept.result(30).table, expected("kept", "too"))
+        check_answer(kept.result(30), expected("kept", "too"))
         blocking.result(30)
         assert wait([gone], timeout=30).done
     assert rig.batches == [[1], [1, 1]]
@@ -140,7 +148,7 @@ def test_a_request_can_be_cancelled_while_it_is_computed() -> None:
     rig.backbone.gate.wait_until_entered()
     assert gone.cancel()
     rig.backbone.gate.open()
-    check_equal(mate.result(30).table, expected("BLOCK"))
+    check_answer(mate.result(30), expected("BLOCK"))
     with pytest.raises(CancelledError):
         gone.result(0)
     rig.engine.stop(30)

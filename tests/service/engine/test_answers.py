@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import pytest
 
 from service.engine import InferenceError, Outcome, Plan
 from splinellm.errors import NonFiniteFeaturesError, OutOfMemoryError, PromptError, SchemaError
-from splinellm.table import FeatureTable
+from splinellm.extraction.tokens import TokenizedPrompt
 from tests.service.engine.harness import (
     OTHER_PLAN,
     PLAN,
@@ -27,7 +26,6 @@ from tests.service.engine.harness import (
     running,
     text_of,
 )
-from tests.tables import check_equal
 
 PLANS = [PLAN, PREFIX_PLAN, TOKEN_PLAN]
 
@@ -49,7 +47,7 @@ def test_fifty_threads_get_their_own_rows() -> None:
         poisoned = number % 10 == 0
         assert list(outcome.errors) == ([0] if poisoned else [])
         good = dict(list(enumerate(texts))[poisoned:])
-        check_answer(outcome.table, expected_at(good, plan))
+        check_answer(outcome, expected_at(good, plan))
 
 
 def test_a_poisoned_prompt_fails_alone(caplog: pytest.LogCaptureFixture) -> None:
@@ -59,8 +57,8 @@ def test_a_poisoned_prompt_fails_alone(caplog: pytest.LogCaptureFixture) -> None
     with caplog.at_level(logging.DEBUG):
         rig.engine.start()
         outcome = bad.result(30)
-    check_equal(mate.result(30).table, expected("a good one"))
-    check_equal(outcome.table, expected("fine", "fine as well"))
+    check_answer(mate.result(30), expected("a good one"))
+    check_answer(outcome, expected_at({0: "fine", 2: "fine as well"}, PLAN))
     assert isinstance(outcome.errors[1], InferenceError)
     # The fake's exception quotes the text, as those of libraries may.
     assert "POISON" not in str(outcome.errors[1])
@@ -78,7 +76,7 @@ def test_what_fails_in_company_only_is_answered() -> None:
         texts = ["GRUMPY old text", "another"]
         outcome = rig.engine.submit(PLAN, prompts(*texts)).result(30)
     assert not outcome.errors
-    check_equal(outcome.table, expected(*texts))
+    check_answer(outcome, expected(*texts))
 
 
 def test_errors_of_single_prompts_name_their_place_in_their_own_request() -> None:
@@ -101,11 +99,11 @@ def test_errors_of_single_prompts_name_their_place_in_their_own_request() -> Non
 
 
 @pytest.mark.parametrize("plan", PLANS)
-def test_a_request_of_errors_only_has_an_empty_table(plan: Plan) -> None:
+def test_a_request_of_errors_only_has_no_rows(plan: Plan) -> None:
     with running() as rig:
         outcome = rig.engine.submit(plan, prompts("NAN", "POISON")).result(30)
     assert list(outcome.errors) == [0, 1]
-    check_answer(outcome.table, expected(plan=plan))
+    check_answer(outcome, expected(plan=plan))
 
 
 @pytest.mark.parametrize("plan", PLANS)
@@ -113,17 +111,8 @@ def test_a_request_may_be_larger_than_a_batch(plan: Plan) -> None:
     texts = [text_of(length) for length in (30, 1, 20, 64, 7, 30, 2)]
     with running() as rig:
         outcome = rig.engine.submit(plan, prompts(*texts)).result(30)
-    check_answer(outcome.table, expected(*texts, plan=plan))
+    check_answer(outcome, expected(*texts, plan=plan))
     assert len(rig.batches) > 2
-
-
-def test_whether_a_prompt_was_cut_is_what_the_prompt_says() -> None:
-    with running() as rig:
-        cut, whole = prompts("a b", truncated=True), prompts("a b c")
-        outcome = rig.engine.submit(PLAN, [*cut, *whole]).result(30)
-        by_token = rig.engine.submit(TOKEN_PLAN, [*cut, *whole]).result(30)
-    np.testing.assert_array_equal(outcome.table.truncated, [True, False])
-    np.testing.assert_array_equal(by_token.table.truncated, [True] * 2 + [False] * 3)
 
 
 @pytest.mark.parametrize("plan", PLANS)
@@ -133,7 +122,7 @@ def test_equal_prompts_are_computed_once_but_each_is_answered(plan: Plan) -> Non
     futures = [rig.engine.submit(plan, prompts(*both)) for both in texts]
     rig.engine.start()
     for both, future in zip(texts, futures, strict=True):
-        check_answer(future.result(30).table, expected(*both, plan=plan))
+        check_answer(future.result(30), expected(*both, plan=plan))
     rig.engine.stop(30)
     assert rig.batches == [[2, 2, 2, 2]]
     report = rig.heard.reports[0]
@@ -142,26 +131,56 @@ def test_equal_prompts_are_computed_once_but_each_is_answered(plan: Plan) -> Non
 
 def test_a_plan_that_no_extractor_can_do_fails_its_requests_alone() -> None:
     rig = Rig()
-    real = rig.engine._extractor_of
+    real = rig.engine._reader_of
 
-    def extractor_of(plan: Plan) -> object:
+    def reader_of(plan: Plan) -> object:
         if plan == OTHER_PLAN:
             raise SchemaError("impossible")
         return real(plan)
 
-    rig.engine._extractor_of = extractor_of  # type: ignore[assignment]
+    rig.engine._reader_of = reader_of  # type: ignore[assignment]
     rig.engine.start()
     with pytest.raises(SchemaError, match="impossible"):
         rig.engine.submit(OTHER_PLAN, prompts("a", "b")).result(30)
-    check_equal(rig.engine.submit(PLAN, prompts("a")).result(30).table, expected("a"))
+    check_answer(rig.engine.submit(PLAN, prompts("a")).result(30), expected("a"))
     rig.engine.stop(30)
 
 
-def test_a_table_with_too_few_rows_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the reason: nobody may get the row of another."""
+@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda found: dict(list(found.items())[1:]),
+        lambda found: found | {b"nobody's": next(iter(found.values()))},
+        lambda found: {key: rows[1:] for key, rows in found.items()},
+        lambda found: {key: np.concatenate([rows, rows[:1]]) for key, rows in found.items()},
+        lambda found: {key: rows[:, 1:] for key, rows in found.items()},
+    ],
+    ids=["prompt missing", "prompt too many", "row missing", "row twice", "column missing"],
+)
+def test_rows_that_may_be_anothers_are_no_answer(
+    monkeypatch: pytest.MonkeyPatch, plan: Plan, spoil: Callable[[Any], Any]
+) -> None:
+    """What is wrong with a batch is computed again, prompt by prompt."""
     rig = Rig()
-    extractor = rig.extractor(PLAN)
-    monkeypatch.setattr(extractor, "extract_valid", lambda ids, **_: (extractor.table(ids[1:]), {}))
+    extractor = rig.extractor(plan)
+    compute = extractor.read
+
+    def spoilt(batch: Mapping[Any, TokenizedPrompt], **options: Any) -> Any:
+        found = compute(batch, **options)
+        return spoil(found) if len(batch) > 1 else found
+
+    monkeypatch.setattr(extractor, "read", spoilt)
+    future = rig.engine.submit(plan, prompts("a b", "c d e"))
+    rig.engine.start()
+    check_answer(future.result(30), expected("a b", "c d e", plan=plan))
+    rig.engine.stop(30)
+    assert rig.heard.events == [("retried", 2), ("stopped", 0)]
+
+
+def test_a_prompt_whose_rows_stay_wrong_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig()
+    monkeypatch.setattr(rig.extractor(PLAN), "read", lambda *_, **__: {})
     future = rig.engine.submit(PLAN, prompts("a", "b"))
     rig.engine.start()
     errors = future.result(30).errors
@@ -170,55 +189,14 @@ def test_a_table_with_too_few_rows_is_no_answer(monkeypatch: pytest.MonkeyPatch)
     assert list(errors) == [0, 1]
 
 
-def moved(table: FeatureTable) -> FeatureTable:
-    """The second prompt's first row is called the first prompt's last."""
-    assert table.tokens is not None
-    row = np.where(table.tokens.row == 1, 1 - (table.tokens.position == 0), table.tokens.row)
-    return replace(table, tokens=replace(table.tokens, row=row))
-
-
-@pytest.mark.parametrize("plan", [PREFIX_PLAN, TOKEN_PLAN])
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda table: table[1:],
-        lambda table: table[:-1],
-        lambda table: table[np.array([0, 0, 1, 2, 3, 4])],
-        lambda table: table[np.array([0, 1, 2, 4, 3])],
-        moved,
-    ],
-    ids=["first missing", "last missing", "one twice", "swapped", "moved"],
-)
-def test_a_row_of_a_token_is_nobody_elses(
-    monkeypatch: pytest.MonkeyPatch, plan: Plan, spoil: Callable[[FeatureTable], FeatureTable]
-) -> None:
-    """What is wrong with a batch is computed again, prompt by prompt."""
-    rig = Rig()
-    extractor = rig.extractor(plan)
-    compute = extractor.extract_valid
-
-    def spoilt(ids: list[list[int]], **options: Any) -> tuple[FeatureTable, Any]:
-        table, errors = compute(ids, **options)
-        return spoil(table) if len(ids) > 1 else table, errors
-
-    monkeypatch.setattr(extractor, "extract_valid", spoilt)
-    future = rig.engine.submit(plan, prompts("a b", "c d e"))
-    rig.engine.start()
-    check_answer(future.result(30).table, expected("a b", "c d e", plan=plan))
-    rig.engine.stop(30)
-    assert rig.heard.events == [("retried", 2), ("stopped", 0)]
-
-
 def test_rows_of_another_kind_are_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = Rig()
     extractor = rig.extractor(PLAN)
-    compute = extractor.extract_valid
-    monkeypatch.setattr(
-        extractor, "extract_valid", lambda ids, **_: compute(ids, granularity="prefix")
-    )
+    compute = extractor.read
+    monkeypatch.setattr(extractor, "read", lambda batch, **_: compute(batch, granularity="prefix"))
     rig.engine.start()
     for plan in (PLAN, TOKEN_PLAN):
-        errors = rig.engine.submit(plan, prompts("a")).result(30).errors
+        errors = rig.engine.submit(plan, prompts("a b")).result(30).errors
         assert isinstance(errors[0], InferenceError)
     rig.engine.stop(30)
 

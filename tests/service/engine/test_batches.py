@@ -23,7 +23,6 @@ from tests.service.engine.harness import (
     text_of,
 )
 from tests.service.fakes import BATCH_TOKENS
-from tests.tables import check_equal
 
 
 def test_plans_do_not_share_batches_and_the_oldest_goes_first() -> None:
@@ -46,7 +45,7 @@ def test_kinds_of_rows_do_not_share_batches_but_an_extractor() -> None:
     futures = [rig.engine.submit(plan, prompts("a text of all")) for plan in plans]
     rig.engine.start()
     for plan, future in zip(plans, futures, strict=True):
-        check_answer(future.result(30).table, expected("a text of all", plan=plan))
+        check_answer(future.result(30), expected("a text of all", plan=plan))
     rig.engine.stop(30)
     assert rig.batches == [[4]] * 3
     assert [report.inputs for report in rig.heard.reports] == [2, 2, 1]
@@ -67,7 +66,7 @@ def test_a_stream_of_one_plan_cannot_starve_another() -> None:
     for number in range(4):
         send_again(number)
     rig.engine.start()
-    check_equal(other.result(30).table, expected("patient", plan=OTHER_PLAN))
+    check_answer(other.result(30), expected("patient", plan=OTHER_PLAN))
     first.result(30)
     rig.engine.stop(30)
     assert len(answered) < 20
@@ -86,7 +85,7 @@ def test_no_batch_is_beyond_the_budget(
     texts = [text_of(length, str(i)) for i, length in enumerate(lengths)]
     future = rig.engine.submit(PLAN, prompts(*texts))
     rig.engine.start()
-    check_equal(future.result(30).table, expected(*texts))
+    check_answer(future.result(30), expected(*texts))
     rig.engine.stop(30)
     budget = min(BATCH_TOKENS, limit or BATCH_TOKENS)
     for batch in rig.batches:
@@ -98,7 +97,7 @@ def test_out_of_memory_halves_the_budget_of_what_follows() -> None:
     texts = [text_of(8, str(i)) for i in range(24)]
     future = rig.engine.submit(PLAN, prompts(*texts))
     rig.engine.start()
-    check_equal(future.result(30).table, expected(*texts))
+    check_answer(future.result(30), expected(*texts))
     rig.engine.stop(30)
     assert list(map(len, rig.batches)) == [8, 4, 4, 4, 4]
 
@@ -107,7 +106,7 @@ def test_a_prompt_longer_than_the_budget_runs_alone() -> None:
     texts = ["a", text_of(3 * BATCH_TOKENS), "b"]
     with running() as rig:
         outcome = rig.engine.submit(PLAN, prompts(*texts)).result(30)
-    check_equal(outcome.table, expected(*texts))
+    check_answer(outcome, expected(*texts))
     assert [3 * BATCH_TOKENS] in rig.batches
 
 
@@ -143,13 +142,13 @@ def test_where_the_time_went() -> None:
     clock = Clock()
     rig = Rig(clock=clock, max_batch_tokens=8)
     extractor = rig.extractor(PLAN)
-    compute = extractor.extract_valid
+    compute = extractor.read
 
-    def slow(ids: list[list[int]], **options: Any) -> object:
+    def slow(batch: Any, **options: Any) -> Any:
         clock.now_s += 2.0
-        return compute(ids, **options)
+        return compute(batch, **options)
 
-    extractor.extract_valid = slow  # type: ignore[assignment, method-assign]
+    extractor.read = slow  # type: ignore[method-assign]
     future = rig.engine.submit(PLAN, prompts(text_of(6, "x"), text_of(3, "y"), text_of(3, "z")))
     clock.now_s = 7.0
     rig.engine.start()
@@ -160,12 +159,15 @@ def test_where_the_time_went() -> None:
     assert [report.waits_s for report in rig.heard.reports] == [(7.0,), (9.0, 9.0)]
 
 
-def test_prompts_of_different_limits_do_not_share_a_table() -> None:
+def test_prompts_of_different_limits_do_not_share_a_batch() -> None:
     """The limit is part of the provenance, although the ids are cut before."""
-    with running() as rig:
-        plan = replace(PLAN, max_tokens=7)
-        outcome = rig.engine.submit(plan, prompts("a")).result(30)
-    assert outcome.table.provenance.max_tokens == 7
+    rig = Rig()
+    futures = [rig.engine.submit(replace(PLAN, max_tokens=limit), prompts("a")) for limit in (7, 8)]
+    rig.engine.start()
+    for future in futures:
+        check_answer(future.result(30), expected("a"))
+    rig.engine.stop(30)
+    assert rig.batches == [[1], [1]]
 
 
 def test_a_request_without_prompts_is_a_mistake() -> None:

@@ -8,8 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from service.engine import Outcome, QueueFullError, ShuttingDownError
-from tests.service.engine.harness import OTHER_PLAN, PLAN, Rig, expected, prompts, running, text_of
-from tests.tables import check_equal
+from tests.service.engine.harness import (
+    OTHER_PLAN,
+    PLAN,
+    Rig,
+    check_answer,
+    expected,
+    prompts,
+    running,
+    text_of,
+)
 
 
 def test_draining_answers_what_waits_and_refuses_what_comes() -> None:
@@ -26,7 +34,7 @@ def test_draining_answers_what_waits_and_refuses_what_comes() -> None:
         assert stopping.result(30)
         blocking.result(0)
         for text, future in waiting.items():
-            check_equal(future.result(0).table, expected(text, plan=OTHER_PLAN))
+            check_answer(future.result(0), expected(text, plan=OTHER_PLAN))
     assert rig.heard.events == [("rejected", "stopping"), ("stopped", 0)]
 
 
@@ -96,7 +104,7 @@ def test_no_request_is_lost_between_submission_and_the_end() -> None:
                 continue
             except ShuttingDownError:
                 return answers
-            check_equal(outcome.table, expected(f"{number} {answers}"))
+            check_answer(outcome, expected(f"{number} {answers}"))
             answers += 1
 
     with ThreadPoolExecutor(8) as pool:

@@ -1,0 +1,217 @@
+"""The seam between prompts and tables: tokenise, read, assemble.
+
+Who reads is an :class:`Extractor`: it tokenises prompts and gives rows for token ids. The way from
+texts to a table is made of these two and :func:`splinellm.extraction.rows.assemble`, here and
+nowhere else. What stands between them, such as a cache, is an extractor around another one.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Protocol, TypeVar
+
+from splinellm.errors import ConfigurationError, PromptError
+from splinellm.extraction.rows import Rows, assemble
+from splinellm.extraction.tokens import TokenizedPrompt
+from splinellm.prompts import Prompt
+from splinellm.provenance import Provenance
+from splinellm.schema import FeatureSchema, Granularity
+from splinellm.table import FeatureTable
+from splinellm.token_index import TokenIndex
+
+KeyT = TypeVar("KeyT", bound=Hashable)
+
+OnProgress = Callable[[int, int], None]
+"""Called after each batch with the prompts and tokens it held."""
+
+
+class Reader(Protocol):
+    """Reads token ids: all that is needed of an extractor by who has tokenised already."""
+
+    batch_tokens: int
+    """Largest padded size of a batch; running out of memory halves it."""
+
+    def read(
+        self,
+        prompts: Mapping[KeyT, TokenizedPrompt],
+        /,
+        *,
+        granularity: Granularity,
+    ) -> dict[KeyT, Rows | PromptError]:
+        """Rows of each prompt, or why it has none; see :meth:`Extractor.read`."""
+
+
+class Extractor(ABC):
+    """From prompts to tables, by a way of tokenising and one of reading.
+
+    Attributes
+    ----------
+    provenance : Provenance
+        What tables come from whose rows stand for prompts.
+    schema : FeatureSchema
+        Their columns.
+    """
+
+    provenance: Provenance
+    schema: FeatureSchema
+
+    @abstractmethod
+    def tokenize(
+        self, prompts: Sequence[Prompt]
+    ) -> tuple[dict[int, TokenizedPrompt], dict[int, PromptError]]:
+        """Tokenise as :meth:`extract` does; see :class:`splinellm.extraction.tokens.Tokenizer`."""
+
+    @abstractmethod
+    def read(
+        self,
+        prompts: Mapping[KeyT, TokenizedPrompt],
+        *,
+        granularity: Granularity = "prompt",
+        on_progress: OnProgress | None = None,
+    ) -> dict[KeyT, Rows | PromptError]:
+        """Compute the rows of prompts that are tokenised.
+
+        Parameters
+        ----------
+        prompts : mapping of hashable to TokenizedPrompt
+            By position, or whatever else tells them apart; of :meth:`tokenize`, or cut to the same
+            limit and with ids of the same vocabulary.
+        granularity, on_progress
+            See :meth:`extract`.
+
+        Returns
+        -------
+        dict
+            For every prompt its rows, or an error without a position, in the order given. Equal
+            prompts may share an array.
+        """
+
+    @abstractmethod
+    def token_index(
+        self, prompts: Mapping[int, Prompt], tokenized: Mapping[int, TokenizedPrompt]
+    ) -> TokenIndex:
+        """Say which tokens were read; see :meth:`splinellm.extraction.tokens.Tokenizer.index`."""
+
+    def provenance_at(self, granularity: Granularity) -> Provenance:
+        """What tables of this granularity come from."""
+        return self.provenance.at(granularity)
+
+    def extract(
+        self,
+        prompts: str | Iterable[Prompt],
+        *,
+        granularity: Granularity = "prompt",
+        on_progress: OnProgress | None = None,
+    ) -> FeatureTable:
+        """Compute the features of all prompts.
+
+        Equal prompts are read once, and so is what many of them begin with.
+
+        Parameters
+        ----------
+        prompts : str, or iterable of str or of sequences of int
+            Texts or token ids.
+        granularity : {"prompt", "prefix", "token"}
+            ``prompt``: a row per prompt. ``prefix``: a row per token, with the features of the
+            prompt up to and including it, from the same single forward pass. ``token``: a row per
+            token, with its own sign fraction, hyperplane distance and intrinsic dimension.
+        on_progress : callable, optional
+            Called after each batch with the prompts and tokens it held.
+
+        Returns
+        -------
+        FeatureTable
+            One row per prompt, or per token with ``tokens`` saying which, in order.
+
+        Raises
+        ------
+        PromptError
+            A prompt cannot be read; names its position. See :meth:`extract_valid`.
+        """
+        table, errors = self.extract_valid(
+            prompts, granularity=granularity, on_progress=on_progress
+        )
+        if errors:
+            raise errors[min(errors)]
+        return table
+
+    def iter_extract(
+        self,
+        prompts: str | Iterable[Prompt],
+        *,
+        granularity: Granularity = "prompt",
+        window: int = 1024,
+    ) -> Iterator[FeatureTable]:
+        """Compute features lazily, for iterables that do not fit memory.
+
+        Parameters
+        ----------
+        prompts : str, or iterable of str or of sequences of int
+            Consumed a window at a time.
+        granularity : {"prompt", "prefix", "token"}
+            See :meth:`extract`; ``tokens.row`` counts through all windows.
+        window : int
+            Prompts that are sorted by length and batched together.
+
+        Yields
+        ------
+        FeatureTable
+            Of up to `window` prompts, in order.
+
+        Raises
+        ------
+        PromptError
+            A prompt cannot be read; the windows before its own have been yielded.
+        """
+        if window < 1:
+            raise ConfigurationError(f"window is {window}; it must be at least 1")
+        iterator = iter([prompts] if isinstance(prompts, str) else prompts)
+        start = 0
+        while part := list(islice(iterator, window)):
+            table, errors = self.extract_valid(part, granularity=granularity)
+            if errors:
+                first = min(errors)
+                raise errors[first].at(start + first)
+            if table.tokens is not None:
+                table = replace(table, tokens=replace(table.tokens, row=table.tokens.row + start))
+            yield table
+            start += len(part)
+
+    def extract_valid(
+        self,
+        prompts: str | Iterable[Prompt],
+        *,
+        granularity: Granularity = "prompt",
+        on_progress: OnProgress | None = None,
+    ) -> tuple[FeatureTable, dict[int, PromptError]]:
+        """Compute the features of those prompts that can be read; one bad prompt fails alone.
+
+        Parameters
+        ----------
+        prompts, granularity, on_progress
+            See :meth:`extract`.
+
+        Returns
+        -------
+        table : FeatureTable
+            The rows of all other prompts, in order.
+        errors : dict of int to PromptError
+            By position among the prompts.
+        """
+        batch = [prompts] if isinstance(prompts, str) else list(prompts)
+        provenance = self.provenance_at(granularity)
+        tokenized, errors = self.tokenize(batch)
+        rows: dict[int, Rows] = {}
+        found = self.read(tokenized, granularity=granularity, on_progress=on_progress)
+        for position, result in found.items():
+            if isinstance(result, PromptError):
+                errors[position] = result.at(position)
+            else:
+                rows[position] = result
+        tokens = None
+        if granularity != "prompt":
+            tokens = self.token_index({p: batch[p] for p in sorted(rows)}, tokenized)
+        return assemble(rows, tokenized, provenance, tokens), errors
