@@ -172,15 +172,16 @@ class BoundedConnection(HttpToolsProtocol):
 
     def _count(self, n_bytes: int) -> None:
         self._n_head += n_bytes
-        if self._n_head > self._settings.max_header_bytes or self._n_headers > MAX_HEADERS:
+        if self._n_head > self._settings.max_header_bytes:
             self._reason = self._too_large()
+        elif self._n_headers > MAX_HEADERS:
+            self._reason = HeadTooLargeError(f"the request has more than {MAX_HEADERS} headers")
+        if self._reason is not None:
             raise self._reason  # the parser stops
 
     def _too_large(self) -> ServiceError:
-        return HeadTooLargeError(
-            f"the request line and headers have more than {self._settings.max_header_bytes} bytes, "
-            f"or than {MAX_HEADERS} lines"
-        )
+        limit = self._settings.max_header_bytes
+        return HeadTooLargeError(f"the request line and headers have more than {limit} bytes")
 
     def _expect_head(self) -> None:
         self._set_timer(self._settings.header_timeout_s, self._on_late_head)
