@@ -11,6 +11,7 @@ from starlette.responses import Response
 from service.errors import InvalidRequestError
 from service.inputs import name_text
 from service.json import StrictRoute
+from service.reading import Overflow
 from service.routes.call import CallOf
 from service.routes.moderations import toxicity_classifiers
 from service.schemas.errors import GOOGLE
@@ -57,7 +58,7 @@ async def analyze(body: AnalyzeRequest, call: CallOf) -> Response:
             spans += sentences
             inputs = inputs.with_parts([text[begin:end] for begin, end in sentences])
     # The format has no way to ask for it, and its clients send up to 20,480 bytes: all is read.
-    overflow = "truncate" if call.settings.overflow == "truncate" else "window"
+    overflow: Overflow = "truncate" if call.settings.overflow == "truncate" else "window"
     judgement = await call.judge(classifiers, inputs, overflow)
     labels = [
         # Backwards: of two classifiers with the label 'toxic' the first is the better one.
