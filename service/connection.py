@@ -42,6 +42,10 @@ from service.settings import Settings
 MAX_HEADERS = 100
 LINGER_S = 2.0
 """How long a refused client has to read why, before the connection is gone."""
+STALLED_S = 60.0
+"""How long a client may read not a byte of an answer that waits for it."""
+MAX_UNREAD_BYTES = 1 << 28
+"""Of a body whose request has its answer: an honest client sends it first, and reads then."""
 _MAX_REFUSED = 64
 """Connections beyond the limit that are told so; those after them are closed without a word."""
 _RETRY_AFTER_S = 5
@@ -84,6 +88,9 @@ class BoundedConnection(HttpToolsProtocol):
         self._n_pending = 0  # bytes since something was complete
         self._n_head = 0
         self._n_headers = 0
+        self._n_unread = 0
+        self._n_unsent = 0
+        self._reader_timer: asyncio.TimerHandle | None = None
 
     # asyncio's side
 
@@ -114,9 +121,21 @@ class BoundedConnection(HttpToolsProtocol):
         if self._n_pending > self._settings.max_header_bytes:
             self._refuse(self._too_large())
 
+    def pause_writing(self) -> None:
+        """Watch a client that is slower to read than the service to write."""
+        super().pause_writing()
+        self._n_unsent = 0
+        self._watch_reader()
+
+    def resume_writing(self) -> None:
+        """Trust it again."""
+        self._stop_watching()
+        super().resume_writing()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
         self._set_timer(None)
+        self._stop_watching()
         super().connection_lost(exc)
 
     # httptools' side
@@ -125,7 +144,7 @@ class BoundedConnection(HttpToolsProtocol):
         """Count from here."""
         self._has_begun = True
         self._path = b""
-        self._n_head = self._n_headers = 0
+        self._n_head = self._n_headers = self._n_unread = 0
         if self._timer is None:  # it came with the end of the one before
             self._expect_head()
         super().on_message_begin()
@@ -155,6 +174,10 @@ class BoundedConnection(HttpToolsProtocol):
         """Take a piece of the body."""
         self._n_pending = 0
         super().on_body(body)
+        if self.cycle.response_complete:
+            self._n_unread += len(body)
+            if self._n_unread > MAX_UNREAD_BYTES:
+                self.transport.close()
 
     def on_message_complete(self) -> None:
         """Wait for the next request."""
@@ -203,6 +226,19 @@ class BoundedConnection(HttpToolsProtocol):
         self._timer = None
         if delay_s is not None and then is not None:
             self._timer = self.loop.call_later(delay_s, then)
+
+    def _watch_reader(self) -> None:
+        n_unsent = self.transport.get_write_buffer_size()
+        if n_unsent == self._n_unsent:
+            self.transport.abort()
+            return
+        self._n_unsent = n_unsent
+        self._reader_timer = self.loop.call_later(STALLED_S, self._watch_reader)
+
+    def _stop_watching(self) -> None:
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
+        self._reader_timer = None
 
     # What the client hears
 

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import httpx2
+import psutil
 import pytest
 
 from service.connection import MAX_HEADERS
 from tests.service.fakes import backbone_of
-from tests.service.wire import JSON, Reply, Wire, read_all, replies, wired
+from tests.service.wire import JSON, TIMEOUT_S, Reply, Wire, read_all, replies, wired
 
 LIMIT = 4096
 MEGABYTE = b"a" * (1 << 20)
@@ -152,6 +153,20 @@ def test_http_1_0_and_absolute_targets(patient: Wire) -> None:
     assert (reply.status, reply.code) == (404, "not_found")
 
 
+def test_upgrades_are_not_taken(patient: Wire) -> None:
+    """The answer is that of the request without them, and the connection goes on."""
+    for protocol in (b"websocket", b"h2c"):
+        asked = b"\r\nconnection: upgrade\r\nupgrade: " + protocol + b"\r\n\r\n"
+        with patient.connect() as connection:
+            connection.sendall(HEALTH.replace(b"\r\n\r\n", asked))
+            first = b""
+            while not first.endswith(b'{"status":"ok"}'):
+                first += connection.recv(65_536)
+            connection.sendall(LAST_HEALTH)
+            found = replies(first + read_all(connection))
+        assert [reply.status for reply in found] == [200, 200]
+
+
 def test_bodies_of_get_are_read_past(patient: Wire) -> None:
     with_body = HEALTH.replace(b"\r\n\r\n", b"\r\ncontent-length: 6\r\n\r\nGET / ")
     chunked = HEALTH.replace(
@@ -270,6 +285,42 @@ def test_a_body_that_nobody_reads_does_not_hold_the_connection(
     ):
         (reply,) = hasty.say(start)
         assert reply.status in (200, 404, 413)
+
+
+def test_a_body_without_end_whose_answer_is_there_is_not_read_for_long(
+    patient: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.connection.MAX_UNREAD_BYTES", 1 << 22)
+    too_large = post(b"").replace(b"length: 0", b"length: %d" % (1 << 40))
+    chunk = b"100000\r\n" + MEGABYTE + b"\r\n"
+    for start, piece in ((too_large, MEGABYTE), (CHUNKED, chunk)):
+        with patient.connect() as connection:
+            connection.sendall(start)
+            with pytest.raises((BrokenPipeError, ConnectionResetError)):
+                connection.sendall(piece * 256)
+
+
+def ports_of_clients() -> set[int]:
+    """Of all connections that this process, which is the service's, has open."""
+    return {one.raddr.port for one in psutil.Process().net_connections("tcp") if one.raddr}
+
+
+def test_an_answer_that_nobody_reads_is_dropped(
+    patient: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.connection.STALLED_S", 0.2)
+    text = " ".join(f"w{i}" for i in range(1000))
+    fields = {"input": [text] * 4, "granularity": "prefix", "features": "paper,blocks"}
+    whole = httpx2.post(f"{patient.url}/v1/features", json=fields, timeout=TIMEOUT_S).content
+    with patient.connect() as connection:
+        port = connection.getsockname()[1]
+        connection.sendall(post(json.dumps(fields).encode(), path=b"/v1/features"))
+        connection.recv(1)
+        while any(
+            one.raddr and one.raddr.port == port for one in psutil.Process().net_connections()
+        ):
+            pass
+        assert len(read_all(connection)) < len(whole)
 
 
 def test_slow_connections_do_not_stop_others(patient: Wire) -> None:

@@ -50,7 +50,10 @@ class Wire:
         parts = urlsplit(self.url)
         assert parts.hostname is not None
         assert parts.port is not None
-        with socket.create_connection((parts.hostname, parts.port), TIMEOUT_S) as connection:
+        with socket.socket() as connection:
+            connection.settimeout(TIMEOUT_S)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)  # no hidden room
+            connection.connect((parts.hostname, parts.port))
             yield connection
 
     def say(self, *pieces: bytes) -> list[Reply]:
