@@ -17,7 +17,9 @@ from service.lifecycle import Lifecycle
 from service.metrics import Metrics
 from service.middleware.access import Access
 from service.middleware.body_limit import BodyLimit
+from service.middleware.decompress import Decompress
 from service.middleware.gate import Gate
+from service.middleware.head import Head
 from service.middleware.observe import Observe
 from service.middleware.security_headers import SecurityHeaders
 from service.models import load_models
@@ -105,5 +107,7 @@ def _middleware(settings: Settings, metrics: Metrics, lifecycle: Lifecycle) -> l
         Middleware(Observe, metrics),
         Middleware(Gate, lifecycle),
         Middleware(Access, settings.api_keys, settings.rate_limit_per_minute),
-        Middleware(BodyLimit, settings.payload_limit),
+        Middleware(BodyLimit, settings.payload_limit, settings.body_timeout_s),
+        Middleware(Decompress, settings.payload_limit),
+        Middleware(Head),
     ]

@@ -21,6 +21,7 @@ from service.errors import (
     MethodNotAllowedError,
     NotFoundError,
     ServiceError,
+    UnsupportedEncodingError,
     public_code,
     status_of,
 )
@@ -30,7 +31,9 @@ MAX_MESSAGE_CHARS = 200
 GOOGLE_PREFIX = "/v1alpha1/"
 """Paths below it answer in the shape of Google's APIs, all others in OpenAI's."""
 
-_WORTH_A_RETRY = (429, 503, 504)
+_WORTH_A_RETRY = (408, 429, 503, 504)
+_LAST_WORDS = ("shutting_down", "request_timeout")
+"""The next request should go elsewhere, or this one is still not all there."""
 _KINDS = {
     401: "authentication_error",
     404: "not_found_error",
@@ -39,6 +42,7 @@ _KINDS = {
 _GOOGLE_NAMES = {
     401: "UNAUTHENTICATED",
     404: "NOT_FOUND",
+    408: "DEADLINE_EXCEEDED",
     429: "RESOURCE_EXHAUSTED",
     499: "CANCELLED",
     500: "INTERNAL",
@@ -76,19 +80,25 @@ def error_response(error: SplineLLMError, *, path: str, request_id: str) -> Resp
         headers["x-should-retry"] = "false"
     if status == HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
-    if code == "shutting_down":
-        headers["connection"] = "close"  # the next request should go elsewhere
+    if code in _LAST_WORDS:
+        headers["connection"] = "close"
     if isinstance(error, MethodNotAllowedError) and error.allowed:
         headers["allow"] = error.allowed
+    if isinstance(error, UnsupportedEncodingError):
+        headers["accept-encoding"] = error.accepted
     return Response(orjson.dumps(body), status, headers, media_type="application/json")
 
 
-async def raise_service_error(_request: Request, error: Exception) -> NoReturn:
+async def raise_service_error(request: Request, error: Exception) -> NoReturn:
     """Exception handler of the framework's own errors: make them the service's.
 
     They travel on to :class:`service.middleware.observe.Observe`, which answers all errors.
     """
-    raise service_error(error) from None
+    translated = service_error(error)
+    path = request.url.path
+    if isinstance(translated, NotFoundError) and ("//" in path or path.endswith("/")):
+        translated.hint = "its slashes are doubled, or there is one too many at the end"
+    raise translated from None
 
 
 def service_error(error: Exception) -> SplineLLMError:
@@ -107,7 +117,12 @@ def service_error(error: Exception) -> SplineLLMError:
             return NotFoundError("there is nothing at this path")
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             allowed = (error.headers or {}).get("Allow", "")
-            return MethodNotAllowedError("this path takes other methods", allowed=allowed)
+            methods = [name.strip() for name in allowed.split(",") if name.strip()]
+            if "GET" in methods and "HEAD" not in methods:
+                methods.append("HEAD")  # answered by service.middleware.head
+            return MethodNotAllowedError(
+                "this path takes other methods", allowed=", ".join(sorted(methods))
+            )
         if error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
             return InvalidRequestError("the request cannot be read")
     return ServiceError("unexpected error")
@@ -132,6 +147,8 @@ def _invalid_field(error: RequestValidationError) -> InvalidRequestError:
         return InvalidRequestError("the request has a field that does not exist")
     if not names:
         hint = "send JSON with content-type: application/json" if where == "body" else None
+        if isinstance(first.get("input"), bytes):  # FastAPI parses what is called JSON alone
+            return InvalidRequestError("the body is not called JSON", hint=hint)
         return InvalidRequestError(f"the {where} is missing or not an object", hint=hint)
     param = names[0] + "".join(f"[{part}]" for part in rest if isinstance(part, int))
     return InvalidRequestError(f"{param}: {first['msg']}", param=param)

@@ -14,6 +14,7 @@ STATUS_OF_CODE: Mapping[str, int] = {
     # the request is wrong
     "invalid_request": 400,
     "invalid_json": 400,
+    "invalid_encoding": 400,
     "invalid_prompt": 400,
     "invalid_schema": 400,
     "input_too_long": 400,
@@ -23,13 +24,17 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "model_not_found": 404,
     "classifier_not_found": 404,
     "method_not_allowed": 405,
+    "request_timeout": 408,
     "batch_too_large": 413,
     "payload_too_large": 413,
     "out_of_memory": 413,
+    "unsupported_encoding": 415,
     "non_finite_features": 422,
+    "head_too_large": 431,
     # the same request may succeed later
     "rate_limit_exceeded": 429,
     "queue_full": 429,
+    "too_many_connections": 503,
     "not_ready": 503,
     "shutting_down": 503,
     "deadline_exceeded": 504,
@@ -148,6 +153,48 @@ class PayloadTooLargeError(ServiceError):
     """The body is larger than the service reads."""
 
     code = "payload_too_large"
+
+
+class HeadTooLargeError(ServiceError):
+    """The request line and headers are longer, or more, than the service reads."""
+
+    code = "head_too_large"
+
+
+class RequestTimeoutError(ServiceError):
+    """The request did not arrive in time."""
+
+    code = "request_timeout"
+
+
+class InvalidEncodingError(ServiceError):
+    """The body is not compressed as its ``Content-Encoding`` says."""
+
+    code = "invalid_encoding"
+
+
+class UnsupportedEncodingError(ServiceError):
+    """The body is compressed in a way that the service does not know.
+
+    Parameters
+    ----------
+    message : str
+        Says so.
+    accepted : str
+        The ways it knows, for the header ``Accept-Encoding``.
+    """
+
+    code = "unsupported_encoding"
+
+    def __init__(self, message: str, *, accepted: str) -> None:
+        super().__init__(message, hint=f"send it as it is, or with one of: {accepted}")
+        self.accepted = accepted
+
+
+class TooManyConnectionsError(ServiceError):
+    """As many connections as the service holds are open."""
+
+    code = "too_many_connections"
 
 
 class RateLimitError(ServiceError):

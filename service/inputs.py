@@ -1,4 +1,4 @@
-"""From the `input` of a request to prompts for the engine.
+"""Shapes of JSON: from the `input` of a request to prompts.
 
 Everything here is checked before a token is computed, and runs off the event loop: an input may be
 a million numbers. Errors name the culprit as ``input[3]``, or ``input`` where there is but one.
@@ -7,19 +7,16 @@ a million numbers. Errors name the culprit as ``input[3]``, or ``input`` where t
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from service.errors import BatchTooLargeError, InputTooLongError, InvalidRequestError
 from splinellm.errors import PromptError, SplineLLMError
-from splinellm.extraction.tokens import TokenizedPrompt
 from splinellm.prompts import Prompt, check_prompt
 
 if TYPE_CHECKING:
     from service.settings import Settings
-
-Overflow = Literal["error", "truncate", "window"]
 
 MAX_PARTS = 32
 """Content parts of one moderation input."""
@@ -46,48 +43,6 @@ class Inputs:
     def with_parts(self, parts: Sequence[str]) -> Inputs:
         """Add parts of the one text that this is."""
         return Inputs([*self.prompts, *parts], self.names * (1 + len(parts)))
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How the prompts of a request are read: each in one window or in several.
-
-    Parameters
-    ----------
-    windows : list of TokenizedPrompt
-        Of all inputs, in order.
-    owners : list of int
-        The input that each window is of.
-    n_tokens : list of int
-        Tokens of each input that are read, those of overlapping windows once.
-    truncated : list of bool
-        Whether the end of an input is not read.
-    names : list of str
-        What to call each input.
-    """
-
-    windows: list[TokenizedPrompt]
-    owners: list[int]
-    n_tokens: list[int]
-    truncated: list[bool]
-    names: list[str]
-
-    def __len__(self) -> int:
-        return len(self.n_tokens)
-
-    @property
-    def usage(self) -> dict[str, int]:
-        """OpenAI's usage object."""
-        total = sum(self.n_tokens)
-        return {"prompt_tokens": total, "total_tokens": total}
-
-    @property
-    def n_windows(self) -> list[int]:
-        """Windows of each input."""
-        counts = [0] * len(self)
-        for owner in self.owners:
-            counts[owner] += 1
-        return counts
 
 
 def parse_input(value: Any, settings: Settings) -> Inputs:
@@ -137,91 +92,6 @@ def name_text(text: str, name: str, settings: Settings) -> Inputs:
         As for :func:`parse_input`.
     """
     return _checked([text], [name], settings)
-
-
-def read(
-    inputs: Inputs,
-    tokenize: Callable[
-        [Sequence[Prompt]], tuple[Mapping[int, TokenizedPrompt], Mapping[int, PromptError]]
-    ],
-    *,
-    limit: int,
-    overflow: Overflow,
-    window: int | None = None,
-    prefix: Sequence[int] = (),
-) -> Reading:
-    """Tokenise, and apply the limit.
-
-    Parameters
-    ----------
-    inputs : Inputs
-        Prompts.
-    tokenize : callable
-        Gives all tokens of a prompt, however many, or an error.
-    limit : int
-        Tokens from which on `overflow` decides.
-    overflow : {"error", "truncate", "window"}
-        Refuse a longer text, cut it, or read all of it.
-    window : int, optional
-        Longer texts are read in overlapping windows of so many tokens; by default in one, which
-        `overflow` must not forbid.
-    prefix : sequence of int
-        Token ids that the tokenizer starts every text with; every window starts with them.
-
-    Raises
-    ------
-    PromptError, InputTooLongError
-        Names the first input that cannot be read.
-    """
-    tokenized, errors = tokenize(inputs.prompts)
-    if errors:
-        first = min(errors)
-        raise blame(errors[first], inputs.names[first])
-    reading = Reading([], [], [], [], inputs.names)
-    for owner, name in enumerate(inputs.names):
-        ids = tokenized[owner].ids
-        too_long = len(ids) > limit
-        if too_long and overflow == "error":
-            raise InputTooLongError(
-                f"{name} has {len(ids)} tokens, but the limit is {limit}", param=name
-            )
-        is_cut = too_long and overflow == "truncate"
-        kept = ids[:limit] if is_cut else ids
-        parts = [kept] if window is None else split_windows(kept, window, prefix)
-        reading.windows.extend(TokenizedPrompt(part, is_cut) for part in parts)
-        reading.owners.extend([owner] * len(parts))
-        reading.n_tokens.append(len(kept))
-        reading.truncated.append(is_cut)
-    return reading
-
-
-def split_windows(ids: list[int], size: int, prefix: Sequence[int] = ()) -> list[list[int]]:
-    """Cut token ids into windows that overlap by a quarter; the last is moved back to be full.
-
-    Parameters
-    ----------
-    ids : list of int
-        All tokens of a text.
-    size : int
-        Tokens of a window.
-    prefix : sequence of int
-        If `ids` starts with them, so does every window.
-
-    Returns
-    -------
-    list of list of int
-        One, if the text fits one.
-    """
-    if len(ids) <= size:
-        return [ids]
-    head = list(prefix)
-    if not head or len(head) >= size or ids[: len(head)] != head:
-        head = []
-    body, room = ids[len(head) :], size - len(head)
-    step = max(1, room - room // 4)
-    last = len(body) - room
-    starts = [*range(0, last, step), last]
-    return [head + body[start : start + room] for start in starts]
 
 
 def blame(error: SplineLLMError, name: str) -> SplineLLMError:

@@ -28,7 +28,7 @@ _INPUTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _TOKENS = (16, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768)
 _RATIOS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75)
 
-_REFUSED = (401, 413, 429, 503)
+_REFUSED = (401, 408, 413, 415, 429, 431, 503)
 """Status of requests that were turned away before the model saw them."""
 
 

@@ -1,4 +1,4 @@
-"""``splinellm serve``: uvicorn, with an end that answers everybody.
+"""``splinellm serve``: uvicorn, with bounds on connections and an end that answers everybody.
 
 On SIGTERM uvicorn alone closes its listener first, so that clients see refused connections. Here
 the listener lives while accepted requests are being answered, and new ones hear 503.
@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.app import create_app
+from service.connection import BoundedConnection
 from service.lifespan import stop_engines
 from service.logs import configure_logging, log_event
 from service.models import load_models
@@ -44,6 +45,7 @@ class DrainingServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=BoundedConnection,
                 lifespan="on",
                 ws="none",
                 log_config=None,  # ours stays

@@ -93,6 +93,11 @@ class Settings(BaseSettings):
     payload_limit: PositiveInt = 2_000_000
     overflow: Literal["error", "truncate", "window"] = "error"
 
+    max_header_bytes: int = Field(default=32_768, ge=1024)
+    max_connections: PositiveInt = 512
+
+    header_timeout_s: PositiveFloat = 10
+    body_timeout_s: PositiveFloat = 30
     request_timeout_s: PositiveFloat = 60
     drain_timeout_s: NonNegativeFloat = 30
 
@@ -102,7 +107,13 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     cpu_threads: PositiveInt = 2
 
-    @field_validator("batch_wait_ms", "request_timeout_s", "drain_timeout_s")
+    @field_validator(
+        "batch_wait_ms",
+        "header_timeout_s",
+        "body_timeout_s",
+        "request_timeout_s",
+        "drain_timeout_s",
+    )
     @classmethod
     def _require_finite(cls, value: float) -> float:
         if value == float("inf"):

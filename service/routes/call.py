@@ -15,8 +15,9 @@ from starlette.responses import Response
 
 from service.engine.contracts import Outcome
 from service.errors import ClientClosedError, DeadlineError, NotReadyError
-from service.inputs import Inputs, Overflow, Reading, blame, read
+from service.inputs import Inputs, blame
 from service.json import JSONResponse
+from service.reading import Overflow, Reading, read
 from service.record import record_of
 from service.verdicts import ServedClassifier, Verdict, passes
 from splinellm.errors import SplineLLMError

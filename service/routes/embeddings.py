@@ -11,8 +11,9 @@ from starlette.responses import Response
 
 from service.descriptions import fingerprint
 from service.errors import InvalidRequestError
-from service.inputs import Reading, parse_input
+from service.inputs import parse_input
 from service.json import StrictRoute
+from service.reading import Reading
 from service.routes.call import CallOf
 from service.schemas.embeddings import EmbeddingsAnswer, EmbeddingsRequest
 from service.schemas.errors import COMPUTING

@@ -12,8 +12,9 @@ from starlette.responses import Response
 
 from service.descriptions import fingerprint
 from service.errors import BatchTooLargeError
-from service.inputs import Reading, parse_input
+from service.inputs import parse_input
 from service.json import StrictRoute
+from service.reading import Reading
 from service.routes.call import CallOf
 from service.schemas.errors import COMPUTING
 from service.schemas.features import (

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from service.errors import InvalidRequestError
 from service.inputs import name_text
 from service.json import StrictRoute
+from service.reading import Overflow
 from service.routes.call import CallOf
 from service.routes.moderations import toxicity_classifiers
 from service.schemas.errors import GOOGLE
@@ -43,7 +44,7 @@ async def analyze(body: AnalyzeRequest, call: CallOf) -> Response:
     """Score a comment in the format of the Perspective API.
 
     Spans are in Unicode code points. With `spanAnnotations` every sentence is scored, too; the
-    summary is always that of the whole text.
+    summary is always that of the whole text. A comment of whatever length is read to its end.
     """
     if body.languages and LANGUAGE not in (tag[:2].lower() for tag in body.languages):
         raise InvalidRequestError("only English can be scored", param="languages")
@@ -56,7 +57,9 @@ async def analyze(body: AnalyzeRequest, call: CallOf) -> Response:
         if len(sentences) > 1:
             spans += sentences
             inputs = inputs.with_parts([text[begin:end] for begin, end in sentences])
-    judgement = await call.judge(classifiers, inputs, None)
+    # The format has no way to ask for it, and its clients send up to 20,480 bytes: all is read.
+    overflow: Overflow = "truncate" if call.settings.overflow == "truncate" else "window"
+    judgement = await call.judge(classifiers, inputs, overflow)
     labels = [
         # Backwards: of two classifiers with the label 'toxic' the first is the better one.
         _probabilities(verdicts)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from service.inputs import Inputs, Reading, parse_input
+from service.inputs import Inputs, parse_input
 from service.json import StrictRoute
+from service.reading import Reading
 from service.routes.call import CallOf
 from service.schemas.errors import COMPUTING
 from service.schemas.tokenize import TokenizeAnswer, TokenizeRequest

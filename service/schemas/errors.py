@@ -50,11 +50,14 @@ _REASONS: dict[int, str] = {
     401: "No key, or a wrong one.",
     404: "No model or classifier of that name is loaded.",
     405: "Another method is wanted.",
+    408: "The body did not arrive in time.",
     413: "The body is too large, or has too many inputs, or asks for too many rows.",
+    415: "The body is compressed in a way that is not known; see `Accept-Encoding`.",
     422: "The model overflowed on an input.",
     429: "The queue is full, or the key's rate is used up; see `Retry-After`.",
+    431: "The request line and headers are too long, or too many.",
     500: "The server failed; its log has the cause under the request id.",
-    503: "The model is still loading, or the service is shutting down; see `Retry-After`.",
+    503: "The model is still loading, or the service is shutting down or full; see `Retry-After`.",
     504: "The answer was not ready in time.",
 }
 

@@ -95,6 +95,13 @@ def serve(
     payload_limit: Annotated[
         int | None, _option("payload-limit", "Bytes of a request. 2000000 by default.", "BYTES")
     ] = None,
+    max_header_bytes: Annotated[
+        int | None,
+        _option("max-header-bytes", "Of a request's line and headers. 32768 by default.", "BYTES"),
+    ] = None,
+    max_connections: Annotated[
+        int | None, _option("max-connections", "Open at once; then 503. 512 by default.", "N")
+    ] = None,
     overflow: Annotated[
         Overflow | None,
         _option(
@@ -102,6 +109,14 @@ def serve(
             "A text beyond --max-input-tokens that is to be judged: refuse it, cut it, or read it "
             "in windows. error by default.",
         ),
+    ] = None,
+    header_timeout_s: Annotated[
+        float | None,
+        _option("header-timeout-s", "For line and headers to arrive. 10 by default.", "S"),
+    ] = None,
+    body_timeout_s: Annotated[
+        float | None,
+        _option("body-timeout-s", "For a body to arrive; then 408. 30 by default.", "S"),
     ] = None,
     request_timeout_s: Annotated[
         float | None,

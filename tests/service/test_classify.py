@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from service.inputs import split_windows
 from service.models import ModelCatalog
+from service.reading import split_windows
 from service.verdicts import passes
 from tests.service.fakes import CLASSIFIER_TOKENS, DOMAINS, TOXIC_WORDS, backbone_of, fake_catalog
 

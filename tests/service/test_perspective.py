@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from service.app import create_app
+from service.models import ModelCatalog
 from service.sentences import sentence_spans
+from service.settings import load_settings
 from tests.service.fakes import TOXIC_WORDS
 
 URL = "/v1alpha1/comments:analyze"
@@ -90,7 +93,7 @@ def test_the_key_may_be_in_the_query(client: TestClient) -> None:
         ({"comment": {"text": "\ud800"}}, "comment"),
         ({"comment": {}}, "comment"),
         ({"comment": {"text": "x", "type": "HTML"}}, "comment"),
-        ({"comment": {"text": "w " * 1100}}, "comment.text"),
+        ({"comment": {"text": "w" * 65_537}}, "comment.text"),
         ({"requestedAttributes": {}}, "requestedAttributes"),
         ({"requestedAttributes": {"SMELL": {}}}, "requestedAttributes"),
         ({"requestedAttributes": {"THREAT": {"scoreThreshold": 2}}}, "requestedAttributes"),
@@ -110,6 +113,42 @@ def test_errors_are_in_googles_shape(
     assert set(error) == {"code", "message", "status", "details"}
     assert (error["code"], error["status"]) == (400, "INVALID_ARGUMENT")
     assert error["details"][0]["field"] == field
+
+
+LARGEST_BYTES = 20_480
+"""Of a comment, in the Perspective API."""
+
+
+@pytest.mark.parametrize("word_at", ["beginning", "middle", "end"])
+def test_the_longest_comments_are_read_to_their_end(client: TestClient, word_at: str) -> None:
+    before = {"beginning": 0, "middle": 2000, "end": 4095}[word_at]
+    text = "fine " * before + "toxic" + " fine" * (4095 - before)
+    assert len(text) == LARGEST_BYTES
+    found = ask(client, text)["attributeScores"]["TOXICITY"]
+    assert found["summaryScore"]["value"] > 0.5
+    assert (found["spanScores"][0]["begin"], found["spanScores"][0]["end"]) == (0, len(text))
+    harmless = ask(client, text.replace("toxic", "other"))["attributeScores"]["TOXICITY"]
+    assert harmless["summaryScore"]["value"] < 0.5
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "字", "😀"])
+def test_the_longest_comments_of_all_kinds(client: TestClient, letter: str) -> None:
+    """Without a space, and with sentences to be scored by themselves."""
+    text = letter * (LARGEST_BYTES // len(letter.encode()))
+    assert "TOXICITY" in ask(client, text)["attributeScores"]
+    text = (letter * 100 + ". ") * (LARGEST_BYTES // (100 * len(letter.encode()) + 2))
+    spans = ask(client, text, spanAnnotations=True)["attributeScores"]["TOXICITY"]["spanScores"]
+    assert spans[-1]["end"] == len(text.rstrip())
+
+
+def test_a_service_that_cuts_cuts_comments_too(catalog: ModelCatalog) -> None:
+    app = create_app(load_settings(overflow="truncate"), load=lambda *_: catalog)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        while client.get("/readyz").status_code != 200:
+            assert app.state.lifecycle.failure is None
+        for n_before, is_read in ((10, True), (2000, False)):
+            found = ask(client, "fine " * n_before + "toxic")["attributeScores"]["TOXICITY"]
+            assert (found["summaryScore"]["value"] > 0.5) is is_read
 
 
 class TestSentences:

@@ -1,0 +1,142 @@
+"""Windows: how the prompts of a request are read, each in one piece or in several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from service.errors import InputTooLongError
+from service.inputs import Inputs, blame
+from splinellm.errors import PromptError
+from splinellm.extraction.tokens import TokenizedPrompt
+from splinellm.prompts import Prompt
+
+Overflow = Literal["error", "truncate", "window"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the prompts of a request are read: each in one window or in several.
+
+    Parameters
+    ----------
+    windows : list of TokenizedPrompt
+        Of all inputs, in order.
+    owners : list of int
+        The input that each window is of.
+    n_tokens : list of int
+        Tokens of each input that are read, those of overlapping windows once.
+    truncated : list of bool
+        Whether the end of an input is not read.
+    names : list of str
+        What to call each input.
+    """
+
+    windows: list[TokenizedPrompt]
+    owners: list[int]
+    n_tokens: list[int]
+    truncated: list[bool]
+    names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.n_tokens)
+
+    @property
+    def usage(self) -> dict[str, int]:
+        """OpenAI's usage object."""
+        total = sum(self.n_tokens)
+        return {"prompt_tokens": total, "total_tokens": total}
+
+    @property
+    def n_windows(self) -> list[int]:
+        """Windows of each input."""
+        counts = [0] * len(self)
+        for owner in self.owners:
+            counts[owner] += 1
+        return counts
+
+
+def read(
+    inputs: Inputs,
+    tokenize: Callable[
+        [Sequence[Prompt]], tuple[Mapping[int, TokenizedPrompt], Mapping[int, PromptError]]
+    ],
+    *,
+    limit: int,
+    overflow: Overflow,
+    window: int | None = None,
+    prefix: Sequence[int] = (),
+) -> Reading:
+    """Tokenise, and apply the limit.
+
+    Parameters
+    ----------
+    inputs : Inputs
+        Prompts.
+    tokenize : callable
+        Gives all tokens of a prompt, however many, or an error.
+    limit : int
+        Tokens from which on `overflow` decides.
+    overflow : {"error", "truncate", "window"}
+        Refuse a longer text, cut it, or read all of it.
+    window : int, optional
+        Longer texts are read in overlapping windows of so many tokens; by default in one, which
+        `overflow` must not forbid.
+    prefix : sequence of int
+        Token ids that the tokenizer starts every text with; every window starts with them.
+
+    Raises
+    ------
+    PromptError, InputTooLongError
+        Names the first input that cannot be read.
+    """
+    tokenized, errors = tokenize(inputs.prompts)
+    if errors:
+        first = min(errors)
+        raise blame(errors[first], inputs.names[first])
+    reading = Reading([], [], [], [], inputs.names)
+    for owner, name in enumerate(inputs.names):
+        ids = tokenized[owner].ids
+        too_long = len(ids) > limit
+        if too_long and overflow == "error":
+            raise InputTooLongError(
+                f"{name} has {len(ids)} tokens, but the limit is {limit}", param=name
+            )
+        is_cut = too_long and overflow == "truncate"
+        kept = ids[:limit] if is_cut else ids
+        parts = [kept] if window is None else split_windows(kept, window, prefix)
+        reading.windows.extend(TokenizedPrompt(part, is_cut) for part in parts)
+        reading.owners.extend([owner] * len(parts))
+        reading.n_tokens.append(len(kept))
+        reading.truncated.append(is_cut)
+    return reading
+
+
+def split_windows(ids: list[int], size: int, prefix: Sequence[int] = ()) -> list[list[int]]:
+    """Cut token ids into windows that overlap by a quarter; the last is moved back to be full.
+
+    Parameters
+    ----------
+    ids : list of int
+        All tokens of a text.
+    size : int
+        Tokens of a window.
+    prefix : sequence of int
+        If `ids` starts with them, so does every window.
+
+    Returns
+    -------
+    list of list of int
+        One, if the text fits one.
+    """
+    if len(ids) <= size:
+        return [ids]
+    head = list(prefix)
+    if not head or len(head) >= size or ids[: len(head)] != head:
+        head = []
+    body, room = ids[len(head) :], size - len(head)
+    step = max(1, room - room // 4)
+    last = len(body) - room
+    starts = [*range(0, last, step), last]
+    return [head + body[start : start + room] for start in starts]
