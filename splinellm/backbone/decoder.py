@@ -66,8 +66,8 @@ class Decoder:
     @property
     def device(self) -> torch.device:
         """Where token ids go."""
-        if self.model.device.type != "meta":
-            return self.model.device
+        if (device := self._a_weight.device).type != "meta":
+            return device
         # Offloaded: a dispatcher of accelerate brings the weights to a device when they are needed.
         hook = getattr(self.model.get_input_embeddings(), "_hf_hook", None)
         return torch.device(getattr(hook, "execution_device", None) or "cpu")
@@ -75,7 +75,7 @@ class Decoder:
     @property
     def dtype(self) -> str:
         """Dtype of the forward pass, by name."""
-        return str(self.model.dtype).removeprefix("torch.")
+        return str(self._a_weight.dtype).removeprefix("torch.")
 
     @property
     def attention_implementation(self) -> str:
@@ -99,6 +99,15 @@ class Decoder:
             gate = self.architecture.gate_of(self.architecture.decoder_layers(self.model)[layer])
             self._norms[layer] = gate.norms(self.hidden_size, self.device)
         return self._norms[layer]
+
+    @property
+    def _a_weight(self) -> Tensor:
+        """Weight that says where the model is and what its dtype is."""
+        for weight in self.model.parameters():
+            if weight.is_floating_point():
+                return weight
+        # FSDP has put all of them into one flat parameter of its own.
+        return cast(Tensor, self.model.get_input_embeddings().weight)
 
     @property
     def _text_config(self) -> Any:

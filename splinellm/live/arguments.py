@@ -66,8 +66,6 @@ def reader_of(decoder: nn.Module) -> Callable[..., Call | None]:
         cache = given.get("past_key_values")
         cache = cache if isinstance(cache, Cache) else None
         positions = given.get("position_ids")
-        if isinstance(positions, Tensor):
-            positions = positions[None] if positions.ndim == 1 else positions
         return Call(
             n_rows=tokens.shape[0],
             n_new=tokens.shape[1],

@@ -136,7 +136,7 @@ class Places:
             self._warn(
                 f"row {row} is padded on the left, and {self._model_type} counts its positions "
                 "from the padding on",
-                "pass position_ids, pad on the right, or use generate, which passes them",
+                "pass position_ids, pad on the right, or use generate, which does",
             )
         elif bool(has_gap.any()):
             row = int(has_gap.int().argmax())
