@@ -142,10 +142,11 @@ class Passes:
         self._is_recorded = False
         if not self._turns.begin("pass"):
             return self._forget(_CROSSED, hint=_CROSSED_HINT)
+        past, progress = self._state, self.progress
+        self._forget("the last forward pass did not come to its end")
         call = self._read(args, kwargs)
         if call is None:
             return self._forget("the last forward pass was given no tokens")
-        past, progress = self._state, self.progress
         goes_on = (
             call.cache is not None
             and past is not None
@@ -164,7 +165,6 @@ class Passes:
         real = real_by_mask(call.mask, call.n_rows, call.n_cached, call.n_new, call.device)
         if not self._is_one_text(call, real, anew=past is None):
             return None
-        self._forget("the last forward pass did not come to its end")
         counts = progress.read(call.n_rows, call.n_new, call.n_cached, call.device, goes_on=goes_on)
         real = real & counts
         last = call.n_new - 1 - real.flip(-1).int().argmax(dim=-1)  # the end where none is real

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, StaticCache
+from transformers import PreTrainedModel, StaticCache, StoppingCriteria
 
 from splinellm import SplineExtractor, attach
 from splinellm.backbone.eager import run_eagerly
@@ -363,6 +363,38 @@ def test_two_threads_at_once_are_told() -> None:
         with torch.no_grad():
             model(**left_padded())
         check(recorder.table, plain, PROMPTS)
+
+
+def test_two_threads_that_generate_are_told() -> None:
+    model = causal_lm()
+    meet = Barrier(2)
+    told = list[str]()
+
+    class Meet(StoppingCriteria):
+        """Both threads are in the middle of `generate`, and no pass is running."""
+
+        def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
+            meet.wait(20)
+            return torch.zeros(len(input_ids), dtype=torch.bool)
+
+    def work() -> None:
+        model.generate(**left_padded(), **options(max_new_tokens=3), stopping_criteria=[Meet()])
+        meet.wait(20)
+        try:
+            _ = recorder.table
+        except NothingRecordedError as error:
+            told.append(str(error))
+
+    with attach(model) as recorder:
+        threads = [Thread(target=work) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(told) == 2
+        out = model.generate(**left_padded(), **options(max_new_tokens=3))
+        assert out.shape == (3, 12)
+        assert recorder.n_tokens.tolist() == [7, 11, 5]
 
 
 def test_threads_that_take_turns() -> None:

@@ -110,6 +110,18 @@ def test_features_are_of_what_the_model_computed() -> None:
     np.testing.assert_allclose(recorder.table.array[0], alone.table.array[0], atol=1e-6)
 
 
+def test_a_warning_that_is_an_error_leaves_no_old_table() -> None:
+    model = case_model("gpt2")
+    with torch.no_grad(), attach(model, features="sign_mean") as recorder:
+        model(torch.tensor([TEXT]))
+        with pytest.raises(PaddingWarning):
+            model(**padded(0))
+        with pytest.raises(NothingRecordedError, match="did not come to its end"):
+            _ = recorder.table
+        model(torch.tensor([TEXT]))
+        assert recorder.n_tokens.tolist() == [6]
+
+
 @pytest.mark.parametrize("kind", ["bool", "additive"])
 def test_masks_for_every_pair(kind: str) -> None:
     model = case_model("gpt2")
