@@ -115,8 +115,11 @@ class Places:
         own = torch.arange(n_cached, n_cached + n_new, device=real.device)[None]
         places = (own if positions is None else positions.to(real.device)).expand(n_rows, -1)
         before = self._next.to(real.device)
-        last = n_new - 1 - real.flip(-1).int().argmax(dim=-1)
-        after = places.gather(1, last[:, None])[:, 0] + 1
+        if n_new == 1:  # as in every step of `generate`
+            after = places[:, 0] + 1
+        else:
+            last = n_new - 1 - real.flip(-1).int().argmax(dim=-1)
+            after = places.gather(1, last[:, None])[:, 0] + 1
         self._next = after.where(real.any(dim=-1), before)
         if positions is not None:
             return _row_of_several(real, places, has_mask=has_mask) if n_new > 1 else None

@@ -66,6 +66,7 @@ class Passes:
         self._state: PromptState | None = None
         self._trouble, self._hint = "no forward pass was recorded", _FROM_THE_START
         self._is_recorded = False
+        self._call: Call | None = None  # of the pass that goes on
         self._n_begun = 0
 
     def watch(self, model: nn.Module) -> ExitStack:
@@ -73,9 +74,7 @@ class Passes:
         with ExitStack() as stack:
             before = self._reader.register_forward_pre_hook(self._before, with_kwargs=True)
             stack.callback(before.remove)
-            after = self._reader.register_forward_hook(
-                self._after, with_kwargs=True, always_call=True
-            )
+            after = self._reader.register_forward_hook(self._after, always_call=True)
             stack.callback(after.remove)
             if model is not self._reader:
                 stack.enter_context(self._watch_from_outside(model))
@@ -144,7 +143,7 @@ class Passes:
             return self._forget(_CROSSED, hint=_CROSSED_HINT)
         past, progress = self._state, self.progress
         self._forget("the last forward pass did not come to its end")
-        call = self._read(args, kwargs)
+        self._call = call = self._read(args, kwargs)
         if call is None:
             return self._forget("the last forward pass was given no tokens")
         goes_on = (
@@ -189,9 +188,7 @@ class Passes:
         return False
 
     @torch.no_grad()
-    def _after(
-        self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-    ) -> None:
+    def _after(self, _module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
         is_recorded = self._is_recorded and self.attendance.is_here
         self.attendance.end()
         if not self._turns.end("pass"):
@@ -203,7 +200,7 @@ class Passes:
             return self._forget(trouble, hint=MISSED_HINT)
         self.conditions.end(self.attendance.dtypes)
         self._state = self._reduction.state()
-        call = self._read(args, kwargs)
+        call, self._call = self._call, None
         made = output.values() if isinstance(output, dict) else output
         caches = (None if call is None else call.cache, *made)
         if (cache := next((it for it in caches if isinstance(it, Cache)), None)) is not None:
