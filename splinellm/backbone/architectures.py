@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import cast
+from typing import Literal, cast
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -48,6 +48,10 @@ class Architecture:
     attention_implementation : str
         transformers' attention that the model is loaded and observed with: ``sdpa``, or ``eager``
         where the model has no other (T x T weights are then held for one layer at a time).
+    positions : {"relative", "columns", "mask"}
+        What a token's place is without ``position_ids``: ``relative`` where only the distance
+        between columns matters, ``columns`` where the number of the column does, padding included,
+        ``mask`` where the attention mask is counted, so that padding changes nothing.
     """
 
     model_type: str
@@ -60,6 +64,7 @@ class Architecture:
     shared: str | None = None
     shows_attention: bool = True
     attention_implementation: str = "sdpa"
+    positions: Literal["relative", "columns", "mask"] = "relative"
 
     def decoder_layers(self, model: nn.Module) -> nn.ModuleList:
         """Decoder layers of `model`, in order."""
@@ -124,10 +129,10 @@ ARCHITECTURES = {
         Architecture("gemma3_text"),
         Architecture("granite"),
         Architecture("helium"),
-        Architecture("hunyuan_v1_dense"),
+        Architecture("hunyuan_v1_dense", positions="columns"),  # normed after the rotation
         Architecture("llama"),
         Architecture("ministral"),
-        Architecture("ministral3"),
+        Architecture("ministral3", positions="columns"),  # scales queries by position
         Architecture("mistral"),
         Architecture("nemotron", gate="mlp.up_proj"),
         Architecture("olmo"),
@@ -153,7 +158,7 @@ ARCHITECTURES = {
         Architecture("qwen2_moe", experts="mlp.experts", shared="mlp.shared_expert.gate_proj"),
         Architecture("qwen3_moe", experts="mlp.experts"),
         # no gate: the map before the activation
-        Architecture("biogpt", gate="fc1"),
+        Architecture("biogpt", gate="fc1", positions="columns"),
         Architecture(
             "bloom",
             "h",
@@ -161,12 +166,13 @@ ARCHITECTURES = {
             "mlp.dense_h_to_4h",
             shows_attention=False,
             attention_implementation="eager",
+            positions="mask",
         ),
         Architecture("falcon", "h", "self_attention", "mlp.dense_h_to_4h", shows_attention=False),
-        Architecture("gpt2", "h", "attn", "mlp.c_fc"),
-        Architecture("gpt_bigcode", "h", "attn", "mlp.c_fc"),
+        Architecture("gpt2", "h", "attn", "mlp.c_fc", positions="columns"),
+        Architecture("gpt_bigcode", "h", "attn", "mlp.c_fc", positions="columns"),
         Architecture("gpt_neox", attention="attention", gate="mlp.dense_h_to_4h"),
-        Architecture("opt", "decoder.layers", gate="fc1", is_flat=True),
+        Architecture("opt", "decoder.layers", gate="fc1", is_flat=True, positions="mask"),
         Architecture("persimmon", gate="mlp.dense_h_to_4h"),
         Architecture("phi", gate="mlp.fc1"),
         Architecture("starcoder2", gate="mlp.c_fc"),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from splinellm.backbone.architectures import ARCHITECTURES, Architecture, architecture_of
-from splinellm.errors import UnsupportedArchitectureError
+from splinellm.errors import ConfigurationError, UnsupportedArchitectureError
 
 
 @dataclass
@@ -71,8 +71,8 @@ class Decoder:
     @property
     def device(self) -> torch.device:
         """Where token ids go."""
-        if self.model.device.type != "meta":
-            return self.model.device
+        if (device := self._a_weight.device).type != "meta":
+            return device
         # Offloaded: a dispatcher of accelerate brings the weights to a device when they are needed.
         hook = getattr(self.model.get_input_embeddings(), "_hf_hook", None)
         return torch.device(getattr(hook, "execution_device", None) or "cpu")
@@ -80,13 +80,20 @@ class Decoder:
     @property
     def dtype(self) -> str:
         """Dtype of the forward pass, by name."""
-        return str(self.model.dtype).removeprefix("torch.")
+        return str(self._a_weight.dtype).removeprefix("torch.")
 
     @property
     def attention_implementation(self) -> str:
         """What computes the attention, by transformers' name."""
         config = self.architecture.owner_of_layers(self.model).config
         return str(config._attn_implementation).removeprefix("splinellm_")  # noqa: SLF001
+
+    @property
+    def positions(self) -> Literal["relative", "columns", "mask"]:
+        """What a token's place is without position ids; see :class:`Architecture`."""
+        # Falcon's biases count the mask, its rotations do not.
+        has_alibi = getattr(self._text_config, "alibi", False)
+        return "mask" if has_alibi else self.architecture.positions
 
     def norms(self, layer: int) -> Tensor:
         """Hyperplane norms of a layer, shape (K,), float32; computed once.
@@ -99,28 +106,72 @@ class Decoder:
         return self._norms[layer]
 
     @property
+    def _a_weight(self) -> Tensor:
+        """Weight that says where the model is and what its dtype is."""
+        for weight in self.model.parameters():
+            if weight.is_floating_point():
+                return weight
+        # FSDP has put all of them into one flat parameter of its own.
+        return cast(Tensor, self.model.get_input_embeddings().weight)
+
+    @property
     def _text_config(self) -> Any:
         return self.model.config.get_text_config(decoder=True)
 
 
-def decoder_inside(model: PreTrainedModel) -> Decoder:
+def decoder_inside(model: nn.Module) -> Decoder:
     """Find the decoder inside a model, which may have heads and wrappers around it.
+
+    Parameters
+    ----------
+    model : Module
+        A transformers model, or whatever holds one: adapters, data-parallel wrappers, compiled
+        modules, modules of one's own. Of decoders one in the other, the outer one is meant.
 
     Raises
     ------
     UnsupportedArchitectureError
         There is none, or none that is supported.
+    ConfigurationError
+        It is no module, or holds several decoders.
     """
-    for module in model.modules():
-        if not isinstance(module, PreTrainedModel):
-            continue
-        architecture = ARCHITECTURES.get(module.config.model_type)
-        try:
-            if architecture and len(architecture.decoder_layers(module)):
-                return Decoder(module)
-        except AttributeError:  # a head with the same config, around the one that has layers
-            continue
-    raise UnsupportedArchitectureError(
-        f"{type(model).__name__} holds no decoder of a supported architecture",
-        hint=f"supported: {', '.join(sorted(ARCHITECTURES))}",
-    )
+    if not isinstance(model, nn.Module):
+        raise _no_module(model)
+    found = dict[str, PreTrainedModel]()
+    for name, module in model.named_modules():
+        if _has_layers(module) and not any(module in set(it.modules()) for it in found.values()):
+            found[name] = cast(PreTrainedModel, module)
+    if not found:
+        raise UnsupportedArchitectureError(
+            f"{type(model).__name__} holds no decoder of a supported architecture",
+            hint=f"supported: {', '.join(sorted(ARCHITECTURES))}",
+        )
+    if len(found) > 1:
+        names = [f"{type(it).__name__} at '{name[:80]}'" for name, it in [*found.items()][:4]]
+        raise ConfigurationError(
+            f"{type(model).__name__} holds {len(found)} decoders: {', '.join(names)}",
+            hint="pass the part that holds the one to be watched",
+        )
+    return Decoder(*found.values())
+
+
+def _has_layers(module: nn.Module) -> bool:
+    if not isinstance(module, PreTrainedModel):
+        return False
+    architecture = ARCHITECTURES.get(module.config.model_type)
+    try:
+        return architecture is not None and len(architecture.decoder_layers(module)) > 0
+    except AttributeError:  # a head with the same config, around the one that has layers
+        return False
+
+
+def _no_module(given: object) -> ConfigurationError:
+    """Say of a pipeline, trainer or the like where its model is."""
+    kind = type(given).__name__
+    named = getattr(given, "__dict__", {})
+    inside = [name for name in named if isinstance(named[name], nn.Module)]
+    inside.sort(key=lambda name: name != "model")
+    hint = "pass a transformers model, such as AutoModelForCausalLM.from_pretrained gives"
+    if inside:
+        hint = f"pass the model inside of it: its attribute '{inside[0][:80]}'"
+    return ConfigurationError(f"a {kind} is no PyTorch module", hint=hint)

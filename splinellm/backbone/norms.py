@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from accelerate.utils import align_module_device
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from transformers.pytorch_utils import Conv1D
 
 from splinellm.errors import ModelLoadError
@@ -69,6 +70,8 @@ def dense_rows(gate: nn.Module, n_inputs: int) -> Tensor | None:
         None where the weight is packed, scaled or not loaded.
     """
     weight = getattr(gate, "weight", None)
+    if isinstance(weight, DTensor):
+        weight = weight.full_tensor()  # FSDP's: all ranks attach, and each has all the rows
     if (
         not isinstance(weight, Tensor)
         or not weight.is_floating_point()

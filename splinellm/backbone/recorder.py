@@ -18,10 +18,12 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from splinellm.backbone.architectures import Architecture
+from splinellm.backbone.attendance import MISSED_HINT, Attendance
 from splinellm.backbone.attention import listen, observed_attention
+from splinellm.backbone.eager import has_compiled_parts, run_eagerly
 from splinellm.backbone.reduction import PromptReduction, Reduction
 from splinellm.backbone.shared_prefix import Beginning, shared_cache
-from splinellm.errors import ConfigurationError
+from splinellm.errors import ConfigurationError, NothingRecordedError
 from splinellm.geometry import real_tokens
 
 
@@ -29,6 +31,7 @@ def observe(
     model: PreTrainedModel,
     architecture: Architecture,
     reduction: Reduction,
+    attendance: Attendance,
     *,
     implementation: str,
     stops: bool,
@@ -43,6 +46,8 @@ def observe(
         Where its parts are.
     reduction : Reduction
         What is made of the parts' values; its schema says which layers are wanted.
+    attendance : Attendance
+        Is told what is wanted, and lets the reduction hear it in the passes that it is told of.
     implementation : {"sdpa", "eager"}
         See :func:`splinellm.backbone.attention.observed_attention`.
     stops : bool
@@ -80,11 +85,13 @@ def observe(
         for index in schema.layers:
             ends = stops and index == schema.layers[-1]
             if wants_attention:
-                ear = _AttentionEar(reduction, index, ends and not wants_gate)
+                stop = ends and not wants_gate
+                ear = attendance.expects("attention", index, _AttentionEar(reduction, index, stop))
                 stack.callback(listen(architecture.attention_of(layers[index]), ear))
             if wants_gate:
                 gate = architecture.gate_of(layers[index])
-                stack.callback(gate.watch(_GateHook(reduction, index, ends)))
+                hook = attendance.expects("gate", index, _GateHook(reduction, index, ends))
+                stack.callback(gate.watch(hook))
         return stack.pop_all()
 
 
@@ -112,16 +119,25 @@ class Recorder:
         self._model = model
         self._architecture = architecture
         self._reduction = reduction
+        self._attendance = Attendance()
         self._attached = ExitStack()
 
     def __enter__(self) -> Self:
-        self._attached = observe(
-            self._model,
-            self._architecture,
-            self._reduction,
-            implementation=self._architecture.attention_implementation,
-            stops=True,
-        )
+        self._attendance = Attendance()
+        with ExitStack() as stack:
+            stack.enter_context(
+                observe(
+                    self._model,
+                    self._architecture,
+                    self._reduction,
+                    self._attendance,
+                    implementation=self._architecture.attention_implementation,
+                    stops=True,
+                )
+            )
+            if has_compiled_parts(self._model):
+                stack.enter_context(run_eagerly(self._model))
+            self._attached = stack.pop_all()
         return self
 
     def __exit__(
@@ -152,6 +168,11 @@ class Recorder:
         -------
         Tensor, shape (B, L, F), or (B, T, L, F) for rows that stand for tokens, float32
             In the schema's order, on the CPU.
+
+        Raises
+        ------
+        NothingRecordedError
+            The model did not show every wanted layer once.
         """
         real, last = real_tokens(lengths, input_ids.shape[1]), lengths - 1
         if beginning is None:
@@ -180,8 +201,14 @@ class Recorder:
         return Beginning(shared_cache(cache), reduction.state())
 
     def _forward(self, **inputs: Any) -> None:
-        with suppress(_ForwardComplete):
-            self._model(**inputs)
+        self._attendance.begin()
+        try:
+            with suppress(_ForwardComplete):
+                self._model(**inputs)
+        finally:
+            self._attendance.end()
+        if (trouble := self._attendance.trouble()) is not None:
+            raise NothingRecordedError(trouble, hint=MISSED_HINT)
 
 
 class _ForwardComplete(Exception):  # noqa: N818 - control flow, not an error

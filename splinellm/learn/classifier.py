@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -124,18 +125,40 @@ class Classifier:
         ArtifactError
             The table comes from another model, dtype, or setting; names the first difference.
         """
-        values = self.columns_of(table)
-        if not len(values):  # scikit-learn refuses empty arrays
-            probabilities = np.empty((0, len(self.card.classes)))
-        elif self.card.kind == "multilabel":
-            probabilities = np.stack([e.predict_proba(values)[:, 1] for e in self.estimators], 1)
-        else:
-            probabilities = self.estimators[0].predict_proba(values)
+        probabilities = self.probabilities(self.columns_of(table))
         return Predictions(self.card.kind, self.card.classes, probabilities, self.card.thresholds)
 
-    def columns_of(self, table: FeatureTable) -> np.ndarray:
-        """Select the columns that the classifier was trained on, shape (N, L * F), float32."""
-        require_match(self.card.provenance, table.provenance)
+    def probabilities(self, values: np.ndarray) -> np.ndarray:
+        """Score the classifier's own columns, wherever they come from.
+
+        Parameters
+        ----------
+        values : ndarray, shape (N, L * F)
+            In the order of the card's layers and features, as :meth:`columns_of` gives them.
+
+        Returns
+        -------
+        ndarray, shape (N, C)
+            In the order of the card's classes.
+        """
+        if not len(values):  # scikit-learn refuses empty arrays
+            return np.empty((0, len(self.card.classes)))
+        if self.card.kind == "multilabel":
+            return np.stack([e.predict_proba(values)[:, 1] for e in self.estimators], 1)
+        probabilities: np.ndarray = self.estimators[0].predict_proba(values)
+        return probabilities
+
+    def columns_of(self, table: FeatureTable, *, ignoring: Collection[str] = ()) -> np.ndarray:
+        """Select the columns that the classifier was trained on, shape (N, L * F), float32.
+
+        Parameters
+        ----------
+        table : FeatureTable
+            With those columns, and possibly more layers or features.
+        ignoring : collection of str
+            See :func:`require_match`.
+        """
+        require_match(self.card.provenance, table.provenance, ignoring=ignoring)
         names = schema_of(self.card.provenance).names
         if names == table.names:
             return table.values
@@ -143,10 +166,19 @@ class Classifier:
         return table.values[:, [position[name] for name in names]]
 
 
-def require_match(trained: Provenance, given: Provenance) -> None:
+def require_match(
+    trained: Provenance, given: Provenance, *, ignoring: Collection[str] = ()
+) -> None:
     """Refuse features that are not those a classifier was trained on.
 
     More layers or features than needed are fine: the needed columns are the same numbers.
+
+    Parameters
+    ----------
+    trained, given : Provenance
+        Of the features that the classifier learned from, and of those that it is to judge.
+    ignoring : collection of str
+        Fields that the caller answers for, such as the hash of weights that nobody has hashed.
 
     Raises
     ------
@@ -157,6 +189,7 @@ def require_match(trained: Provenance, given: Provenance) -> None:
         given = replace(given, layers=trained.layers)
     if set(trained.features) <= set(given.features):
         given = replace(given, features=trained.features)
+    given = replace(given, **{name: getattr(trained, name) for name in ignoring})
     if difference := trained.first_difference(given):
         raise ArtifactError(
             f"the features do not match the classifier: {difference}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,8 +14,16 @@ from transformers import StoppingCriteria
 from splinellm.errors import ConfigurationError
 from splinellm.learn.classifier import Classifier, require_match
 from splinellm.live.recorder import LiveRecorder
-from splinellm.provenance import Provenance
 from splinellm.table import FeatureTable
+
+_UP_TO_THE_CALLER = (
+    "weights_sha256",
+    "dtype",
+    "max_tokens",
+    "allow_special_tokens",
+    "tokenizer_probe",
+)
+"""What nobody can compare: the weights and the tokenizer of a live model are its user's."""
 
 
 class ProbabilisticClassifier(Protocol):
@@ -150,8 +158,9 @@ class Guard(StoppingCriteria):
     def _probabilities(self, table: FeatureTable) -> np.ndarray:
         classifier = self._classifier
         if isinstance(classifier, Classifier):
-            provenance = _as_if_trained(classifier, table.provenance)
-            return classifier.predict(replace(table, provenance=provenance)).probabilities
+            return classifier.probabilities(
+                classifier.columns_of(table, ignoring=_UP_TO_THE_CALLER)
+            )
         if hasattr(classifier, "feature_names_in_"):  # it was fitted on a frame, and wants one
             return classifier.predict_proba(pd.DataFrame(table.values, columns=[*table.names]))
         return classifier.predict_proba(table.values)
@@ -162,8 +171,7 @@ def _require_same_columns(
 ) -> None:
     """Refuse a classifier of other features before anything is generated."""
     if isinstance(classifier, Classifier):
-        trained = classifier.card.provenance
-        require_match(trained, _as_if_trained(classifier, recorder.provenance))
+        require_match(classifier.card.provenance, recorder.provenance, ignoring=_UP_TO_THE_CALLER)
         return
     names = recorder.schema.names
     trained_names = getattr(classifier, "feature_names_in_", None)
@@ -173,15 +181,3 @@ def _require_same_columns(
             f"the classifier was not fitted on the recorder's {len(names)} columns",
             hint="attach with the layers and features that it was fitted on",
         )
-
-
-def _as_if_trained(classifier: Classifier, given: Provenance) -> Provenance:
-    """Provenance of the same quantities, of the model that the classifier was trained with."""
-    return replace(
-        classifier.card.provenance,
-        layers=given.layers,
-        features=given.features,
-        n_blocks=given.n_blocks,
-        dimension_rule=given.dimension_rule,
-        dimension_threshold=given.dimension_threshold,
-    )

@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Iterable
 from contextlib import ExitStack
+from dataclasses import replace
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from transformers import Cache, PreTrainedModel
+from torch import nn
 
 from splinellm.backbone.decoder import Decoder, decoder_inside
+from splinellm.backbone.eager import run_eagerly
 from splinellm.backbone.recorder import observe
-from splinellm.backbone.reduction import PromptReduction, PromptState
-from splinellm.errors import (
-    NonFiniteFeaturesError,
-    NothingRecordedError,
-)
-from splinellm.live.generation import CacheFollower, follow_generate
-from splinellm.live.padding import real_by_mask
-from splinellm.live.progress import Progress
+from splinellm.backbone.reduction import PromptReduction
+from splinellm.errors import NonFiniteFeaturesError
+from splinellm.live.generation import follow_generate
+from splinellm.live.passes import Passes
 from splinellm.plan import Plan
-from splinellm.provenance import Provenance
+from splinellm.provenance import Provenance, distance_precision
 from splinellm.schema import FeatureSchema, FeatureSelection
 from splinellm.table import FeatureTable
 
 
 def attach(
-    model: PreTrainedModel,
+    model: nn.Module,
     *,
     layers: str | Iterable[int] | None = None,
     features: str | Iterable[str] | FeatureSelection = "paper",
@@ -45,9 +41,10 @@ def attach(
 
     Parameters
     ----------
-    model : PreTrainedModel
+    model : Module
         Any transformers model that holds a supported decoder, such as those of
-        ``AutoModelForCausalLM``.
+        ``AutoModelForCausalLM``, or a module around it: adapters, data-parallel wrappers, what
+        ``torch.compile`` gives. Compiled code runs uncompiled within the block.
     layers, features, dimension_rule, dimension_threshold
         See :class:`splinellm.extraction.SplineExtractor`.
 
@@ -61,7 +58,8 @@ def attach(
     UnsupportedArchitectureError
         The model holds no supported decoder.
     SchemaError, ConfigurationError
-        A layer or feature does not exist, or the threshold is impossible.
+        A layer or feature does not exist, or the threshold is impossible; or `model` is no module,
+        or holds several decoders.
     AttentionUnavailableError
         The dimension is wanted, and the architecture does not show its attention; on entry: the
         attention is neither SDPA nor eager.
@@ -98,49 +96,40 @@ class LiveRecorder:
 
     Parameters
     ----------
-    model : PreTrainedModel
-        The user's model.
+    model : Module
+        The user's model, with what is around it.
     decoder : Decoder
         What of it is watched.
     plan : Plan
         What is wanted; its token limit is the decoder's own, since nothing is cut.
     """
 
-    def __init__(self, model: PreTrainedModel, decoder: Decoder, plan: Plan) -> None:
+    def __init__(self, model: nn.Module, decoder: Decoder, plan: Plan) -> None:
         self._model = model
         self._decoder = decoder
         self._plan = plan
         self._reduction = PromptReduction(plan.schema(decoder.n_layers), decoder.norms, plan.rule)
-        # Not the base model: OPT's head calls the decoder inside of it.
-        self._reader = decoder.architecture.owner_of_layers(decoder.model)
-        self._signature = inspect.signature(self._reader.forward)
         self._attached = ExitStack()
-        self._cache = CacheFollower(self._on_rows, self._on_cut)
-        self._state: PromptState | None = None
-        self._trouble = "no forward pass was recorded"
-        self._progress = Progress()
-        self._is_recorded = False
+        self._passes = Passes(decoder, self._reduction)
 
     def __enter__(self) -> Self:
+        passes = Passes(self._decoder, self._reduction)
         with ExitStack() as stack, torch.no_grad():
             stack.enter_context(
                 observe(
                     self._decoder.model,
                     self._decoder.architecture,
                     self._reduction,
+                    passes.attendance,
                     implementation=self._decoder.attention_implementation,
                     stops=False,
                 )
             )
-            before = self._reader.register_forward_pre_hook(self._before, with_kwargs=True)
-            stack.callback(before.remove)
-            after = self._reader.register_forward_hook(self._after, with_kwargs=True)
-            stack.callback(after.remove)
-            self._progress = Progress()
-            stack.enter_context(follow_generate(self._model, self._progress))
-            stack.callback(self._cache.release)
+            stack.enter_context(run_eagerly(self._model))
+            stack.enter_context(passes.watch(self._model))
+            stack.enter_context(follow_generate(self._model, passes))
             self._attached = stack.pop_all()
-        self._forget("no forward pass was recorded")
+        self._passes = passes
         return self
 
     def __exit__(
@@ -159,23 +148,23 @@ class LiveRecorder:
     @property
     def n_columns(self) -> int:
         """Tokens that the model has read of each row, padding included."""
-        return self._progress.n_columns
+        return self._passes.progress.n_columns
 
     @property
     def n_prompt_columns(self) -> int:
         """Those of them that it had read when ``generate`` chose its first token."""
-        return self._progress.n_prompt_columns
+        return self._passes.progress.n_prompt_columns
 
     @property
     def n_tokens(self) -> np.ndarray:
         """Tokens that the features are of, shape (B,), int64."""
-        n_tokens: np.ndarray = self._recorded().n_tokens.cpu().numpy()
+        n_tokens: np.ndarray = self._passes.recorded().n_tokens.cpu().numpy()
         return n_tokens
 
     @property
     def is_finished(self) -> np.ndarray:
         """Rows that do not change any more, shape (B,), bool."""
-        is_finished: np.ndarray = self._progress.is_finished.cpu().numpy()
+        is_finished: np.ndarray = self._passes.progress.is_finished.cpu().numpy()
         return is_finished
 
     @property
@@ -185,11 +174,12 @@ class LiveRecorder:
         Raises
         ------
         NothingRecordedError
-            There was no forward pass yet, or one went on from a cache that was not recorded.
+            There was no forward pass yet, or one that could not be recorded: it went on from
+            another cache, left layers out, held several texts in a row, or ran in two threads.
         NonFiniteFeaturesError
             The forward pass overflowed in one of the rows.
         """
-        state = self._recorded()
+        state = self._passes.recorded()
         values = self._reduction.features(state).flatten(1).numpy()
         if not np.isfinite(values).all():
             row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
@@ -199,14 +189,21 @@ class LiveRecorder:
                 hint="use float32 or bfloat16",
             )
         n_tokens = self.n_tokens
-        return FeatureTable(values, n_tokens, np.zeros(len(n_tokens), np.bool_), self.provenance)
+        provenance = replace(
+            self.provenance,
+            dtype=self._passes.conditions.dtype,
+            distance_precision=distance_precision(
+                self.schema.selection, self._passes.conditions.dtype
+            ),
+        )
+        return FeatureTable(values, n_tokens, np.zeros(len(n_tokens), np.bool_), provenance)
 
     @property
     def provenance(self) -> Provenance:
         """What the table comes from; the weights are the user's, and are not hashed."""
         return self._plan.provenance(
             self._decoder,
-            model=str(self._model.config._name_or_path),  # noqa: SLF001 - no public name
+            model=str(self._decoder.model.config._name_or_path),  # noqa: SLF001 - no public name
             attention=self._decoder.attention_implementation,
         )
 
@@ -218,73 +215,7 @@ class LiveRecorder:
         rows : iterable of int
             Rows of the batch. They stay frozen until a forward pass begins anew.
         """
-        self._recorded()
-        ended = torch.zeros(self._progress.n_rows, dtype=torch.bool)
+        self._passes.recorded()
+        ended = torch.zeros(self._passes.progress.n_rows, dtype=torch.bool)
         ended[[*rows]] = True
-        self._progress.end(ended)
-
-    def _recorded(self) -> PromptState:
-        if self._state is None:
-            raise NothingRecordedError(
-                self._trouble, hint="enter the recorder first, then run the model from the start"
-            )
-        return self._state
-
-    def _forget(self, trouble: str) -> None:
-        self._state = None
-        self._trouble = trouble
-
-    @torch.no_grad()
-    def _before(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        given = self._arguments(args, kwargs)
-        tokens = given["inputs_embeds"] if given.get("input_ids") is None else given["input_ids"]
-        n_rows, n_new = tokens.shape[:2]
-        cache: Cache | None = given.get("past_key_values")
-        n_cached = 0 if cache is None else int(cache.get_seq_length())
-        past, progress = self._state, self._progress
-        goes_on = (
-            cache is not None
-            and past is not None
-            and self._cache.follows(cache)
-            and (n_rows, n_cached) == (progress.n_rows, progress.n_columns)
-        )
-        self._is_recorded = goes_on or n_cached == 0
-        self._forget(
-            "the last forward pass did not come to its end"
-            if self._is_recorded
-            else f"the model went on from {n_cached} cached tokens of {n_rows} rows that were not "
-            "recorded"
-        )
-        if not goes_on:
-            past = None
-            self._cache.release()
-        real = real_by_mask(given.get("attention_mask"), n_rows, n_cached, n_new, tokens.device)
-        real = real & progress.read(n_rows, n_new, n_cached, tokens.device, goes_on=goes_on)
-        last = n_new - 1 - real.flip(-1).int().argmax(dim=-1)  # n_new - 1 where nothing is real
-        self._reduction.begin(real, last, past)
-
-    @torch.no_grad()
-    def _after(
-        self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-    ) -> None:
-        if not self._is_recorded:
-            return
-        self._state = self._reduction.state()
-        made = output.values() if isinstance(output, dict) else output
-        caches = (self._arguments(args, kwargs).get("past_key_values"), *made)
-        if (cache := next((it for it in caches if isinstance(it, Cache)), None)) is not None:
-            self._cache.follow(cache)
-
-    def _arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        given: dict[str, Any] = self._signature.bind_partial(*args, **kwargs).arguments
-        given.update(given.pop("kwargs", {}))
-        return given
-
-    def _on_rows(self, rows: Tensor) -> None:
-        if self._state is not None:
-            self._state = self._state[rows.to(self._state.n_tokens.device)]
-        self._progress.select(rows)
-
-    def _on_cut(self, n_columns: int) -> None:
-        if not self._progress.cut(n_columns):
-            self._forget("tokens that were recorded have been taken out of the cache")
+        self._passes.progress.end(ended)

@@ -155,6 +155,23 @@ def test_other_features_are_refused_by_their_first_difference(
         require_match(fake_provenance(), fake_provenance(**change))
 
 
+def test_differences_that_the_caller_answers_for() -> None:
+    given = fake_provenance(weights_sha256="1" * 64, max_tokens=9)
+    require_match(fake_provenance(), given, ignoring=("weights_sha256", "max_tokens"))
+    with pytest.raises(ArtifactError, match="max_tokens is 9, not 8"):
+        require_match(fake_provenance(), given, ignoring=("weights_sha256",))
+
+
+def test_probabilities_of_plain_arrays() -> None:
+    target = balanced(100)
+    table = learnable_table(target)
+    classifier = train(table, binary(target), name="t")
+    found = classifier.probabilities(table.values)
+    assert (found == classifier.predict(table).probabilities).all()
+    assert (found == classifier.estimators[0].predict_proba(table.values)).all()
+    assert classifier.probabilities(table.values[:0]).shape == (0, 2)
+
+
 def test_an_empty_table_has_empty_predictions() -> None:
     target = balanced(100)
     table = learnable_table(target)

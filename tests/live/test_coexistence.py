@@ -19,6 +19,7 @@ from splinellm.errors import (
     NonFiniteFeaturesError,
     NothingRecordedError,
 )
+from splinellm.extraction import PrecisionWarning
 from tests.architectures import case_model
 from tests.live.models import (
     ALL,
@@ -137,7 +138,8 @@ def test_inference_mode_and_out_of_it(context: Callable[[], Any]) -> None:
             cache = model(**inputs).past_key_values
         recorder.finish([2])
         with context():
-            model(torch.tensor([[5], [6], [7]]), past_key_values=cache)
+            mask = torch.cat([inputs["attention_mask"], torch.ones(3, 1, dtype=torch.long)], dim=1)
+            model(torch.tensor([[5], [6], [7]]), attention_mask=mask, past_key_values=cache)
         assert recorder.n_tokens.tolist() == [6, 10, 3]
         model.generate(**inputs, **options())
         assert recorder.n_tokens.tolist() == [16, 20, 14]
@@ -163,8 +165,12 @@ def test_autocast() -> None:
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         plain = model(**inputs).logits
         with attach(model, features=ALL) as recorder:
-            assert torch.equal(model(**inputs).logits, plain)
+            with pytest.warns(PrecisionWarning, match="computes in bfloat16"):
+                assert torch.equal(model(**inputs).logits, plain)
+            model(**inputs)  # says it once
             table = recorder.table
+    assert table.provenance.dtype == "bfloat16"
+    assert table.provenance.distance_precision == "reduced"
     exact = extractor_of(model).extract(PROMPTS)
     assert np.abs(table.array - exact.array)[..., :4].max() < 0.1
 
