@@ -8,6 +8,7 @@ import typer
 
 from splinellm.cli import loading, options
 from splinellm.cli.streaming import Input, check_feature_output, stream
+from splinellm.io.formats import output_suffixes
 
 # --resume belongs here once the sink knows it.
 
@@ -22,8 +23,7 @@ def extract(
             envvar="SPLINELLM_OUTPUT",
             metavar="OUTPUT",
             callback=check_feature_output,
-            help=".parquet, .npz, .csv or .jsonl (the last two also .gz), or - for JSON lines on "
-            "standard output.",
+            help=f"{output_suffixes()}, or - for JSON lines on standard output.",
         ),
     ],
     model: options.Model = "smollm2-135m",
@@ -73,10 +73,11 @@ def extract(
     from splinellm.io.token_rows import TextlessSource, is_token_column
     from splinellm.table import is_own_column
 
-    kind = None if input_format is None else input_format.value
     by_token = granularity is not options.Granularity.PROMPT
     is_reserved = is_token_column(text_column) if by_token else is_own_column
-    source = open_source(input_path, text_column=text_column, format=kind, is_reserved=is_reserved)
+    source = open_source(
+        input_path, text_column=text_column, format=input_format, is_reserved=is_reserved
+    )
     stream(
         TextlessSource(source, text_column) if by_token else source,
         input_path,

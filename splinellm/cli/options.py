@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from splinellm.errors import SplineLLMError
+from splinellm.io.formats import INPUT_FORMATS
 from splinellm.schema import FeatureSelection, parse_layers
 
 _MANY_LAYERS = 10_000  # more than any model has; which layers exist is known once it is loaded
@@ -45,16 +46,6 @@ class Granularity(StrEnum):
     TOKEN = "token"  # noqa: S105 (no secret)
 
 
-class InputFormat(StrEnum):
-    """Input formats, for when a name does not tell."""
-
-    JSONL = "jsonl"
-    CSV = "csv"
-    TSV = "tsv"
-    TXT = "txt"
-    PARQUET = "parquet"
-
-
 def _check_layers(layers: str | None) -> str | None:
     if layers is not None:
         try:
@@ -71,6 +62,12 @@ def _check_features(features: str | None) -> str | None:
         except SplineLLMError as error:
             raise typer.BadParameter(str(error)) from error
     return features
+
+
+def _check_input_format(name: str | None) -> str | None:
+    if name is not None and name not in INPUT_FORMATS:
+        raise typer.BadParameter(f"'{name}' is none of {', '.join(INPUT_FORMATS)}")
+    return name
 
 
 def _check_device(device: str) -> str:
@@ -219,10 +216,12 @@ TextColumn = Annotated[
     ),
 ]
 InputFormatOption = Annotated[
-    InputFormat | None,
+    str | None,
     typer.Option(
         "--input-format",
         envvar="SPLINELLM_INPUT_FORMAT",
+        metavar="|".join(INPUT_FORMATS),
+        callback=_check_input_format,
         help="Overrides the input's suffix.",
         show_default=False,
     ),

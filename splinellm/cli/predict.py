@@ -9,6 +9,7 @@ import typer
 
 from splinellm.cli import loading, options
 from splinellm.cli.streaming import Input, check_prediction_output, stream
+from splinellm.io.formats import output_suffixes
 
 
 def predict(
@@ -27,8 +28,7 @@ def predict(
             envvar="SPLINELLM_OUTPUT",
             metavar="OUTPUT",
             callback=check_prediction_output,
-            help=".parquet, .csv or .jsonl (the last two also .gz), or - for JSON lines on "
-            "standard output.",
+            help=f"{output_suffixes(features=False)}, or - for JSON lines on standard output.",
         ),
     ],
     model: Annotated[
@@ -63,10 +63,9 @@ def predict(
     from splinellm.learn.artifact import load_classifier
 
     trained = load_classifier(classifier)
-    kind = None if input_format is None else input_format.value
     is_reserved = frozenset(added_schema(trained.card).names).__contains__
     run = partial(stream, input_path=input_path, output=output, on_error=on_error, quiet=quiet)
-    features = open_features(input_path, format=kind, is_reserved=is_reserved)
+    features = open_features(input_path, format=input_format, is_reserved=is_reserved)
     if features is not None:
         provenance = features.provenance
         run(features, load=lambda: FeatureClassification(trained, provenance))
@@ -81,6 +80,8 @@ def predict(
         "device_map": device_map,
     }
     run(
-        open_source(input_path, text_column=text_column, format=kind, is_reserved=is_reserved),
+        open_source(
+            input_path, text_column=text_column, format=input_format, is_reserved=is_reserved
+        ),
         load=lambda: TextClassification(trained, loading.load_extractor(**settings)),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, ClassVar
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -40,10 +40,6 @@ class ParquetWriter:
     added : pa.Schema
         Columns that the run adds.
     """
-
-    needs_schema: ClassVar[bool] = True
-    needs_sidecar: ClassVar[bool] = False
-    keeps_whole_rows: ClassVar[bool] = False
 
     def __init__(self, file: BinaryIO, columns: pa.Schema, added: pa.Schema) -> None:
         self._columns = columns
@@ -91,10 +87,6 @@ class NpzWriter:
     added : pa.Schema
         Of a feature table.
     """
-
-    needs_schema: ClassVar[bool] = False
-    needs_sidecar: ClassVar[bool] = False
-    keeps_whole_rows: ClassVar[bool] = False
 
     def __init__(self, file: BinaryIO, columns: pa.Schema | None, added: pa.Schema) -> None:  # noqa: ARG002 (the protocol's)
         self._file = file

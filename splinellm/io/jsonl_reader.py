@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from splinellm import strict_json
+from splinellm.io.checks import check_columns, check_text
 from splinellm.io.json_columns import ColumnScan
-from splinellm.io.rows import Problem, Row, check_columns, check_text
+from splinellm.io.rows import Problem, ReadOptions, Row
 from splinellm.io.text_readers import BLANK_LINE, RowSource, bad_encoding, raw_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from splinellm.io.byte_stream import ByteStream
 
@@ -28,16 +29,12 @@ class JsonlSource(RowSource):
     ----------
     stream : ByteStream
         Where the bytes come from.
-    text_column : str or None
-        Key of the prompts; None if there need be none.
-    is_reserved : callable
-        Whether the output adds a column of this name.
+    options : ReadOptions
+        How they are to be read.
     """
 
-    def __init__(
-        self, stream: ByteStream, text_column: str | None, is_reserved: Callable[[str], bool]
-    ) -> None:
-        super().__init__(stream, text_column, is_reserved)
+    def __init__(self, stream: ByteStream, options: ReadOptions) -> None:
+        super().__init__(stream, options)
         self._accepted = False
 
     def schema(self) -> pa.Schema:
@@ -49,9 +46,9 @@ class JsonlSource(RowSource):
                 scan.observe(row.values)
         schema = scan.schema()
         if not schema.names:  # no good row, so no columns but the one that there should have been
-            only = [] if self.text_column is None else [pa.field(self.text_column, pa.string())]
-            return pa.schema(only)
-        check_columns(self.name, schema.names, self.text_column, self.is_reserved)
+            text = self.options.text_column
+            return pa.schema([] if text is None else [pa.field(text, pa.string())])
+        check_columns(self.name, schema.names, self.options)
         return schema
 
     def rows(self) -> Iterator[Row]:
@@ -71,12 +68,12 @@ class JsonlSource(RowSource):
                 yield Row(number, values, "", len(line), self._check(values, line))
 
     def _check(self, values: dict[str, Any], line: bytes) -> Problem | None:
-        problem = check_text(values, self.text_column) or _surrogate_column(values, line)
+        problem = check_text(values, self.options.text_column) or _surrogate_column(values, line)
         if problem is not None:
             return problem
-        if taken := next(filter(self.is_reserved, values), None):
+        if taken := next(filter(self.options.is_reserved, values), None):
             if not self._accepted:  # the first good row speaks for the file
-                check_columns(self.name, list(values), self.text_column, self.is_reserved)
+                check_columns(self.name, list(values), self.options)
             return Problem("reserved_column", f"column '{taken}' is one that the output adds")
         self._accepted = True
         return None
@@ -93,48 +90,11 @@ def parse_object(line: bytes) -> dict[str, Any]:
     RecursionError
         The object is nested too deeply.
     """
-    values = json.loads(
-        line.decode("utf-8"),
-        parse_constant=_refuse_constant,
-        parse_float=_finite_float,
-        object_pairs_hook=_unique_keys,
-    )
-    if line.count(b"[") + line.count(b"{") > _DEEPEST and _is_deep(values):
-        raise RecursionError
+    values = strict_json.loads(line.decode("utf-8"), max_depth=_DEEPEST, unique_keys=True)
     if not isinstance(values, dict):
         kind = {list: "an array", str: "a string", type(None): "null"}.get(type(values), "a number")
         kind = "true or false" if isinstance(values, bool) else kind
         raise ValueError(f"expected a JSON object, got {kind}")  # noqa: TRY004 (json's own errors are ValueErrors)
-    return values
-
-
-def _is_deep(value: Any) -> bool:
-    level = [value]
-    for _ in range(_DEEPEST):
-        level = [
-            child
-            for item in level
-            if isinstance(item, dict | list)
-            for child in (item.values() if isinstance(item, dict) else item)
-        ]
-    return bool(level)
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _finite_float(digits: str) -> float:
-    value = float(digits)
-    if not math.isfinite(value):
-        raise ValueError("a number is too large for a float")
-    return value
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        raise ValueError("an object has the same key twice")
     return values
 
 

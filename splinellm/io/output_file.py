@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 from splinellm.errors import OutputError
 from splinellm.io.formats import is_gzipped, output_format
 from splinellm.io.json_columns import to_json
-from splinellm.io.writers import WRITERS, Writer, compressed
+from splinellm.io.writers import Writer, compressed, writer_of
 from splinellm.provenance import sidecar
 from splinellm.table import PROVENANCE_KEY
 
@@ -59,7 +59,7 @@ class OutputFile:
         self.n_rows = 0
         self.n_rejected = 0
         self._shown = path
-        self._kind = WRITERS[output_format(path)]
+        self._kind = output_format(path)
         self._writer: Writer | None = None
         self._rejects: TextIO | None = None
         self._whole_bytes = 0
@@ -86,7 +86,7 @@ class OutputFile:
                 stale.unlink(missing_ok=True)
             if is_gzipped(self._shown):
                 self._stream = compressed(self._file)
-            self._writer = self._kind(self._stream, columns, added)
+            self._writer = writer_of(self._kind)(self._stream, columns, added)
             provenance = (added.metadata or {}).get(PROVENANCE_KEY)
             if self._kind.needs_sidecar and provenance is not None:  # predictions have none
                 sidecar(self.partial).write_bytes(provenance)

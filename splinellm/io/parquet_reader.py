@@ -10,12 +10,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from splinellm.errors import InputFileError
+from splinellm.errors import InputFileError, TableFormatError
 from splinellm.io.byte_stream import reading
-from splinellm.io.rows import CHUNK_BYTES, CHUNK_ROWS, Problem, check_columns, check_text
+from splinellm.io.checks import check_columns, check_text
+from splinellm.io.rows import CHUNK_BYTES, Problem, ReadOptions
+from splinellm.table import PROVENANCE_KEY, FeatureTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from splinellm.provenance import Provenance
 
 
 class ArrowChunk:
@@ -135,23 +139,15 @@ class ParquetSource:
         File or folder, for messages.
     files : sequence of Path or file objects
         All with the same columns.
-    text_column : str or None
-        Column that holds the prompts; None if there need be none.
-    is_reserved : callable
-        Whether the output adds a column of this name.
+    options : ReadOptions
+        How they are to be read.
     """
 
-    def __init__(
-        self,
-        name: str,
-        files: Sequence[Path | BinaryIO],
-        text_column: str | None,
-        is_reserved: Callable[[str], bool],
-    ) -> None:
+    def __init__(self, name: str, files: Sequence[Path | BinaryIO], options: ReadOptions) -> None:
         self.name = name
         self._files = files
-        self._text_column = text_column
-        self._is_reserved = is_reserved
+        self._options = options
+        self._text_column = options.text_column
         self.n_read = 0
         self._total = 0
         self._schema = self._check()
@@ -164,7 +160,7 @@ class ParquetSource:
                 schema = parquet.schema_arrow.remove_metadata()
             if common is None:
                 name = self._name_of(file)
-                check_columns(name, schema.names, self._text_column, self._is_reserved)
+                check_columns(name, schema.names, self._options)
                 common = schema
             elif schema != common:
                 raise InputFileError(
@@ -187,7 +183,7 @@ class ParquetSource:
             name = self._name_of(file)
             first = 1
             with self._reading(file), self._open(file) as parquet:
-                for batch in _batches(parquet):
+                for batch in _batches(parquet, self._options.chunk_rows):
                     table = pa.Table.from_batches([batch]).replace_schema_metadata()
                     self.n_read += len(table)
                     problems = _problems(table, self._text_column)
@@ -235,12 +231,28 @@ class _ParquetErrors:
                 raise error
 
 
-def _batches(parquet: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
+def read_provenance(path: Path) -> bytes | None:
+    """Read the record of what a file's features come from, if it has features."""
+    with _ParquetErrors(str(path)):
+        record: bytes | None = (pq.read_schema(path).metadata or {}).get(PROVENANCE_KEY)
+    return record
+
+
+def read_features(path: Path, provenance: Provenance | None = None) -> FeatureTable:  # noqa: ARG001 (the record's)
+    """Read the feature columns of a file."""
+    try:
+        table = pq.read_table(path)
+    except pa.ArrowInvalid as error:
+        raise TableFormatError(f"'{path}' is not a Parquet file: {error}") from error
+    return FeatureTable.from_arrow(table)
+
+
+def _batches(parquet: pq.ParquetFile, chunk_rows: int) -> Iterator[pa.RecordBatch]:
     for group in range(parquet.metadata.num_row_groups):
         facts = parquet.metadata.row_group(group)
         # Batches are counted in rows; rows of long texts make smaller batches.
         row_bytes = facts.total_byte_size / max(1, facts.num_rows)
-        n_rows = max(1, min(CHUNK_ROWS, int(CHUNK_BYTES / max(1.0, row_bytes))))
+        n_rows = max(1, min(chunk_rows, int(CHUNK_BYTES / max(1.0, row_bytes))))
         yield from parquet.iter_batches(batch_size=n_rows, row_groups=[group])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from typing import TYPE_CHECKING, BinaryIO, ClassVar
+from typing import TYPE_CHECKING, BinaryIO
 
 import pyarrow as pa
 
@@ -29,10 +29,6 @@ class CsvWriter:
     added : pa.Schema
         Columns that the run adds.
     """
-
-    needs_schema: ClassVar[bool] = True
-    needs_sidecar: ClassVar[bool] = True
-    keeps_whole_rows: ClassVar[bool] = True
 
     def __init__(self, file: BinaryIO, columns: pa.Schema, added: pa.Schema) -> None:
         self._columns = columns
@@ -78,10 +74,6 @@ class JsonlWriter:
         Columns that the run adds.
     """
 
-    needs_schema: ClassVar[bool] = False
-    needs_sidecar: ClassVar[bool] = True
-    keeps_whole_rows: ClassVar[bool] = True
-
     def __init__(self, file: BinaryIO, columns: pa.Schema | None, added: pa.Schema) -> None:  # noqa: ARG002 (the protocol's)
         self._file = file
         self._keys = [json.dumps(name) + ": " for name in added.names]
@@ -106,23 +98,28 @@ def cell_texts(column: pa.ChunkedArray) -> list[str]:
     Parameters
     ----------
     column : pa.ChunkedArray, length N
-        Numbers, booleans or strings; no nulls, no NaN.
+        Numbers, booleans or strings; no NaN, and null only where a number is whole.
 
     Returns
     -------
     list of str
-        Of floats the shortest decimal numbers that read back as the same. Whole ones keep a
+        A null is empty. Of floats the shortest decimal numbers that read back as the same. Whole ones keep a
         ``.0``: readers that guess a column's type from its first values would otherwise take it
         for integers.
     """
     # Arrow's cast: a table has a thousand columns of floats, and Python's repr is ten times slower.
-    texts: list[str] = column.cast(pa.string()).to_pylist()
+    texts = column.cast(pa.string())
+    if column.null_count:
+        texts = texts.fill_null("")
+    cells: list[str] = texts.to_pylist()
     if pa.types.is_floating(column.type):
-        return [text if "." in text or "e" in text else text + ".0" for text in texts]
-    return texts
+        return [text if "." in text or "e" in text else text + ".0" for text in cells]
+    return cells
 
 
 def json_texts(column: pa.ChunkedArray) -> list[str]:
     """Values of an added column as JSON; see :func:`cell_texts`."""
     texts = cell_texts(column)
-    return [to_json(text) for text in texts] if pa.types.is_string(column.type) else texts
+    if pa.types.is_string(column.type):
+        return [to_json(text) for text in texts]
+    return [text or "null" for text in texts] if column.null_count else texts

@@ -1,4 +1,4 @@
-"""What every writer does, and which one writes which format.
+"""What every writer does.
 
 A writer takes chunks of input rows with the columns that the run adds and streams them into one
 open file. Column order is the same everywhere: the input's columns, then the added ones.
@@ -7,26 +7,21 @@ open file. Column order is the same everywhere: the input's columns, then the ad
 from __future__ import annotations
 
 import gzip
-from typing import TYPE_CHECKING, BinaryIO, ClassVar, Protocol, cast
+from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
-from splinellm.io.binary_writers import NpzWriter, ParquetWriter
-from splinellm.io.text_writers import CsvWriter, JsonlWriter
+from splinellm.io.formats import load
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pyarrow as pa
 
+    from splinellm.io.formats import Format
     from splinellm.io.rows import Chunk
 
 
 class Writer(Protocol):
     """Writes rows into a file that is open. Closing completes the content, not the file."""
-
-    needs_schema: ClassVar[bool]
-    """Whether the input columns must be known before the first row."""
-    needs_sidecar: ClassVar[bool]
-    """Whether the format has no room for the provenance."""
-    keeps_whole_rows: ClassVar[bool]
-    """Whether a file that was cut off after any write is a complete, shorter file."""
 
     def write(self, rows: Chunk, added: pa.Table) -> None:
         """Append rows; as many as `added` has."""
@@ -37,12 +32,10 @@ class Writer(Protocol):
         ...
 
 
-WRITERS: dict[str, type[ParquetWriter | CsvWriter | JsonlWriter | NpzWriter]] = {
-    "parquet": ParquetWriter,
-    "csv": CsvWriter,
-    "jsonl": JsonlWriter,
-    "npz": NpzWriter,
-}
+def writer_of(kind: Format) -> Callable[[BinaryIO, pa.Schema | None, pa.Schema], Writer]:
+    """Load the writer of a format; it is made of an open file, input columns and added columns."""
+    writer: Callable[[BinaryIO, pa.Schema | None, pa.Schema], Writer] = load(kind.writer)
+    return writer
 
 
 def compressed(file: BinaryIO) -> BinaryIO:

@@ -20,6 +20,7 @@ from splinellm.learn.classifier import Card, Classifier
 from splinellm.table import FeatureTable
 from tests.cli.conftest import Result
 from tests.fakes import FakeExtractor, fake_provenance
+from tests.io.files import set_chunk_rows
 
 Cli = Callable[..., Result]
 ROWS = b'{"id": 1, "text": "one"}\n{"id": 2, "text": "two"}\n{"id": 3, "text": "three"}\n'
@@ -61,7 +62,7 @@ def test_pipe_to_pipe_is_data_only(cli: Cli, fake: list[FakeExtractor]) -> None:
         (None, b"one\ntwo\n"),
         ("csv", b"text\none\ntwo\n"),
         ("tsv", b"text\tb\none\t\ntwo\t\n"),
-        (None, gzip.compress(b'{"text": "one"}\n{"text": "two"}\n')),
+        (None, gzip.compress(b'{"text": "one"}\n{"text": "two"}\n', mtime=0)),
     ],
 )
 @pytest.mark.parametrize("output", ["out.csv", "out.npz", "out.parquet", "out.jsonl.gz"])
@@ -238,7 +239,7 @@ def test_signal_says_what_is_kept(
                 os.kill(os.getpid(), number)
             return super().extract_valid(prompts, **options)
 
-    monkeypatch.setattr("splinellm.io.text_readers.CHUNK_ROWS", 2)
+    set_chunk_rows(monkeypatch, 2)
     monkeypatch.setattr(loading, "load_extractor", lambda **_settings: Stopped())
     Path("in.jsonl").write_bytes(ROWS)
     before = signal.getsignal(number)

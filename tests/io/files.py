@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from splinellm.io.features import FeatureAnnotator
 from splinellm.io.pipeline import annotate_rows
@@ -46,6 +47,12 @@ def write_input(path: Path, rows: list[dict[str, Any]]) -> Path:
             writer.writerow(rows[0])
             writer.writerows(row.values() for row in rows)
     return path
+
+
+def set_chunk_rows(monkeypatch: pytest.MonkeyPatch, n_rows: int) -> None:
+    """Make chunks of this many rows, also where the caller of the readers does not say."""
+    defaults = {**(open_source.__kwdefaults__ or {}), "chunk_rows": n_rows}
+    monkeypatch.setattr(open_source, "__kwdefaults__", defaults)
 
 
 def read_chunks(path: str | Path, **options: Any) -> list[Chunk]:

@@ -19,7 +19,7 @@ from splinellm.io.readers import open_source
 from splinellm.io.sink import open_sink
 from splinellm.table import FeatureTable
 from tests.fakes import FakeExtractor
-from tests.io.files import ROWS, run, write_input
+from tests.io.files import ROWS, run, set_chunk_rows, write_input
 from tests.io.test_writers import OUTPUTS, read_table
 
 GOOD = ["one", "two", "three", "four"]
@@ -44,7 +44,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=[1, 2, 3, 1024])
 def _chunk_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("splinellm.io.text_readers.CHUNK_ROWS", request.param)
+    set_chunk_rows(monkeypatch, request.param)
 
 
 def read_partial(path: Path) -> FeatureTable:
@@ -118,7 +118,7 @@ def test_first_row_bad_leaves_nothing(tmp_path: Path, source: Path) -> None:
 def test_interrupt_leaves_a_readable_partial_file_and_the_old_output(
     tmp_path: Path, output: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("splinellm.io.text_readers.CHUNK_ROWS", 2)
+    set_chunk_rows(monkeypatch, 2)
     source = write_input(tmp_path / "in.txt", [{"text": t} for t in [*GOOD, "STOP", "six"]])
     path = tmp_path / f"out.{output}"
     path.write_text("old")
@@ -156,7 +156,7 @@ def test_interrupt_while_writing_waits_for_the_row_to_be_whole(
 def test_full_disk_cuts_text_back_to_whole_rows(
     tmp_path: Path, output: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("splinellm.io.text_readers.CHUNK_ROWS", 2)
+    set_chunk_rows(monkeypatch, 2)
     source = write_input(tmp_path / "in.txt", [{"text": t} for t in GOOD])
     path = tmp_path / f"out.{output}"
     with closing(open_source(str(source))) as rows:
@@ -276,7 +276,7 @@ def test_file_that_changes_between_scan_and_reading(tmp_path: Path) -> None:
 
 
 def test_listener_hears_of_every_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("splinellm.io.text_readers.CHUNK_ROWS", 3)
+    set_chunk_rows(monkeypatch, 3)
     source = write_input(tmp_path / "in.txt", [{"text": t} for t in GOOD])
     heard: list[tuple[int, int]] = []
     with closing(open_source(str(source))) as rows:

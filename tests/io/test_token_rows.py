@@ -24,7 +24,7 @@ from splinellm.io.token_rows import TextlessSource, is_token_column
 from splinellm.table import FeatureTable
 from splinellm.token_index import TOKEN_SCHEMA
 from tests.fakes import FakeExtractor
-from tests.io.files import ROWS, write_input
+from tests.io.files import ROWS, set_chunk_rows, write_input
 from tests.io.test_writers import OUTPUTS, input_columns, read_table
 
 GRANULARITIES = ["prefix", "token"]
@@ -99,7 +99,7 @@ def _without_features(row: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(params=[1, 2, 1024])
 def _chunk_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("splinellm.io.text_readers.CHUNK_ROWS", request.param)
+    set_chunk_rows(monkeypatch, request.param)
 
 
 @pytest.mark.parametrize("granularity", GRANULARITIES)

@@ -17,7 +17,7 @@ import pytest
 from splinellm.io.text_writers import cell_texts, json_texts
 from splinellm.table import N_TOKENS, TRUNCATED, FeatureTable, schema_of
 from tests.fakes import fake_provenance
-from tests.io.files import ROWS, run, write_input
+from tests.io.files import ROWS, run, set_chunk_rows, write_input
 
 FEATURES = [N_TOKENS, TRUNCATED, *schema_of(fake_provenance()).names]
 OUTPUTS = ["parquet", "csv", "jsonl", "npz", "csv.gz", "jsonl.gz"]
@@ -145,7 +145,7 @@ def test_json_values_are_written_as_they_were_read(tmp_path: Path) -> None:
 
 
 def test_small_chunks_share_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("splinellm.io.text_readers.CHUNK_ROWS", 10)
+    set_chunk_rows(monkeypatch, 10)
     monkeypatch.setattr("splinellm.io.binary_writers._ROW_GROUP_ROWS", 40)
     source = write_input(tmp_path / "in.txt", [{"text": f"text {i}"} for i in range(100)])
     run(source, tmp_path / "out.parquet")
