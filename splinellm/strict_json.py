@@ -40,14 +40,23 @@ def loads(
     RecursionError
         The value is nested too deeply.
     """
-    value = json.loads(
-        text,
+    value = decoder(unique_keys=unique_keys, on_constant=on_constant).decode(text)
+    check_depth(value, text.count("[") + text.count("{"), max_depth)
+    return value
+
+
+def decoder(
+    *, unique_keys: bool = False, on_constant: Callable[[str], Any] | None = None
+) -> json.JSONDecoder:
+    """Make what :func:`loads` decodes with, for who decodes often, or one value of many.
+
+    It bounds the nesting by Python's stack alone; see :func:`check_depth`.
+    """
+    return json.JSONDecoder(
         parse_constant=on_constant or _refuse_constant,
         parse_float=_finite_float,
         object_pairs_hook=_unique_keys if unique_keys else None,
     )
-    check_depth(value, text.count("[") + text.count("{"), max_depth)
-    return value
 
 
 def check_depth(value: Any, n_containers: int, max_depth: int) -> None:

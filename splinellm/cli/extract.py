@@ -32,6 +32,9 @@ def extract(
     granularity: options.GranularityOption = options.Granularity.PROMPT,
     text_column: options.TextColumn = "text",
     input_format: options.InputFormatOption = None,
+    columns: options.Columns = None,
+    delimiter: options.Delimiter = None,
+    encoding: options.Encoding = None,
     on_error: options.OnErrorOption = options.OnError.FAIL,
     max_tokens: options.MaxTokens = None,
     batch_tokens: options.BatchTokens = None,
@@ -45,7 +48,8 @@ def extract(
 ) -> None:
     """Compute the features of every row of INPUT.
 
-    Every input column is kept, in input order; n_tokens, truncated and the features are added.
+    Every input column is kept, or those of --columns, in input order; n_tokens, truncated and the
+    features are added.
 
     With --granularity prefix or token, every row becomes one per token: row (counted from 0 over
     all rows read), position, token, begin and end (in characters) come first, and the text, which
@@ -76,7 +80,13 @@ def extract(
     by_token = granularity is not options.Granularity.PROMPT
     is_reserved = is_token_column(text_column) if by_token else is_own_column
     source = open_source(
-        input_path, text_column=text_column, format=input_format, is_reserved=is_reserved
+        input_path,
+        text_column=text_column,
+        format=input_format,
+        is_reserved=is_reserved,
+        columns=options.column_names(columns),
+        delimiter=delimiter,
+        encoding=encoding,
     )
     stream(
         TextlessSource(source, text_column) if by_token else source,

@@ -9,9 +9,11 @@ from typing import Annotated
 import typer
 
 from splinellm.errors import SplineLLMError
+from splinellm.io.encodings import check_encoding
 from splinellm.io.formats import INPUT_FORMATS
 from splinellm.schema import FeatureSelection, parse_layers
 
+_DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|"}
 _MANY_LAYERS = 10_000  # more than any model has; which layers exist is known once it is loaded
 
 
@@ -46,6 +48,13 @@ class Granularity(StrEnum):
     TOKEN = "token"  # noqa: S105 (no secret)
 
 
+def column_names(columns: str | None) -> list[str] | None:
+    """Split a list of column names; None is all."""
+    if columns is None:
+        return None
+    return [name.strip() for name in columns.split(",") if name.strip()]
+
+
 def _check_layers(layers: str | None) -> str | None:
     if layers is not None:
         try:
@@ -67,6 +76,25 @@ def _check_features(features: str | None) -> str | None:
 def _check_input_format(name: str | None) -> str | None:
     if name is not None and name not in INPUT_FORMATS:
         raise typer.BadParameter(f"'{name}' is none of {', '.join(INPUT_FORMATS)}")
+    return name
+
+
+def _check_delimiter(delimiter: str | None) -> str | None:
+    if delimiter is None:
+        return None
+    character = _DELIMITERS.get(delimiter.lower(), delimiter)
+    if len(character) != 1 or character in '"\r\n':
+        known = ", ".join(_DELIMITERS)
+        raise typer.BadParameter(f"'{delimiter}' is no character, nor one of {known}")
+    return character
+
+
+def _check_encoding(name: str | None) -> str | None:
+    if name is not None:
+        try:
+            check_encoding(name)
+        except SplineLLMError as error:
+            raise typer.BadParameter(str(error)) from error
     return name
 
 
@@ -223,6 +251,41 @@ InputFormatOption = Annotated[
         metavar="|".join(INPUT_FORMATS),
         callback=_check_input_format,
         help="Overrides the input's suffix.",
+        show_default=False,
+    ),
+]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        "--columns",
+        envvar="SPLINELLM_COLUMNS",
+        metavar="NAME[,NAME]",
+        help="Input columns to keep besides the texts; the others are not even read. All by "
+        "default.",
+        show_default=False,
+    ),
+]
+Delimiter = Annotated[
+    str | None,
+    typer.Option(
+        "--delimiter",
+        envvar="SPLINELLM_DELIMITER",
+        metavar="CHARACTER",
+        callback=_check_delimiter,
+        help="Between the values of .csv and .tsv, or comma, semicolon, tab, pipe. By default the "
+        "suffix' own, or the only one with which the header has the text column.",
+        show_default=False,
+    ),
+]
+Encoding = Annotated[
+    str | None,
+    typer.Option(
+        "--encoding",
+        envvar="SPLINELLM_ENCODING",
+        metavar="NAME",
+        callback=_check_encoding,
+        help="Of text files, such as cp1252 or utf-16-le. By default UTF-8, or what a byte order "
+        "mark tells.",
         show_default=False,
     ),
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -42,6 +42,9 @@ def predict(
     ] = None,
     text_column: options.TextColumn = "text",
     input_format: options.InputFormatOption = None,
+    columns: options.Columns = None,
+    delimiter: options.Delimiter = None,
+    encoding: options.Encoding = None,
     on_error: options.OnErrorOption = options.OnError.FAIL,
     batch_tokens: options.BatchTokens = None,
     device: options.Device = "auto",
@@ -50,10 +53,10 @@ def predict(
 ) -> None:
     """Classify every row of INPUT: texts, or what extract made of them.
 
-    Every input column but features is kept, in input order; n_tokens, truncated, predicted and
-    probability.<class> are added, or, where a row can have several labels, predicted.<label> and
-    probability.<label>. Texts are read with the model and the settings that the classifier was
-    trained with; features that extract wrote need no model.
+    Every input column but features is kept, or those of --columns, in input order; n_tokens,
+    truncated, predicted and probability.<class> are added, or, where a row can have several labels,
+    predicted.<label> and probability.<label>. Texts are read with the model and the settings that
+    the classifier was trained with; features that extract wrote need no model.
 
     Bad rows and runs that fail leave the same files as with extract.
     """
@@ -65,7 +68,14 @@ def predict(
     trained = load_classifier(classifier)
     is_reserved = frozenset(added_schema(trained.card).names).__contains__
     run = partial(stream, input_path=input_path, output=output, on_error=on_error, quiet=quiet)
-    features = open_features(input_path, format=input_format, is_reserved=is_reserved)
+    reading: dict[str, Any] = {
+        "format": input_format,
+        "is_reserved": is_reserved,
+        "columns": options.column_names(columns),
+        "delimiter": delimiter,
+        "encoding": encoding,
+    }
+    features = open_features(input_path, **reading)
     if features is not None:
         provenance = features.provenance
         run(features, load=lambda: FeatureClassification(trained, provenance))
@@ -80,8 +90,6 @@ def predict(
         "device_map": device_map,
     }
     run(
-        open_source(
-            input_path, text_column=text_column, format=input_format, is_reserved=is_reserved
-        ),
+        open_source(input_path, text_column=text_column, **reading),
         load=lambda: TextClassification(trained, loading.load_extractor(**settings)),
     )

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from numpy.lib import format as npy
 
 from splinellm.io.json_columns import to_json
+from splinellm.io.writers import check_types
 from splinellm.provenance import Provenance
 from splinellm.table import PROVENANCE_KEY, FeatureTable, schema_of
 from splinellm.token_index import BEGIN, END, POSITION, ROW, TEXT_LINES
@@ -44,6 +45,7 @@ class ParquetWriter:
     def __init__(self, file: BinaryIO, columns: pa.Schema, added: pa.Schema) -> None:
         self._columns = columns
         self._schema = pa.schema([*columns, *added], metadata=added.metadata)
+        check_types(self._schema, _is_writable, ".parquet")
         self._writer = pq.ParquetWriter(file, self._schema, compression="zstd")
         self._pending: list[pa.Table] = []
 
@@ -69,6 +71,14 @@ class ParquetWriter:
             # Emptied first: rows that could not be written must not be tried again on closing.
             tables, self._pending = self._pending, []
             self._writer.write_table(pa.concat_tables(tables))
+
+
+def _is_writable(field: pa.Field) -> bool:
+    try:
+        with pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([field])):
+            return True
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid, pa.ArrowTypeError):
+        return False
 
 
 class NpzWriter:

@@ -75,7 +75,7 @@ class FeatureSource(SourceView[FeatureChunk]):
     def __init__(self, source: Source[Chunk], provenance: Provenance) -> None:
         super().__init__(source, is_own_column)
         self.provenance = provenance
-        self._columns = (N_TOKENS, TRUNCATED, *schema_of(provenance).names)
+        self._columns = _columns_of(provenance)
 
     def chunks(self) -> Iterator[FeatureChunk]:
         """All rows in order; a row without all its features is bad."""
@@ -101,13 +101,17 @@ def open_features(
     *,
     format: str | None = None,  # noqa: A002 (as open_source)
     is_reserved: Callable[[str], bool] = lambda _name: False,
+    columns: Sequence[str] | None = None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
 ) -> FeatureSource | None:
     """Open what ``splinellm extract`` wrote, or return None if `path` is something else.
 
     Parameters
     ----------
-    path, format, is_reserved
-        See :func:`splinellm.io.readers.open_source`. Feature columns are never in the way.
+    path, format, is_reserved, columns, delimiter, encoding
+        See :func:`splinellm.io.readers.open_source`. Feature columns are never in the way, and
+        always read.
 
     Raises
     ------
@@ -126,6 +130,9 @@ def open_features(
         text_column=None,
         format=format,
         is_reserved=lambda name: is_reserved(name) and not is_own_column(name),
+        columns=None if columns is None else [*columns, *_columns_of(provenance)],
+        delimiter=delimiter,
+        encoding=encoding,
     )
     features = FeatureSource(source, provenance)
     if Path(path).is_dir() or input_format(path, format).has_header:
@@ -166,6 +173,10 @@ def _common(files: Sequence[Path], known: Format) -> Provenance | None:
 
 
 def _check_columns(path: str, names: Sequence[str], provenance: Provenance) -> None:
-    for name in (N_TOKENS, TRUNCATED, *schema_of(provenance).names):
+    for name in _columns_of(provenance):
         if name not in names:
             raise TableFormatError(f"'{path}': column '{name}' is missing")
+
+
+def _columns_of(provenance: Provenance) -> tuple[str, ...]:
+    return (N_TOKENS, TRUNCATED, *schema_of(provenance).names)

@@ -49,6 +49,8 @@ class Format:
         How every file of the format begins, if that tells it from others.
     has_header : bool
         Whether the columns are known before the rows are read.
+    has_delimiter : bool
+        Whether values are separated by a character that may be another.
     needs_schema : bool
         Whether the input columns must be known before the first row is written.
     keeps_whole_rows : bool
@@ -68,6 +70,7 @@ class Format:
     may_be_gzipped: bool = True
     begins: bytes = b""
     has_header: bool = True
+    has_delimiter: bool = False
     needs_schema: bool = True
     keeps_whole_rows: bool = True
     features_only: bool = False
@@ -85,11 +88,13 @@ FORMATS = (
         reader="splinellm.io.csv_reader:CsvSource",
         writer="splinellm.io.text_writers:CsvWriter",
         features="splinellm.io.feature_files:read_csv",
+        has_delimiter=True,
     ),
-    Format("tsv", (".tsv",), reader="splinellm.io.csv_reader:TsvSource"),
+    Format("tsv", (".tsv",), reader="splinellm.io.csv_reader:TsvSource", has_delimiter=True),
     Format(
         "jsonl",
         (".jsonl", ".ndjson"),
+        (".json",),
         reader="splinellm.io.jsonl_reader:JsonlSource",
         writer="splinellm.io.text_writers:JsonlWriter",
         features="splinellm.io.feature_files:read_jsonl",

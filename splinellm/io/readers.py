@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from splinellm.errors import InputFileError
+from splinellm.errors import ConfigurationError, InputFileError
 from splinellm.io.byte_stream import ByteStream, reading
+from splinellm.io.encodings import check_encoding
 from splinellm.io.formats import (
     STANDARD_STREAM,
     Format,
@@ -31,6 +32,9 @@ def open_source(
     format: str | None = None,  # noqa: A002 (the natural keyword)
     is_reserved: Callable[[str], bool] = is_own_column,
     chunk_rows: int = CHUNK_ROWS,
+    columns: Sequence[str] | None = None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
 ) -> Source[Chunk]:
     """Open an input and check what can be checked before any model is loaded.
 
@@ -48,6 +52,12 @@ def open_source(
         Whether the output adds a column of this name, so that the input must not have it.
     chunk_rows : int
         Rows that are read, and computed, together.
+    columns : sequence of str, optional
+        Columns to keep besides the text column; the others are not even looked at. All by default.
+    delimiter : str, optional
+        Between values of CSV; told by the header by default.
+    encoding : str, optional
+        Of text. By default UTF-8, or what a byte order mark tells.
 
     Returns
     -------
@@ -60,22 +70,36 @@ def open_source(
         The file is missing or unreadable, of an unknown format, without the text column, or has
         a column that the output adds.
     """
-    options = ReadOptions(text_column, is_reserved, chunk_rows)
+    options = ReadOptions(text_column, is_reserved, chunk_rows, columns, delimiter)
+    if encoding is not None:
+        check_encoding(encoding)
     if path == STANDARD_STREAM:
-        stream, found = ByteStream.open_stdin()
+        stream, found = ByteStream.open_stdin(encoding=encoding)
         known = format_named(format or found)
     elif Path(path).is_dir():
         if format not in (None, "parquet"):
             raise InputFileError(f"'{path}' is a folder: only Parquet is read from folders")
+        _check_applies(format_named("parquet"), delimiter, encoding)
         return ParquetSource(path, parquet_files(path), options)
     else:
         known = input_format(path, format)
-        stream = ByteStream.open_file(path, gzipped=is_gzipped(path))
+        stream = ByteStream.open_file(path, gzipped=is_gzipped(path), encoding=encoding)
     try:
+        _check_applies(known, delimiter, encoding)
         return _source(known, stream, path, options)
     except BaseException:
         stream.close()
         raise
+
+
+def _check_applies(known: Format, delimiter: str | None, encoding: str | None) -> None:
+    if delimiter is not None:
+        if not known.has_delimiter:
+            raise ConfigurationError(f"a delimiter is for .csv and .tsv, not for {known.name}")
+        if len(delimiter) != 1 or delimiter in '"\r\n':
+            raise ConfigurationError(f"a delimiter is one character, not {delimiter!r}")
+    if encoding is not None and not known.is_text:
+        raise ConfigurationError(f"an encoding is for text, not for {known.name}")
 
 
 def _source(known: Format, stream: ByteStream, path: str, options: ReadOptions) -> Source[Chunk]:

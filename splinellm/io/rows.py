@@ -39,11 +39,21 @@ class ReadOptions:
         Whether the output adds a column of this name, so that the input must not have it.
     chunk_rows : int
         Rows of a chunk, at most.
+    columns : sequence of str, optional
+        Columns to keep besides the prompts' own; the others are not even looked at. All by default.
+    delimiter : str, optional
+        Between values of CSV; told by the header by default.
     """
 
     text_column: str | None = "text"
     is_reserved: Callable[[str], bool] = is_own_column
     chunk_rows: int = CHUNK_ROWS
+    columns: Sequence[str] | None = None
+    delimiter: str | None = None
+
+    def keeps(self, name: str) -> bool:
+        """Whether a column is one of those to be read."""
+        return self.columns is None or name in self.columns or name == self.text_column
 
 
 @dataclass(frozen=True)

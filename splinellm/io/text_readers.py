@@ -55,6 +55,25 @@ class RowSource:
                 chunk, n_bytes = [], 0
         if chunk:
             yield RecordChunk(self.name, chunk, self.options.text_column)
+        self.tell()
+
+    def tell(self) -> None:
+        """Warn of what was noticed while the rows were read."""
+
+    def encoding_name(self) -> str:
+        """What the file's bytes should be, for messages."""
+        return (self.stream.encoding or "UTF-8").upper()
+
+    def encoding_hint(self) -> str:
+        """Say what may be done about bytes that are not."""
+        if self.stream.encoding is None:
+            return "is the file Windows-1252? then --encoding cp1252 reads it"
+        return "--encoding names another"
+
+    def bad_encoding(self, error: UnicodeDecodeError) -> Problem:
+        """Describe a line that cannot be decoded."""
+        where = f"not valid {self.encoding_name()} at byte {error.start} of the line"
+        return Problem("invalid_encoding", f"{where}; {self.encoding_hint()}")
 
     def progress(self) -> float | None:
         """Share of the bytes that were read."""
@@ -103,7 +122,7 @@ class TextSource(RowSource):
             try:
                 text = line.decode("utf-8")
             except UnicodeDecodeError as error:
-                yield Row(number, None, raw_text(line), len(line), bad_encoding(error))
+                yield Row(number, None, raw_text(line), len(line), self.bad_encoding(error))
                 continue
             yield Row(number, {self._column: text}, n_bytes=len(line))
 
@@ -115,8 +134,3 @@ class TextSource(RowSource):
 def raw_text(line: bytes) -> str:
     """Decode without loss: what is not UTF-8 becomes lone surrogates, which JSON can escape."""
     return line.decode("utf-8", "surrogateescape")
-
-
-def bad_encoding(error: UnicodeDecodeError) -> Problem:
-    """Describe a line that is not UTF-8."""
-    return Problem("invalid_encoding", f"not valid UTF-8 at byte {error.start} of the line")

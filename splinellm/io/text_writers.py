@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import pyarrow as pa
 
+from splinellm.errors import OutputError
 from splinellm.io.json_columns import to_cell, to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from splinellm.io.rows import Chunk
 
@@ -38,7 +39,7 @@ class CsvWriter:
     def write(self, rows: Chunk, added: pa.Table) -> None:
         """Append rows."""
         table = rows.to_arrow(self._columns)
-        inputs = (map(to_cell, column.to_pylist()) for column in table.columns)
+        inputs = (_input_cells(table, name) for name in table.column_names)
         self._write_rows(zip(*inputs, *map(cell_texts, added.columns), strict=True))
 
     def close(self) -> None:
@@ -48,6 +49,17 @@ class CsvWriter:
         text = _UnixLines(newline="")
         csv.writer(text).writerows(rows)
         self._file.write(text.getvalue().encode("utf-8"))
+
+
+def _input_cells(table: pa.Table, name: str) -> Iterator[str]:
+    try:
+        return map(to_cell, table[name].to_pylist())
+    except (ValueError, OverflowError, pa.ArrowException) as error:  # a date in the year 300,000
+        raise OutputError(
+            f"column '{name[:80]}' of type {table[name].type} has a value that cannot be written "
+            "as text",
+            hint="leave it out with --columns, or write .parquet",
+        ) from error
 
 
 class _UnixLines(io.StringIO):
@@ -103,9 +115,9 @@ def cell_texts(column: pa.ChunkedArray) -> list[str]:
     Returns
     -------
     list of str
-        A null is empty. Of floats the shortest decimal numbers that read back as the same. Whole ones keep a
-        ``.0``: readers that guess a column's type from its first values would otherwise take it
-        for integers.
+        A null is empty. Of floats the shortest decimal numbers that read back as the same. Whole
+        ones keep a ``.0``: readers that guess a column's type from its first values would
+        otherwise take it for integers.
     """
     # Arrow's cast: a table has a thousand columns of floats, and Python's repr is ten times slower.
     texts = column.cast(pa.string())

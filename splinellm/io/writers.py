@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
+from splinellm.errors import OutputError
 from splinellm.io.formats import load
 
 if TYPE_CHECKING:
@@ -41,3 +42,24 @@ def writer_of(kind: Format) -> Callable[[BinaryIO, pa.Schema | None, pa.Schema],
 def compressed(file: BinaryIO) -> BinaryIO:
     """Wrap a file in gzip; without a time stamp, so that equal runs make equal files."""
     return cast("BinaryIO", gzip.GzipFile(fileobj=file, mode="wb", filename="", mtime=0))
+
+
+def check_types(schema: pa.Schema, is_writable: Callable[[pa.Field], bool], suffix: str) -> None:
+    """Refuse columns of a type that a format does not have.
+
+    Raises
+    ------
+    OutputError
+        Names the first one.
+    """
+    # Features are all of one type, and there are thousands.
+    kinds: set[str] = set()
+    for field in schema:
+        if str(field.type) in kinds:
+            continue
+        kinds.add(str(field.type))
+        if not is_writable(field):
+            raise OutputError(
+                f"column '{field.name[:80]}' is {field.type}, which {suffix} cannot hold",
+                hint="leave it out with --columns, or write another format",
+            )

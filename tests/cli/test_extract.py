@@ -174,6 +174,9 @@ def test_bad_row_of_a_pipe(cli: Cli) -> None:
         (["in.txt", "-o", "out.csv", "--dimension-threshold", "1"], "not between 0 and 1"),
         (["in.txt", "-o", "out.csv", "--dimension-threshold", "nan"], "not between 0 and 1"),
         (["in.txt", "-o", "out.csv", "--on-error", "ignore"], "'ignore'"),
+        (["in.txt", "-o", "out.csv", "--input-format", "xls"], "'xls' is none of csv, tsv, jsonl"),
+        (["in.txt", "-o", "out.csv", "--delimiter", "::"], "'::' is no character"),
+        (["in.txt", "-o", "out.csv", "--encoding", "utf-9"], "no text encoding 'utf-9'"),
         (["in.txt", "-o", "out.csv", "--granularity", "word"], "'word'"),
         (["in.txt", "-o", "out.csv", "--nonsense"], "--nonsense"),
         (["in.jsonl", "-o", "in.jsonl"], "would replace the input"),
@@ -224,6 +227,31 @@ def test_model_that_does_not_load_leaves_nothing(cli: Cli, monkeypatch: pytest.M
     result = cli("extract", "in.txt", "-o", "out.csv")
     assert (result.code, result.stderr) == (1, "splinellm: error: no model 'x'\n")
     assert files() == ["in.txt"]
+
+
+@pytest.mark.parametrize("way", ["option", "environment"])
+def test_how_a_file_is_read_can_be_told(
+    cli: Cli, fake: list[FakeExtractor], monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    Path("in.csv").write_bytes("id^text^other^n_tokens\n1^na\xefve^x^y\n".encode("latin-1"))
+    told = {"columns": "id, other", "delimiter": "^", "encoding": "cp1252"}
+    options = [f"--{name}={value}" for name, value in told.items()]
+    if way == "environment":
+        for name, value in told.items():
+            monkeypatch.setenv(f"SPLINELLM_{name.upper()}", value)
+        options = []
+    assert cli("extract", "in.csv", "-o", "-", *options).code == 0
+    assert fake[0].seen == ["naïve"]
+    record = json.loads(cli("extract", "in.csv", "-o", "-", *options).stdout)
+    assert list(record)[:4] == ["id", "text", "other", "n_tokens"]
+    assert record["n_tokens"] == 5
+
+
+@pytest.mark.parametrize("name", ["tab", "TAB", "\\t", "\t"])
+def test_delimiter_by_name(cli: Cli, fake: list[FakeExtractor], name: str) -> None:
+    Path("in.csv").write_text("id\ttext\n1\ta,b\n")
+    assert cli("extract", "in.csv", "-o", "out.npz", "--delimiter", name).code == 0
+    assert fake[0].seen == ["a,b"]
 
 
 @pytest.mark.parametrize(
@@ -293,7 +321,8 @@ def test_row_per_token_with_bad_rows(
     assert result.code == 1
     assert "in.jsonl: row 2: " in result.stderr
     assert result.stderr.endswith("; 3 rows are in out.csv.partial\n")
-    result = cli("extract", "in.jsonl", "-o", "out.csv", "--on-error", "skip")
+    with pytest.warns(UserWarning, match=r"kept as out\.csv\.partial\.1"):
+        result = cli("extract", "in.jsonl", "-o", "out.csv", "--on-error", "skip")
     assert result.code == 0
     assert lines(result.stderr) == [
         "splinellm: 8 rows written, 1 rejected, see out.csv.rejects.jsonl"

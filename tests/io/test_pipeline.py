@@ -211,19 +211,30 @@ def test_output_that_cannot_be_written_fails_before_any_work(tmp_path: Path) -> 
         open_sink(str(tmp_path / "folder.csv"), str(source))
 
 
-def test_success_replaces_what_earlier_runs_left(tmp_path: Path, source: Path) -> None:
+def test_success_replaces_the_rejects_of_an_earlier_one(tmp_path: Path, source: Path) -> None:
     path = tmp_path / "out.csv"
     run(source, path, on_error="skip")
     assert "out.csv.rejects.jsonl" in names(tmp_path)
-    (tmp_path / "out.csv.partial").write_text("a longer left-over\n" * 1000)
     run(write_input(tmp_path / "good.txt", [{"text": "x"}]), path)
-    assert names(tmp_path) == {
-        "in.jsonl",
-        "good.txt",
-        "out.csv",
-        "out.csv.provenance.json",
-    }
+    assert names(tmp_path) == {"in.jsonl", "good.txt", "out.csv", "out.csv.provenance.json"}
     assert len(FeatureTable.from_csv(path)) == 1
+
+
+def test_rows_of_a_run_that_did_not_end_are_kept_and_told_of(tmp_path: Path) -> None:
+    source = write_input(tmp_path / "in.txt", [{"text": "x"}])
+    for number in (1, 2):
+        left = [f"out.csv.partial{s}" for s in ("", ".rejects.jsonl", ".provenance.json")]
+        for name in left:
+            (tmp_path / name).write_text(f"{name} {number}")
+        with pytest.warns(UserWarning, match=rf"kept as out\.csv\.partial\.{number}$"):
+            run(source, tmp_path / "out.csv")
+        assert not {*left} & names(tmp_path)
+        kept = left[0] + f".{number}"
+        assert (tmp_path / kept).read_text() == f"out.csv.partial {number}"
+        rejects = tmp_path / f"{kept}.rejects.jsonl"
+        assert rejects.read_text() == f"out.csv.partial.rejects.jsonl {number}"
+        assert (tmp_path / f"{kept}.provenance.json").exists()
+    assert len(FeatureTable.from_csv(tmp_path / "out.csv")) == 1
 
 
 def test_run_that_never_begins_keeps_an_earlier_partial_file(tmp_path: Path, source: Path) -> None:
