@@ -115,6 +115,18 @@ FORMATS = (
         keeps_whole_rows=False,
     ),
     Format(
+        "arrow",
+        (".arrow", ".feather"),
+        reader="splinellm.io.arrow_files:ArrowSource",
+        writer="splinellm.io.arrow_files:ArrowWriter",
+        features="splinellm.io.arrow_files:read_features",
+        provenance="splinellm.io.arrow_files:read_provenance",
+        is_text=False,
+        may_be_gzipped=False,
+        begins=b"ARROW1",
+        keeps_whole_rows=False,
+    ),
+    Format(
         "npz",
         (".npz",),
         writer="splinellm.io.binary_writers:NpzWriter",

@@ -180,7 +180,7 @@ def test_a_column_that_only_another_classifier_adds_is_kept(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["clf", "in.csv", "-o", "x.npz"], 2, ".npz is for features only (use .parquet .csv"),
+        (["clf", "in.csv", "-o", "x.npz"], 2, ".npz is for features only (use .parquet .arrow .csv"),
         (["clf", "in.csv", "-o", "x.xlsx"], 2, "unknown suffix"),
         (["clf", "in.csv", "-o", "in.csv"], 2, "would replace the input"),
         (["clf", "none.csv", "-o", "x.csv"], 1, "'none.csv' does not exist"),

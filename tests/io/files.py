@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
@@ -35,6 +36,9 @@ def write_input(path: Path, rows: list[dict[str, Any]]) -> Path:
     suffix = path.name.removesuffix(".gz").rpartition(".")[2]
     if suffix == "parquet":
         pq.write_table(pa.Table.from_pylist(rows), path)
+        return path
+    if suffix == "arrow":
+        pyarrow.feather.write_feather(pa.Table.from_pylist(rows), path)
         return path
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "wt", encoding="utf-8", newline="") as file:

@@ -141,7 +141,7 @@ def test_interrupt_while_writing_waits_for_the_row_to_be_whole(
     name = f"splinellm.io.{kind}.to_json"
     if "csv" in output:
         name = "splinellm.io.text_writers.to_cell"
-    if output == "parquet":
+    if output in ("parquet", "arrow"):
         name = "splinellm.io.json_columns.to_json"
     monkeypatch.setattr(name, interrupting)
     source = tmp_path / "in.jsonl"

@@ -30,7 +30,9 @@ def expected(suffix: str) -> list[dict[str, str]]:
     return ONE_LINE_ROWS if suffix.startswith("txt") else ROWS
 
 
-@pytest.mark.parametrize("suffix", [*TEXT_BASED, *(f"{s}.gz" for s in TEXT_BASED), "parquet"])
+@pytest.mark.parametrize(
+    "suffix", [*TEXT_BASED, *(f"{s}.gz" for s in TEXT_BASED), "parquet", "arrow"]
+)
 def test_every_format_keeps_every_value(tmp_path: Path, suffix: str) -> None:
     path = write_input(tmp_path / f"in.{suffix}", expected(suffix))
     assert read_good(path) == expected(suffix)
@@ -40,7 +42,8 @@ def test_every_format_keeps_every_value(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize("compress", [False, True])
 @pytest.mark.parametrize(
     ("suffix", "told"),
-    [(s, True) for s in TEXT_BASED] + [("jsonl", False), ("txt", False), ("parquet", False)],
+    [(s, True) for s in TEXT_BASED]
+    + [("jsonl", False), ("txt", False), ("parquet", False), ("arrow", False)],
 )
 def test_standard_input(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, told: bool, compress: bool
@@ -230,7 +233,7 @@ def test_nested_folder_is_not_silently_left_out(tmp_path: Path) -> None:
         read_chunks(tmp_path)
 
 
-@pytest.mark.parametrize("suffix", [*TEXT_BASED, "parquet"])
+@pytest.mark.parametrize("suffix", [*TEXT_BASED, "parquet", "arrow"])
 def test_chunks_are_bounded_and_numbered(tmp_path: Path, suffix: str) -> None:
     rows = [{"text": f"text {i}"} for i in range(1, 11)]
     chunks = read_chunks(write_input(tmp_path / f"in.{suffix}", rows), chunk_rows=4)
@@ -240,7 +243,7 @@ def test_chunks_are_bounded_and_numbered(tmp_path: Path, suffix: str) -> None:
     ] == [(i, f"text {i}") for i in range(1, 11)]
 
 
-@pytest.mark.parametrize("suffix", ["txt", "parquet"])
+@pytest.mark.parametrize("suffix", ["txt", "parquet", "arrow"])
 def test_long_rows_make_small_chunks(tmp_path: Path, suffix: str) -> None:
     rows = [{"text": f"{i:09d}" * 50_000} for i in range(30)]
     chunks = read_chunks(write_input(tmp_path / f"in.{suffix}", rows))
@@ -262,6 +265,8 @@ def test_long_rows_make_small_chunks(tmp_path: Path, suffix: str) -> None:
         ("in.txt.gz", b"not gzip at all", "not a complete gzip file"),
         ("in.parquet", b"PAR1 not really", "Parquet"),
         ("in.parquet", b"", "Parquet"),
+        ("in.arrow", b"ARROW1 not really", "not a readable Arrow file"),
+        ("in.arrow", b"", "not a readable Arrow file"),
     ],
 )
 def test_unusable_file_is_one_clear_error(
@@ -289,7 +294,7 @@ def test_reserved_key_in_a_late_json_row_is_a_bad_row(tmp_path: Path) -> None:
     assert read_problems(path)[2][0] == "reserved_column"
 
 
-@pytest.mark.parametrize("suffix", ["jsonl", "csv", "txt", "txt.gz"])
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "txt", "txt.gz", "arrow"])
 def test_progress_reaches_one(tmp_path: Path, suffix: str) -> None:
     path = write_input(tmp_path / f"in.{suffix}", ONE_LINE_ROWS * 1000)
     with closing(open_source(str(path))) as source:

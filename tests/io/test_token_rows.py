@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
@@ -79,8 +80,9 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".npz":
         return input_columns(path)
     name = path.name.removesuffix(".gz")
-    if name.endswith("parquet"):
-        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    if name.endswith(("parquet", "arrow")):
+        read = pq.read_table if name.endswith("parquet") else pyarrow.feather.read_table
+        rows: list[dict[str, Any]] = read(path).to_pylist()
         return rows
     return _text_rows(path)
 
