@@ -75,7 +75,7 @@ def predict(
         "delimiter": delimiter,
         "encoding": encoding,
     }
-    features = open_features(input_path, **reading)
+    features = open_features(input_path, text_column=text_column, **reading)
     if features is not None:
         provenance = features.provenance
         run(features, load=lambda: FeatureClassification(trained, provenance))

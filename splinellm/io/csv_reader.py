@@ -6,7 +6,6 @@ import csv
 import re
 import warnings
 from collections import deque
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
@@ -147,20 +146,16 @@ class CsvSource(RowSource):
                 reason = "a value is in a column that has no name"
             return Row(number, None, raw, len(raw), Problem("ragged_row", reason))
         values = {name: cells[i] for i, name in self._columns}
-        problem = check_text(values, self.options.text_column)
-        undecodable = None if raw.isascii() else self._undecodable_column(values)
-        if problem is not None and undecodable is not None:
-            problem = replace(problem, reason=f"{problem.reason}; {self.encoding_hint()}")
-        return Row(number, values, n_bytes=len(raw), problem=problem or undecodable)
-
-    def _undecodable_column(self, values: dict[str, Any]) -> Problem | None:
-        for name, value in values.items():
-            try:
-                value.encode("utf-8")
-            except UnicodeEncodeError:
-                reason = f"column '{name[:80]}' is not valid {self.encoding_name()}"
-                return Problem("invalid_encoding", f"{reason}; {self.encoding_hint()}")
-        return None
+        text = self.options.text_column
+        problem = check_text(values, text)
+        if not raw.isascii() and (name := _undecodable_column(values)) is not None:
+            reason = f"column '{name[:80]}' is not valid {self.encoding_name()}"
+            reason += f"; {self.encoding_hint()}"
+            if problem is None:
+                problem = Problem("invalid_encoding", reason)
+            elif name == text:  # in Python's words it has a lone surrogate
+                problem = Problem(problem.code, reason)
+        return Row(number, values, n_bytes=len(raw), problem=problem)
 
     def _are_rows(self, lines: list[str]) -> bool:
         """Whether each line within a record would be a row: then a quote has swallowed them."""
@@ -243,3 +238,12 @@ def _explain(error: csv.Error, n_lines: int) -> str:
         reason = f"invalid CSV: {message}"
         reason += f" in a row of {n_lines:,} lines" if n_lines > 1 else ""
     return reason + ("; the lines after its first are read on their own" if n_lines > 1 else "")
+
+
+def _undecodable_column(values: dict[str, Any]) -> str | None:
+    for name, value in values.items():
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            return name
+    return None

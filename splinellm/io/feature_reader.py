@@ -101,6 +101,7 @@ def open_features(
     *,
     format: str | None = None,  # noqa: A002 (as open_source)
     is_reserved: Callable[[str], bool] = lambda _name: False,
+    text_column: str | None = None,
     columns: Sequence[str] | None = None,
     delimiter: str | None = None,
     encoding: str | None = None,
@@ -109,6 +110,8 @@ def open_features(
 
     Parameters
     ----------
+    text_column : str, optional
+        Column to keep besides `columns`; a table may do without it.
     path, format, is_reserved, columns, delimiter, encoding
         See :func:`splinellm.io.readers.open_source`. Feature columns are never in the way, and
         always read.
@@ -131,6 +134,7 @@ def open_features(
         format=format,
         is_reserved=lambda name: is_reserved(name) and not is_own_column(name),
         columns=None if columns is None else [*columns, *_columns_of(provenance)],
+        optional_column=text_column,
         delimiter=delimiter,
         encoding=encoding,
     )

@@ -35,6 +35,7 @@ def open_source(
     columns: Sequence[str] | None = None,
     delimiter: str | None = None,
     encoding: str | None = None,
+    optional_column: str | None = None,
 ) -> Source[Chunk]:
     """Open an input and check what can be checked before any model is loaded.
 
@@ -58,6 +59,8 @@ def open_source(
         Between values of CSV; told by the header by default.
     encoding : str, optional
         Of text. By default UTF-8, or what a byte order mark tells.
+    optional_column : str, optional
+        Column to keep besides `columns`, if it is there.
 
     Returns
     -------
@@ -70,7 +73,7 @@ def open_source(
         The file is missing or unreadable, of an unknown format, without the text column, or has
         a column that the output adds.
     """
-    options = ReadOptions(text_column, is_reserved, chunk_rows, columns, delimiter)
+    options = ReadOptions(text_column, is_reserved, chunk_rows, columns, delimiter, optional_column)
     if encoding is not None:
         check_encoding(encoding)
     if path == STANDARD_STREAM:

@@ -43,6 +43,8 @@ class ReadOptions:
         Columns to keep besides the prompts' own; the others are not even looked at. All by default.
     delimiter : str, optional
         Between values of CSV; told by the header by default.
+    optional_column : str, optional
+        Column to keep if it is there.
     """
 
     text_column: str | None = "text"
@@ -50,10 +52,12 @@ class ReadOptions:
     chunk_rows: int = CHUNK_ROWS
     columns: Sequence[str] | None = None
     delimiter: str | None = None
+    optional_column: str | None = None
 
     def keeps(self, name: str) -> bool:
         """Whether a column is one of those to be read."""
-        return self.columns is None or name in self.columns or name == self.text_column
+        always = (self.text_column, self.optional_column)
+        return self.columns is None or name in self.columns or name in always
 
 
 @dataclass(frozen=True)
