@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import math
 from collections.abc import Callable, Coroutine
-from typing import Any, NoReturn
+from typing import Any
 
 import orjson
 from fastapi.routing import APIRoute
@@ -14,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.errors import InvalidJSONError
+from splinellm import strict_json
 
 MAX_DEPTH = 64
 LARGE_BODY_BYTES = 65_536
@@ -31,13 +30,18 @@ def loads(body: bytes) -> Any:
         Says nothing of the body but the position.
     """
     try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        if b"\\u" not in body:
-            raise InvalidJSONError(f"the body is not valid JSON: at byte {error.pos}") from None
-        value = _loads_with_surrogates(body)
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _is_deeper_than(MAX_DEPTH, value):
-        raise InvalidJSONError(f"the body is nested more than {MAX_DEPTH} deep")
+        try:
+            value = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            if b"\\u" not in body:
+                raise InvalidJSONError(f"the body is not valid JSON: at byte {error.pos}") from None
+            # orjson takes no lone surrogates.
+            return strict_json.loads(body.decode("utf-8"), max_depth=MAX_DEPTH)
+        strict_json.check_depth(value, body.count(b"[") + body.count(b"{"), MAX_DEPTH)
+    except ValueError:
+        raise InvalidJSONError("the body is not valid JSON") from None
+    except RecursionError:
+        raise InvalidJSONError(f"the body is nested more than {MAX_DEPTH} deep") from None
     return value
 
 
@@ -82,39 +86,3 @@ class StrictRoute(APIRoute):
             return await handle(StrictRequest(request.scope, request.receive))
 
         return handle_strictly
-
-
-def _loads_with_surrogates(body: bytes) -> Any:
-    """Parse with the standard library, which takes lone surrogates, and too much else."""
-    try:
-        return json.loads(
-            body.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite_float
-        )
-    except (ValueError, RecursionError):
-        raise InvalidJSONError("the body is not valid JSON") from None
-
-
-def _refuse_constant(_name: str) -> NoReturn:
-    raise ValueError
-
-
-def _finite_float(digits: str) -> float:
-    value = float(digits)
-    if not math.isfinite(value):
-        raise ValueError
-    return value
-
-
-def _is_deeper_than(depth: int, value: Any) -> bool:
-    level = [value]
-    for _ in range(depth):
-        level = [
-            child
-            for container in level
-            if isinstance(container, list | dict)
-            for child in (container.values() if isinstance(container, dict) else container)
-            if isinstance(child, list | dict)
-        ]
-        if not level:
-            return False
-    return True

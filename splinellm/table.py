@@ -6,21 +6,16 @@ scikit-learn) consumes one and knows nothing of torch.
 
 from __future__ import annotations
 
-import gzip
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from os import PathLike, fspath
+from os import PathLike
 from typing import TYPE_CHECKING
-from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 
 from splinellm.errors import TableFormatError
-from splinellm.provenance import Provenance, read_sidecar, sidecar
+from splinellm.provenance import Provenance
 from splinellm.schema import DISTANCE_FEATURES, FeatureSchema, FeatureSelection, is_feature_column
 from splinellm.token_index import TOKEN_SCHEMA, TokenIndex
 
@@ -31,11 +26,6 @@ N_TOKENS = "n_tokens"
 TRUNCATED = "truncated"
 PROVENANCE_KEY = b"splinellm.provenance"
 """Key of the provenance in Arrow and Parquet schema metadata."""
-
-_CSV_BLOCK_BYTES = 16 << 20
-"""No row of a CSV file may be longer."""
-_NOT_AN_ARCHIVE = (KeyError, ValueError, TypeError, AttributeError, EOFError, BadZipFile)
-"""What NumPy raises, by turns, on a file that is none of its archives."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,10 +193,11 @@ class FeatureTable:
                 "the table carries no splinellm provenance",
                 hint="extract with -o FILE.parquet, which keeps it",
             )
-        return cls._from_columns(table, Provenance.from_json(metadata[PROVENANCE_KEY]))
+        return cls.from_columns(table, Provenance.from_json(metadata[PROVENANCE_KEY]))
 
     @classmethod
-    def _from_columns(cls, table: pa.Table, provenance: Provenance) -> FeatureTable:
+    def from_columns(cls, table: pa.Table, provenance: Provenance) -> FeatureTable:
+        """Read the feature columns of an Arrow table, made as `provenance` says."""
         names = schema_of(provenance).names
         present = set(table.column_names)  # built anew at each access, of a thousand names
         for name in (N_TOKENS, TRUNCATED, *names):
@@ -251,112 +242,66 @@ class FeatureTable:
             if "splinellm.provenance" not in frame.attrs:
                 raise TableFormatError("the frame carries no splinellm provenance")
             provenance = Provenance.from_json(frame.attrs["splinellm.provenance"])
-        wanted = [name for name in frame.columns if _belongs(name, provenance)]
-        return cls._from_columns(
+        wanted = [name for name in frame.columns if belongs(name, provenance)]
+        return cls.from_columns(
             pa.Table.from_pandas(frame[wanted], preserve_index=False), provenance
         )
 
+    # Doors to splinellm.io, where each file format has its module and its record.
+
     def to_parquet(self, path: str | PathLike[str]) -> None:
         """Write Parquet; the provenance is in the file's metadata."""
-        pa.parquet.write_table(self.to_arrow(), path, compression="zstd")
+        _write(self, path, "parquet")
 
     @classmethod
     def from_parquet(cls, path: str | PathLike[str]) -> FeatureTable:
         """Read what :meth:`to_parquet` or ``splinellm extract`` wrote."""
-        try:
-            table = pa.parquet.read_table(path)
-        except pa.ArrowInvalid as error:
-            raise TableFormatError(f"'{path}' is not a Parquet file: {error}") from error
-        return cls.from_arrow(table)
+        return _read(path, "parquet")
 
     def to_csv(self, path: str | PathLike[str]) -> None:
         """Write CSV with a header, and the provenance to ``PATH.provenance.json``."""
-        pa.csv.write_csv(self.to_arrow(), path)
-        sidecar(path).write_text(self.provenance.to_json(), encoding="utf-8")
+        _write(self, path, "csv")
 
     @classmethod
     def from_csv(
         cls, path: str | PathLike[str], provenance: Provenance | None = None
     ) -> FeatureTable:
         """Read what :meth:`to_csv` or ``splinellm extract`` wrote."""
-        provenance = provenance or read_sidecar(path)
-        schema = arrow_schema(provenance)
-        try:
-            table = pa.csv.read_csv(
-                path,
-                read_options=pa.csv.ReadOptions(block_size=_CSV_BLOCK_BYTES),
-                parse_options=pa.csv.ParseOptions(newlines_in_values=True),
-                # Guessed from the first block, a column that starts with zeros is one of integers.
-                convert_options=pa.csv.ConvertOptions(
-                    column_types=dict(zip(schema.names, schema.types, strict=True))
-                ),
-            )
-        except pa.ArrowInvalid as error:
-            raise TableFormatError(f"'{path}' is not a feature table: {error}") from error
-        return cls._from_columns(table, provenance)
-
-    def records(self) -> Iterator[dict[str, float | int | bool]]:
-        """Rows as plain dictionaries, in column order."""
-        for batch in self.to_arrow().to_batches(max_chunksize=1024):
-            yield from batch.to_pylist()
+        return _read(path, "csv", provenance)
 
     def to_jsonl(self, path: str | PathLike[str]) -> None:
         """Write one JSON object a line, and the provenance to ``PATH.provenance.json``."""
-        with open(path, "w", encoding="utf-8") as file:
-            for record in self.records():
-                file.write(json.dumps(record) + "\n")
-        sidecar(path).write_text(self.provenance.to_json(), encoding="utf-8")
+        _write(self, path, "jsonl")
 
     @classmethod
     def from_jsonl(
         cls, path: str | PathLike[str], provenance: Provenance | None = None
     ) -> FeatureTable:
         """Read what :meth:`to_jsonl` or ``splinellm extract`` wrote."""
-        provenance = provenance or read_sidecar(path)
-        opener = gzip.open if fspath(path).endswith(".gz") else open
-        try:
-            with opener(path, "rt", encoding="utf-8") as file:
-                rows = [json.loads(line) for line in file]
-            if not rows:
-                return cls._from_columns(arrow_schema(provenance).empty_table(), provenance)
-            # Other columns may hold what Arrow has no type for.
-            names = [name for name in rows[0] if _belongs(name, provenance)]
-            table = pa.table({name: [row.get(name) for row in rows] for name in names})
-        except (ValueError, AttributeError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise TableFormatError(f"'{path}' is not a feature table: {error}") from error
-        return cls._from_columns(table, provenance)
+        return _read(path, "jsonl", provenance)
 
     def to_npz(self, path: str | PathLike[str]) -> None:
         """Write a compressed NumPy archive: values, names, n_tokens, truncated, provenance."""
-        with open(path, "wb") as file:  # given a path, NumPy would add a suffix of its own
-            arrays = {
-                "values": self.values,
-                "names": np.array(self.names),
-                "n_tokens": self.n_tokens,
-                "truncated": self.truncated,
-                "provenance": np.array(self.provenance.to_json()),
-                **({} if self.tokens is None else self.tokens.arrays()),
-            }
-            np.savez_compressed(file, allow_pickle=False, **arrays)
+        _write(self, path, "npz")
 
     @classmethod
     def from_npz(cls, path: str | PathLike[str]) -> FeatureTable:
         """Read what :meth:`to_npz` or ``splinellm extract`` wrote; never unpickles."""
-        try:
-            # Opened here: NumPy leaves a file that is no archive open.
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-                provenance = Provenance.from_json(str(archive["provenance"]))
-                if tuple(archive["names"]) != schema_of(provenance).names:
-                    raise TableFormatError("the names are not those of the provenance record")
-                tokens = None
-                if provenance.granularity != "prompt":
-                    tokens = TokenIndex.from_arrays(archive)
-                values, n_tokens, truncated = (
-                    archive[name] for name in ("values", "n_tokens", "truncated")
-                )
-                return cls(values, n_tokens, truncated, provenance, tokens)
-        except _NOT_AN_ARCHIVE as error:
-            raise TableFormatError(f"'{path}' is not a feature archive: {error}") from error
+        return _read(path, "npz")
+
+
+def _write(table: FeatureTable, path: str | PathLike[str], kind: str) -> None:
+    from splinellm.io.feature_files import write_features  # upward; pyproject.toml says why
+
+    write_features(table, path, format=kind)
+
+
+def _read(
+    path: str | PathLike[str], kind: str, provenance: Provenance | None = None
+) -> FeatureTable:
+    from splinellm.io.feature_files import read_features
+
+    return read_features(path, provenance, format=kind)
 
 
 def is_own_column(name: object) -> bool:
@@ -364,7 +309,8 @@ def is_own_column(name: object) -> bool:
     return name in (N_TOKENS, TRUNCATED) or (isinstance(name, str) and is_feature_column(name))
 
 
-def _belongs(name: object, provenance: Provenance) -> bool:
+def belongs(name: object, provenance: Provenance) -> bool:
+    """Whether a column of this name belongs to the table that `provenance` describes."""
     # A table of prompts may stand beside columns of the user's that are called as a token's are.
     has_tokens = provenance.granularity != "prompt"
     return is_own_column(name) or (has_tokens and name in TOKEN_SCHEMA.names)

@@ -90,12 +90,6 @@ def test_array_is_a_view_by_layer_and_feature() -> None:
     np.testing.assert_array_equal(table.array[:, 1, 4], table.values[:, column])
 
 
-def test_records_are_plain_and_in_column_order() -> None:
-    first = next(make().records())
-    assert list(first) == ["n_tokens", "truncated", *make().names]
-    assert {type(value) for value in first.values()} == {int, bool, float}
-
-
 @pytest.mark.parametrize(
     ("layers", "features", "names"),
     [

@@ -63,7 +63,7 @@ def with_other_columns(path: Path, before: dict[str, list[Any]], after: dict[str
     table = make(len(next(iter(before.values()))))
     rows = [
         {**{name: column[i] for name, column in before.items()}, **record, **after}
-        for i, record in enumerate(table.records())
+        for i, record in enumerate(table.to_arrow().to_pylist())
     ]
     text = gzip.open if path.suffix == ".gz" else open
     if ".csv" in path.name:

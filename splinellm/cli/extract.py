@@ -8,6 +8,7 @@ import typer
 
 from splinellm.cli import loading, options
 from splinellm.cli.streaming import Input, check_feature_output, stream
+from splinellm.io.formats import output_suffixes
 
 # --resume belongs here once the sink knows it.
 
@@ -22,8 +23,7 @@ def extract(
             envvar="SPLINELLM_OUTPUT",
             metavar="OUTPUT",
             callback=check_feature_output,
-            help=".parquet, .npz, .csv or .jsonl (the last two also .gz), or - for JSON lines on "
-            "standard output.",
+            help=f"{output_suffixes()}, or - for JSON lines on standard output.",
         ),
     ],
     model: options.Model = "smollm2-135m",
@@ -32,6 +32,9 @@ def extract(
     granularity: options.GranularityOption = options.Granularity.PROMPT,
     text_column: options.TextColumn = "text",
     input_format: options.InputFormatOption = None,
+    columns: options.Columns = None,
+    delimiter: options.Delimiter = None,
+    encoding: options.Encoding = None,
     on_error: options.OnErrorOption = options.OnError.FAIL,
     max_tokens: options.MaxTokens = None,
     batch_tokens: options.BatchTokens = None,
@@ -45,7 +48,8 @@ def extract(
 ) -> None:
     """Compute the features of every row of INPUT.
 
-    Every input column is kept, in input order; n_tokens, truncated and the features are added.
+    Every input column is kept, or those of --columns, in input order; n_tokens, truncated and the
+    features are added.
 
     With --granularity prefix or token, every row becomes one per token: row (counted from 0 over
     all rows read), position, token, begin and end (in characters) come first, and the text, which
@@ -73,10 +77,17 @@ def extract(
     from splinellm.io.token_rows import TextlessSource, is_token_column
     from splinellm.table import is_own_column
 
-    kind = None if input_format is None else input_format.value
     by_token = granularity is not options.Granularity.PROMPT
     is_reserved = is_token_column(text_column) if by_token else is_own_column
-    source = open_source(input_path, text_column=text_column, format=kind, is_reserved=is_reserved)
+    source = open_source(
+        input_path,
+        text_column=text_column,
+        format=input_format,
+        is_reserved=is_reserved,
+        columns=options.column_names(columns),
+        delimiter=delimiter,
+        encoding=encoding,
+    )
     stream(
         TextlessSource(source, text_column) if by_token else source,
         input_path,

@@ -72,11 +72,25 @@ def extractor_settings(
     }
 
 
-def read(data: str, text_column: str, on_error: options.OnError) -> Dataset:
+def read(
+    data: str,
+    text_column: str,
+    on_error: options.OnError,
+    columns: str | None = None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
+) -> Dataset:
     """Read the data and say how many rows were left out."""
     from splinellm.learn.dataset import read_dataset
 
-    rows = read_dataset(data, text_column=text_column, on_error=on_error.value)
+    rows = read_dataset(
+        data,
+        text_column=text_column,
+        on_error=on_error.value,
+        columns=options.column_names(columns),
+        delimiter=delimiter,
+        encoding=encoding,
+    )
     if rows.n_skipped:
         say(f"warning: {rows.n_skipped:,} rows that cannot be used were left out")
     if not rows.columns:

@@ -9,8 +9,11 @@ from typing import Annotated
 import typer
 
 from splinellm.errors import SplineLLMError
+from splinellm.io.encodings import check_encoding
+from splinellm.io.formats import INPUT_FORMATS
 from splinellm.schema import FeatureSelection, parse_layers
 
+_DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|"}
 _MANY_LAYERS = 10_000  # more than any model has; which layers exist is known once it is loaded
 
 
@@ -45,14 +48,11 @@ class Granularity(StrEnum):
     TOKEN = "token"  # noqa: S105 (no secret)
 
 
-class InputFormat(StrEnum):
-    """Input formats, for when a name does not tell."""
-
-    JSONL = "jsonl"
-    CSV = "csv"
-    TSV = "tsv"
-    TXT = "txt"
-    PARQUET = "parquet"
+def column_names(columns: str | None) -> list[str] | None:
+    """Split a list of column names; None is all."""
+    if columns is None:
+        return None
+    return [name.strip() for name in columns.split(",") if name.strip()]
 
 
 def _check_layers(layers: str | None) -> str | None:
@@ -71,6 +71,31 @@ def _check_features(features: str | None) -> str | None:
         except SplineLLMError as error:
             raise typer.BadParameter(str(error)) from error
     return features
+
+
+def _check_input_format(name: str | None) -> str | None:
+    if name is not None and name not in INPUT_FORMATS:
+        raise typer.BadParameter(f"'{name}' is none of {', '.join(INPUT_FORMATS)}")
+    return name
+
+
+def _check_delimiter(delimiter: str | None) -> str | None:
+    if delimiter is None:
+        return None
+    character = _DELIMITERS.get(delimiter.lower(), delimiter)
+    if len(character) != 1 or character in '"\r\n':
+        known = ", ".join(_DELIMITERS)
+        raise typer.BadParameter(f"'{delimiter}' is no character, nor one of {known}")
+    return character
+
+
+def _check_encoding(name: str | None) -> str | None:
+    if name is not None:
+        try:
+            check_encoding(name)
+        except SplineLLMError as error:
+            raise typer.BadParameter(str(error)) from error
+    return name
 
 
 def _check_device(device: str) -> str:
@@ -219,11 +244,48 @@ TextColumn = Annotated[
     ),
 ]
 InputFormatOption = Annotated[
-    InputFormat | None,
+    str | None,
     typer.Option(
         "--input-format",
         envvar="SPLINELLM_INPUT_FORMAT",
+        metavar="|".join(INPUT_FORMATS),
+        callback=_check_input_format,
         help="Overrides the input's suffix.",
+        show_default=False,
+    ),
+]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        "--columns",
+        envvar="SPLINELLM_COLUMNS",
+        metavar="NAME[,NAME]",
+        help="Input columns to keep besides the texts; the others are not even read. All by "
+        "default.",
+        show_default=False,
+    ),
+]
+Delimiter = Annotated[
+    str | None,
+    typer.Option(
+        "--delimiter",
+        envvar="SPLINELLM_DELIMITER",
+        metavar="CHARACTER",
+        callback=_check_delimiter,
+        help="Between the values of .csv and .tsv, or comma, semicolon, tab, pipe. By default the "
+        "suffix' own, or the only one with which the header has the text column.",
+        show_default=False,
+    ),
+]
+Encoding = Annotated[
+    str | None,
+    typer.Option(
+        "--encoding",
+        envvar="SPLINELLM_ENCODING",
+        metavar="NAME",
+        callback=_check_encoding,
+        help="Of text files, such as cp1252 or utf-16-le. By default UTF-8, or what a byte order "
+        "mark tells.",
         show_default=False,
     ),
 ]

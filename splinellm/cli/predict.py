@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from splinellm.cli import loading, options
 from splinellm.cli.streaming import Input, check_prediction_output, stream
+from splinellm.io.formats import output_suffixes
 
 
 def predict(
@@ -27,8 +28,7 @@ def predict(
             envvar="SPLINELLM_OUTPUT",
             metavar="OUTPUT",
             callback=check_prediction_output,
-            help=".parquet, .csv or .jsonl (the last two also .gz), or - for JSON lines on "
-            "standard output.",
+            help=f"{output_suffixes(features=False)}, or - for JSON lines on standard output.",
         ),
     ],
     model: Annotated[
@@ -42,6 +42,9 @@ def predict(
     ] = None,
     text_column: options.TextColumn = "text",
     input_format: options.InputFormatOption = None,
+    columns: options.Columns = None,
+    delimiter: options.Delimiter = None,
+    encoding: options.Encoding = None,
     on_error: options.OnErrorOption = options.OnError.FAIL,
     batch_tokens: options.BatchTokens = None,
     device: options.Device = "auto",
@@ -50,10 +53,10 @@ def predict(
 ) -> None:
     """Classify every row of INPUT: texts, or what extract made of them.
 
-    Every input column but features is kept, in input order; n_tokens, truncated, predicted and
-    probability.<class> are added, or, where a row can have several labels, predicted.<label> and
-    probability.<label>. Texts are read with the model and the settings that the classifier was
-    trained with; features that extract wrote need no model.
+    Every input column but features is kept, or those of --columns, in input order; n_tokens,
+    truncated, predicted and probability.<class> are added, or, where a row can have several labels,
+    predicted.<label> and probability.<label>. Texts are read with the model and the settings that
+    the classifier was trained with; features that extract wrote need no model.
 
     Bad rows and runs that fail leave the same files as with extract.
     """
@@ -64,10 +67,16 @@ def predict(
     from splinellm.plan import Plan
 
     trained = load_classifier(classifier)
-    kind = None if input_format is None else input_format.value
     is_reserved = frozenset(added_schema(trained.card).names).__contains__
     run = partial(stream, input_path=input_path, output=output, on_error=on_error, quiet=quiet)
-    features = open_features(input_path, format=kind, is_reserved=is_reserved)
+    reading: dict[str, Any] = {
+        "format": input_format,
+        "is_reserved": is_reserved,
+        "columns": options.column_names(columns),
+        "delimiter": delimiter,
+        "encoding": encoding,
+    }
+    features = open_features(input_path, text_column=text_column, **reading)
     if features is not None:
         provenance = features.provenance
         run(features, load=lambda: FeatureClassification(trained, provenance))
@@ -82,6 +91,6 @@ def predict(
         "device_map": device_map,
     }
     run(
-        open_source(input_path, text_column=text_column, format=kind, is_reserved=is_reserved),
+        open_source(input_path, text_column=text_column, **reading),
         load=lambda: TextClassification(trained, loading.load_extractor(**settings)),
     )

@@ -15,7 +15,7 @@ from splinellm.cli.messages import BROKEN_PIPE, say, say_error, silence_stdout
 from splinellm.cli.options import OnError
 from splinellm.cli.progress import progress_bar
 from splinellm.errors import ConfigurationError, SplineLLMError
-from splinellm.io.formats import output_format
+from splinellm.io.formats import input_suffixes, output_format
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,9 +29,8 @@ Input = Annotated[
     str,
     typer.Argument(
         metavar="INPUT",
-        help=".jsonl, .csv, .tsv or .txt (a prompt a line), each also .gz; .parquet; a folder "
-        "of Parquet files; or - for standard input, read as JSON lines if it begins with {, "
-        "else as a prompt a line.",
+        help=f"{input_suffixes()} (.txt: a prompt a line); a folder of Parquet files; or - for "
+        "standard input, read as JSON lines if it begins with {, else as a prompt a line.",
     ),
 ]
 

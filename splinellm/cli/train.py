@@ -75,6 +75,9 @@ def train(
     layers: options.Layers = None,
     features: options.LearntFeatures = None,
     text_column: options.TextColumn = "text",
+    columns: options.Columns = None,
+    delimiter: options.Delimiter = None,
+    encoding: options.Encoding = None,
     on_error: options.OnErrorOption = options.OnError.FAIL,
     max_tokens: options.MaxTokens = None,
     batch_tokens: options.BatchTokens = None,
@@ -99,7 +102,7 @@ def train(
     settings = learning.extractor_settings(
         model, layers, features, max_tokens, batch_tokens, dtype, device
     )
-    rows = learning.read(data, text_column, on_error)
+    rows = learning.read(data, text_column, on_error, columns, delimiter, encoding)
     labels = rows.labels(learning.names(label))
     groups = learning.groups_of(rows, group)
     target = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, ClassVar
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from numpy.lib import format as npy
 
 from splinellm.io.json_columns import to_json
+from splinellm.io.writers import check_types
 from splinellm.provenance import Provenance
 from splinellm.table import PROVENANCE_KEY, FeatureTable, schema_of
 from splinellm.token_index import BEGIN, END, POSITION, ROW, TEXT_LINES
@@ -41,13 +42,10 @@ class ParquetWriter:
         Columns that the run adds.
     """
 
-    needs_schema: ClassVar[bool] = True
-    needs_sidecar: ClassVar[bool] = False
-    keeps_whole_rows: ClassVar[bool] = False
-
     def __init__(self, file: BinaryIO, columns: pa.Schema, added: pa.Schema) -> None:
         self._columns = columns
         self._schema = pa.schema([*columns, *added], metadata=added.metadata)
+        check_types(self._schema, _is_writable, ".parquet")
         self._writer = pq.ParquetWriter(file, self._schema, compression="zstd")
         self._pending: list[pa.Table] = []
 
@@ -75,6 +73,14 @@ class ParquetWriter:
             self._writer.write_table(pa.concat_tables(tables))
 
 
+def _is_writable(field: pa.Field) -> bool:
+    try:
+        with pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([field])):
+            return True
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid, pa.ArrowTypeError):
+        return False
+
+
 class NpzWriter:
     """NumPy archive as of :meth:`FeatureTable.to_npz`, plus the input columns.
 
@@ -91,10 +97,6 @@ class NpzWriter:
     added : pa.Schema
         Of a feature table.
     """
-
-    needs_schema: ClassVar[bool] = False
-    needs_sidecar: ClassVar[bool] = False
-    keeps_whole_rows: ClassVar[bool] = False
 
     def __init__(self, file: BinaryIO, columns: pa.Schema | None, added: pa.Schema) -> None:  # noqa: ARG002 (the protocol's)
         self._file = file

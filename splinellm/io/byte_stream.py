@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -13,12 +14,22 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from splinellm.errors import InputFileError
+from splinellm.io.encodings import (
+    Utf8Stream,
+    is_utf8,
+    marked_encoding,
+    read_some,
+    unmarked_encoding,
+)
+from splinellm.io.formats import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _BLANK = b" \t\r\n\xef\xbb\xbf"  # white space and the UTF-8 byte order mark
-_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_HEAD_BYTES = 1 << 16
+"""How much is looked at to tell format, encoding and line ends."""
+_JSON = re.compile(r'\{|\[\s*(?:[{"]|\]?\s*$)')  # a text may well begin with a bracket, as [INST]
 
 
 @contextmanager
@@ -45,38 +56,41 @@ class ByteStream:
         The bytes as they are on disk or in the pipe.
     gzipped : bool
         Whether they are to be decompressed.
+    encoding : str, optional
+        Of text. UTF-8 by default, and what a byte order mark tells.
     """
 
-    def __init__(self, name: str, raw: BinaryIO, *, gzipped: bool) -> None:
+    def __init__(
+        self, name: str, raw: BinaryIO, *, gzipped: bool, encoding: str | None = None
+    ) -> None:
         self.name = name
+        self.encoding = encoding
         self._raw = raw
         self._gzipped = gzipped
         self._started = False
         self._size = os.fstat(raw.fileno()).st_size if _is_seekable_file(raw) else None
 
     @classmethod
-    def open_file(cls, path: str, *, gzipped: bool) -> ByteStream:
+    def open_file(cls, path: str, *, gzipped: bool, encoding: str | None = None) -> ByteStream:
         """Open a file by its path."""
         with reading(path):
-            return cls(path, open(path, "rb"), gzipped=gzipped)
+            return cls(path, open(path, "rb"), gzipped=gzipped, encoding=encoding)
 
     @classmethod
-    def open_stdin(cls) -> tuple[ByteStream, str]:
+    def open_stdin(cls, *, encoding: str | None = None) -> tuple[ByteStream, str]:
         """Open standard input and tell its format by how it begins.
 
         Returns
         -------
         ByteStream, str
-            The stream, decompressed if it is gzip, and ``jsonl``, ``parquet`` or ``txt``.
+            The stream, decompressed if it is gzip, and the name of a format: one that is told by
+            its first bytes, ``jsonl`` for an object or a list of them, else ``txt``.
         """
         with reading("stdin"):
-            stream, begin = _look_ahead(sys.stdin.buffer)
-            gzipped = begin.startswith(b"\x1f\x8b")
-            if gzipped:
-                stream, begin = _look_ahead(cast("BinaryIO", gzip.GzipFile(fileobj=stream)))
-        kind = "jsonl" if begin.startswith(b"{") else "txt"
-        kind = "parquet" if begin.startswith(b"PAR1") else kind
-        return cls("stdin", stream, gzipped=False), kind
+            stream, head = _look_ahead(sys.stdin.buffer)
+            if head.startswith(b"\x1f\x8b"):
+                stream, head = _look_ahead(cast("BinaryIO", gzip.GzipFile(fileobj=stream)))
+        return cls("stdin", stream, gzipped=False, encoding=encoding), _kind_of(head, encoding)
 
     def reader(self) -> BinaryIO:
         """Start reading, from the beginning. Not to be closed by the caller."""
@@ -98,30 +112,47 @@ class ByteStream:
             self._raw = cast("BinaryIO", spool)
 
     def lines(self) -> Iterator[bytes]:
-        r"""Lines without their end; only \n and \r\n end a line, as ``str.splitlines`` would not.
+        r"""Lines in UTF-8 without their end.
 
-        A byte order mark at the start is dropped.
+        Only \n and \r\n end a line, as ``str.splitlines`` would not; or \r, where the file begins
+        with lines that end so. A byte order mark at the start is dropped.
         """
         with reading(self.name):
-            for number, line in enumerate(self.reader()):
-                if number == 0:
-                    line = self._check_encoding(line).removeprefix(b"\xef\xbb\xbf")
-                yield line.removesuffix(b"\n").removesuffix(b"\r")
+            stream, head = self._decoded()
+            split = _lines_of_old_macs if b"\r" in head and b"\n" not in head else _lines
+            for number, line in enumerate(split(stream)):
+                yield line if number else line.removeprefix(b"\xef\xbb\xbf")
 
     def text(self) -> Iterator[str]:
         """Lines with their ends, undecodable bytes as lone surrogates; for the csv module."""
         with reading(self.name):
             text = io.TextIOWrapper(
-                self.reader(), encoding="utf-8-sig", errors="surrogateescape", newline=""
+                self._decoded()[0], encoding="utf-8-sig", errors="surrogateescape", newline=""
             )
             try:
-                for number, line in enumerate(text):
-                    if number == 0:
-                        self._check_encoding(line[:2].encode("utf-8", "surrogateescape"))
-                    yield line
+                yield from text
             finally:
                 if not text.closed:  # the wrapper, when it goes, must not close the stream
                     text.detach()
+
+    def _decoded(self) -> tuple[BinaryIO, bytes]:
+        """Start reading text; returns it as UTF-8, and how it begins."""
+        stream = self.reader()
+        if self._raw.seekable():
+            head = stream.read(_HEAD_BYTES)
+            stream.seek(0)
+        else:
+            stream, head = _look_ahead(stream)
+        encoding = self.encoding or marked_encoding(head)
+        if encoding is None and (found := unmarked_encoding(head)):
+            raise InputFileError(
+                f"'{self.name}' is {found.upper()} without a byte order mark, not UTF-8",
+                hint=f"--encoding {found} reads it",
+            )
+        if encoding is None or is_utf8(encoding):
+            return stream, head
+        decoded = io.BufferedReader(Utf8Stream(self.name, stream, encoding), 1 << 16)
+        return cast("BinaryIO", decoded), head.decode(encoding, "ignore").encode("utf-8", "ignore")
 
     def progress(self) -> float | None:
         """Share of the bytes that were read."""
@@ -132,13 +163,6 @@ class ByteStream:
     def close(self) -> None:
         """Close the file."""
         self._raw.close()
-
-    def _check_encoding(self, begin: bytes) -> bytes:
-        if begin.startswith(_UTF16_MARKS):
-            raise InputFileError(
-                f"'{self.name}' is UTF-16, not UTF-8", hint="convert it: iconv -f UTF-16 -t UTF-8"
-            )
-        return begin
 
 
 class _Prefixed(io.RawIOBase):
@@ -155,20 +179,42 @@ class _Prefixed(io.RawIOBase):
         if self._begin:
             block, self._begin = self._begin[: len(buffer)], self._begin[len(buffer) :]
         else:
-            # read1 returns what is there; read would wait for a slow pipe to fill the buffer.
-            block = getattr(self._rest, "read1", self._rest.read)(len(buffer))
+            block = read_some(self._rest, len(buffer))
         buffer[: len(block)] = block
         return len(block)
 
 
 def _look_ahead(stream: BinaryIO) -> tuple[BinaryIO, bytes]:
-    """Read past leading blanks, and return the whole stream with its first non-blank bytes."""
-    blanks = bytearray()
-    while (byte := stream.read(1)) and byte in _BLANK:
-        blanks += byte
-    begin = byte + stream.read(3) if byte else b""
-    whole = io.BufferedReader(_Prefixed(bytes(blanks) + begin, stream), 1 << 16)
-    return cast("BinaryIO", whole), begin
+    """Read the first line that is not blank, and return the whole stream with what was read."""
+    head = bytearray()
+    while len(head) < _HEAD_BYTES and (block := read_some(stream, _HEAD_BYTES - len(head))):
+        head += block
+        if b"\n" in head.lstrip(_BLANK):
+            break
+    whole = io.BufferedReader(_Prefixed(bytes(head), stream), 1 << 16)
+    return cast("BinaryIO", whole), bytes(head)
+
+
+def _kind_of(head: bytes, encoding: str | None) -> str:
+    for known in FORMATS:
+        if known.begins and head.startswith(known.begins):
+            return known.name
+    text = head.decode(encoding or marked_encoding(head) or "utf-8", "replace")
+    return "jsonl" if _JSON.match(text.lstrip("\ufeff \t\r\n")) else "txt"
+
+
+def _lines(stream: BinaryIO) -> Iterator[bytes]:
+    for line in stream:
+        yield line.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def _lines_of_old_macs(stream: BinaryIO) -> Iterator[bytes]:
+    rest = b""
+    while block := read_some(stream, 1 << 16):
+        *lines, rest = (rest + block).split(b"\r")
+        yield from lines
+    if rest:
+        yield rest
 
 
 def _is_seekable_file(raw: BinaryIO) -> bool:

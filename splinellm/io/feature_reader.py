@@ -6,20 +6,18 @@ The provenance is in a Parquet file's metadata, and beside a CSV or JSONL file.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow.parquet as pq
 
-from splinellm.errors import InputFileError, TableFormatError
-from splinellm.io.byte_stream import reading
-from splinellm.io.formats import STANDARD_STREAM, input_format
+from splinellm.errors import TableFormatError
+from splinellm.io.formats import STANDARD_STREAM, Format, format_named, input_format, load
 from splinellm.io.readers import open_source, parquet_files
 from splinellm.io.rows import Chunk, Problem, Source
+from splinellm.io.views import ChunkView, SourceView
 from splinellm.provenance import Provenance, read_sidecar, sidecar
 from splinellm.table import (
     N_TOKENS,
-    PROVENANCE_KEY,
     TRUNCATED,
     FeatureTable,
     is_own_column,
@@ -29,17 +27,15 @@ from splinellm.table import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    import pyarrow as pa
 
-
-class FeatureChunk:
-    """Rows without their feature columns, and those as a table.
+class FeatureChunk(ChunkView):
+    """Rows written without their feature columns, and those as a table.
 
     Parameters
     ----------
     whole : Chunk
         All columns.
-    positions : sequence of int
+    good : sequence of int
         Rows of the chunk that `features` has.
     features : FeatureTable
         Features, ``n_tokens`` and ``truncated`` of these rows.
@@ -50,55 +46,22 @@ class FeatureChunk:
     def __init__(
         self,
         whole: Chunk,
-        positions: Sequence[int],
+        good: Sequence[int],
         features: FeatureTable,
         problems: Mapping[int, Problem],
     ) -> None:
-        self.source = whole.source
-        self.problems = problems
+        super().__init__(whole, range(len(whole)), problems, is_own_column)
         self.features = features
-        self._whole = whole
-        self._positions = positions
-
-    def __len__(self) -> int:
-        return len(self._whole)
-
-    def number(self, position: int) -> int:
-        """Row number in the file."""
-        return self._whole.number(position)
-
-    def texts(self) -> list[str]:
-        """Texts of all rows, if the source was opened with a text column."""
-        return self._whole.texts()
+        self._good = good
 
     def take(self, positions: Sequence[int]) -> FeatureChunk:
         """Select good rows."""
-        rows = np.searchsorted(self._positions, positions)
+        rows = np.searchsorted(self._good, positions)
         whole = self._whole.take(positions)
         return FeatureChunk(whole, range(len(positions)), self.features[rows], {})
 
-    def records(self) -> list[dict[str, Any]]:
-        """Rows without their features."""
-        return self.without(is_own_column).records()
 
-    def to_arrow(self, schema: pa.Schema) -> pa.Table:
-        """Rows without their features, with the source's schema."""
-        return self.without(is_own_column).to_arrow(schema)
-
-    def numbers(self, names: Sequence[str]) -> np.ndarray:
-        """Columns of numbers or flags."""
-        return self._whole.numbers(names)
-
-    def without(self, is_dropped: Callable[[str], bool]) -> Chunk:
-        """Drop columns by their name."""
-        return self._whole.without(is_dropped)
-
-    def rejected(self, position: int) -> dict[str, Any]:
-        """Return what the rejects file keeps of a row, features included."""
-        return self._whole.rejected(position)
-
-
-class FeatureSource:
+class FeatureSource(SourceView[FeatureChunk]):
     """Splits the rows of a source into features and other columns.
 
     Parameters
@@ -110,26 +73,9 @@ class FeatureSource:
     """
 
     def __init__(self, source: Source[Chunk], provenance: Provenance) -> None:
-        self.name = source.name
+        super().__init__(source, is_own_column)
         self.provenance = provenance
-        self._source = source
-        self._columns = (N_TOKENS, TRUNCATED, *schema_of(provenance).names)
-
-    @property
-    def n_read(self) -> int:
-        """Rows handed out in chunks so far."""
-        return self._source.n_read
-
-    @n_read.setter
-    def n_read(self, value: int) -> None:
-        self._source.n_read = value
-
-    def schema(self) -> pa.Schema:
-        """Input columns but for the features'."""
-        schema = self._source.schema()
-        for name in reversed([name for name in schema.names if is_own_column(name)]):
-            schema = schema.remove(schema.get_field_index(name))
-        return schema
+        self._columns = _columns_of(provenance)
 
     def chunks(self) -> Iterator[FeatureChunk]:
         """All rows in order; a row without all its features is bad."""
@@ -149,27 +95,26 @@ class FeatureSource:
         n_tokens, truncated = numbers[:, 0].astype(np.int64), numbers[:, 1].astype(np.bool_)
         return FeatureTable(numbers[:, 2:].astype(np.float32), n_tokens, truncated, self.provenance)
 
-    def progress(self) -> float | None:
-        """Share of the input that was read."""
-        return self._source.progress()
-
-    def close(self) -> None:
-        """Release the file."""
-        self._source.close()
-
 
 def open_features(
     path: str,
     *,
     format: str | None = None,  # noqa: A002 (as open_source)
     is_reserved: Callable[[str], bool] = lambda _name: False,
+    text_column: str | None = None,
+    columns: Sequence[str] | None = None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
 ) -> FeatureSource | None:
     """Open what ``splinellm extract`` wrote, or return None if `path` is something else.
 
     Parameters
     ----------
-    path, format, is_reserved
-        See :func:`splinellm.io.readers.open_source`. Feature columns are never in the way.
+    text_column : str, optional
+        Column to keep besides `columns`; a table may do without it.
+    path, format, is_reserved, columns, delimiter, encoding
+        See :func:`splinellm.io.readers.open_source`. Feature columns are never in the way, and
+        always read.
 
     Raises
     ------
@@ -188,9 +133,13 @@ def open_features(
         text_column=None,
         format=format,
         is_reserved=lambda name: is_reserved(name) and not is_own_column(name),
+        columns=None if columns is None else [*columns, *_columns_of(provenance)],
+        optional_column=text_column,
+        delimiter=delimiter,
+        encoding=encoding,
     )
     features = FeatureSource(source, provenance)
-    if not path.lower().endswith((".jsonl", ".ndjson", ".gz")):
+    if Path(path).is_dir() or input_format(path, format).has_header:
         try:
             _check_columns(path, source.schema().names, provenance)
         except BaseException:
@@ -203,22 +152,19 @@ def _provenance_of(path: str, given: str | None) -> Provenance | None:
     if path == STANDARD_STREAM or not Path(path).exists():
         return None
     if Path(path).is_dir():
-        return _common(parquet_files(path))
-    kind = input_format(path, given)
-    if kind == "parquet":
-        return _common([Path(path)])
-    return read_sidecar(path) if kind != "txt" and sidecar(path).is_file() else None
+        return _common(parquet_files(path), format_named("parquet"))
+    known = input_format(path, given)
+    if known.provenance:
+        return _common([Path(path)], known)
+    return read_sidecar(path) if known.needs_sidecar and sidecar(path).is_file() else None
 
 
-def _common(files: Sequence[Path]) -> Provenance | None:
-    """Provenance of Parquet files, which must agree."""
+def _common(files: Sequence[Path], known: Format) -> Provenance | None:
+    """Provenance of files that keep it inside, and must agree."""
+    read = load(known.provenance)
     first: Provenance | None = None
     for position, file in enumerate(files):
-        try:
-            with reading(str(file)):
-                record = (pq.read_schema(file).metadata or {}).get(PROVENANCE_KEY)
-        except (ValueError, NotImplementedError) as error:  # Arrow's are among these
-            raise InputFileError(f"'{file}' is not a readable Parquet file: {error}") from error
+        record = read(file)
         found = None if record is None else Provenance.from_json(record)
         if position == 0:
             first = found
@@ -231,6 +177,10 @@ def _common(files: Sequence[Path]) -> Provenance | None:
 
 
 def _check_columns(path: str, names: Sequence[str], provenance: Provenance) -> None:
-    for name in (N_TOKENS, TRUNCATED, *schema_of(provenance).names):
+    for name in _columns_of(provenance):
         if name not in names:
             raise TableFormatError(f"'{path}': column '{name}' is missing")
+
+
+def _columns_of(provenance: Provenance) -> tuple[str, ...]:
+    return (N_TOKENS, TRUNCATED, *schema_of(provenance).names)

@@ -98,16 +98,17 @@ def to_json(value: object, *, ascii_only: bool = False) -> str:
     try:
         return json.dumps(value, ensure_ascii=ascii_only, allow_nan=False, default=_plain)
     except ValueError:  # only now look for the NaN: it is rare and the search is slow
-        return json.dumps(_finite(value), ensure_ascii=ascii_only, allow_nan=False)
+        return json.dumps(finite(value), ensure_ascii=ascii_only, allow_nan=False)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Put null in place of NaN and infinities, however deep inside."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {name: _finite(item) for name, item in value.items()}
+        return {name: finite(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return value if value is None or isinstance(value, str | int) else _plain(value)
 
 

@@ -1,44 +1,59 @@
-"""Reader of JSON lines: an object a line."""
+"""Reader of JSON: an object a line, a list of objects, or objects that span lines."""
 
 from __future__ import annotations
 
 import json
-import math
-from typing import TYPE_CHECKING, Any, NoReturn
+import warnings
+from collections import Counter
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from splinellm.io.json_columns import ColumnScan
-from splinellm.io.rows import Problem, Row, check_columns, check_text
-from splinellm.io.text_readers import BLANK_LINE, RowSource, bad_encoding, raw_text
+from splinellm import strict_json
+from splinellm.io.checks import check_columns, check_text
+from splinellm.io.json_columns import ColumnScan, finite
+from splinellm.io.json_document import is_document, items
+from splinellm.io.rows import Problem, ReadOptions, Row
+from splinellm.io.text_readers import BLANK_LINE, RowSource, raw_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from splinellm.io.byte_stream import ByteStream
 
 _DEEPEST = 200
 """Levels of nesting; what is nested more deeply might be read, but not written again."""
+_WORDS = {list: "an array", str: "a string", bool: "true or false", type(None): "null"}
+_NO_NUMBERS = {"NaN": "nan", "Infinity": "inf", "-Infinity": "-inf"}
 
 
 class JsonlSource(RowSource):
     """An object a line; objects may have different keys.
 
+    A file that is one list of objects, or objects that span lines, is read as well, but whole.
+    NaN and infinities, which other programs write though JSON has no such thing, become null, and
+    are told of at the end; in place of a text they make a bad row.
+
     Parameters
     ----------
     stream : ByteStream
         Where the bytes come from.
-    text_column : str or None
-        Key of the prompts; None if there need be none.
-    is_reserved : callable
-        Whether the output adds a column of this name.
+    options : ReadOptions
+        How they are to be read.
     """
 
-    def __init__(
-        self, stream: ByteStream, text_column: str | None, is_reserved: Callable[[str], bool]
-    ) -> None:
-        super().__init__(stream, text_column, is_reserved)
+    def __init__(self, stream: ByteStream, options: ReadOptions) -> None:
+        super().__init__(stream, options)
         self._accepted = False
+        self._decoder = strict_json.decoder(unique_keys=True, on_constant=self._note_constant)
+        self._has_constant = False
+        self._nulled: Counter[str] = Counter()
+        self._missing = set(options.columns or ())
+
+    def _note_constant(self, name: str) -> float:
+        self._has_constant = True
+        return float(_NO_NUMBERS[name])
 
     def schema(self) -> pa.Schema:
         """Scan the whole file for the keys of the good rows and the types of their values."""
@@ -49,109 +64,131 @@ class JsonlSource(RowSource):
                 scan.observe(row.values)
         schema = scan.schema()
         if not schema.names:  # no good row, so no columns but the one that there should have been
-            only = [] if self.text_column is None else [pa.field(self.text_column, pa.string())]
-            return pa.schema(only)
-        check_columns(self.name, schema.names, self.text_column, self.is_reserved)
+            text = self.options.text_column
+            return pa.schema([] if text is None else [pa.field(text, pa.string())])
+        check_columns(self.name, schema.names, self.options)
         return schema
 
     def rows(self) -> Iterator[Row]:
-        """One row per line."""
-        for number, line in enumerate(self.stream.lines(), 1):
+        """One row per line, or per object."""
+        self._nulled.clear()
+        lines = self.stream.lines()
+        begin: list[bytes] = []
+        if is_document(lines, begin):
+            return self._rows_of_document(chain(begin, lines))
+        return self._rows_of_lines(chain(begin, lines))
+
+    def tell(self) -> None:
+        """Warn of what became null, and of wanted columns that were in no row."""
+        if self._nulled:
+            counts = ", ".join(f"{n:,} in column '{name[:40]}'" for name, n in self._nulled.items())
+            warnings.warn(
+                f"'{self.name}': NaN and infinities are no JSON and became null: {counts}",
+                stacklevel=2,
+            )
+        if self._missing and self._accepted:
+            missing = ", ".join(f"'{name[:40]}'" for name in sorted(self._missing))
+            warnings.warn(f"'{self.name}': no row has column {missing}", stacklevel=2)
+
+    def _rows_of_lines(self, lines: Iterator[bytes]) -> Iterator[Row]:
+        for number, line in enumerate(lines, 1):
             if not line.strip():
                 yield Row(number, None, raw_text(line), len(line), BLANK_LINE)
                 continue
             try:
-                values = parse_object(line)
+                values = self._parse(line.decode("utf-8"))
             except UnicodeDecodeError as error:
-                yield Row(number, None, raw_text(line), len(line), bad_encoding(error))
+                yield Row(number, None, raw_text(line), len(line), self.bad_encoding(error))
             except (ValueError, RecursionError) as error:
-                problem = Problem("invalid_json", _explain(error))
+                problem = Problem("invalid_json", explain(error))
                 yield Row(number, None, raw_text(line), len(line), problem)
             else:
-                yield Row(number, values, "", len(line), self._check(values, line))
+                # The line is valid UTF-8: only an escape can have made a lone surrogate.
+                may_be_broken = b"\\ud" in line or b"\\uD" in line
+                yield self._row(number, values, len(line), may_be_broken=may_be_broken)
 
-    def _check(self, values: dict[str, Any], line: bytes) -> Problem | None:
-        problem = check_text(values, self.text_column) or _surrogate_column(values, line)
+    def _parse(self, line: str) -> Any:
+        try:
+            value = self._decoder.decode(line)
+        except json.JSONDecodeError as error:
+            # One comma after an object: a list whose brackets were lost.
+            if error.msg != "Extra data" or line[error.pos :].strip() != ",":
+                raise
+            value = self._decoder.decode(line[: error.pos])
+        strict_json.check_depth(value, line.count("[") + line.count("{"), _DEEPEST)
+        return _require_object(value)
+
+    def _rows_of_document(self, lines: Iterator[bytes]) -> Iterator[Row]:
+        for number, text, value in items(self.name, lines, self._decoder):
+            try:
+                if isinstance(value, ValueError):
+                    raise value
+                strict_json.check_depth(value, text.count("[") + text.count("{"), _DEEPEST)
+                values = _require_object(value)
+            except (ValueError, RecursionError) as error:
+                yield Row(number, None, text, len(text), Problem("invalid_json", explain(error)))
+            else:
+                may_be_broken = not text.isascii() or "\\ud" in text.lower()
+                yield self._row(number, values, len(text), may_be_broken=may_be_broken)
+
+    def _row(
+        self, number: int, values: dict[str, Any], n_bytes: int, *, may_be_broken: bool
+    ) -> Row:
+        if self.options.columns is not None:
+            values = {name: value for name, value in values.items() if self.options.keeps(name)}
+        nulled: list[str] = []
+        if self._has_constant:
+            self._has_constant = False
+            plain = {name: finite(value) for name, value in values.items()}
+            nulled = [name for name, value in values.items() if plain[name] != value]
+            values = plain
+        problem = self._check(values, nulled, may_be_broken=may_be_broken)
+        if problem is None:
+            self._nulled.update(nulled)
+            if self._missing:
+                self._missing -= values.keys()
+        return Row(number, values, "", n_bytes, problem)
+
+    def _check(
+        self, values: dict[str, Any], nulled: list[str], *, may_be_broken: bool
+    ) -> Problem | None:
+        text = self.options.text_column
+        if text in nulled:
+            return Problem("invalid_prompt", f"column '{text}': expected text, got NaN or infinity")
+        problem = check_text(values, text)
+        if problem is None and may_be_broken:
+            problem = _surrogate_column(values)
         if problem is not None:
             return problem
-        if taken := next(filter(self.is_reserved, values), None):
+        if taken := next(filter(self.options.is_reserved, values), None):
             if not self._accepted:  # the first good row speaks for the file
-                check_columns(self.name, list(values), self.text_column, self.is_reserved)
+                check_columns(self.name, list(values), self.options, are_all=False)
             return Problem("reserved_column", f"column '{taken}' is one that the output adds")
         self._accepted = True
         return None
 
 
-def parse_object(line: bytes) -> dict[str, Any]:
-    """Parse a line of strict JSON.
-
-    Raises
-    ------
-    ValueError
-        The line is not JSON, not an object, or says something that would be lost: a key twice, a
-        number that is not finite.
-    RecursionError
-        The object is nested too deeply.
-    """
-    values = json.loads(
-        line.decode("utf-8"),
-        parse_constant=_refuse_constant,
-        parse_float=_finite_float,
-        object_pairs_hook=_unique_keys,
-    )
-    if line.count(b"[") + line.count(b"{") > _DEEPEST and _is_deep(values):
-        raise RecursionError
-    if not isinstance(values, dict):
-        kind = {list: "an array", str: "a string", type(None): "null"}.get(type(values), "a number")
-        kind = "true or false" if isinstance(values, bool) else kind
-        raise ValueError(f"expected a JSON object, got {kind}")  # noqa: TRY004 (json's own errors are ValueErrors)
-    return values
-
-
-def _is_deep(value: Any) -> bool:
-    level = [value]
-    for _ in range(_DEEPEST):
-        level = [
-            child
-            for item in level
-            if isinstance(item, dict | list)
-            for child in (item.values() if isinstance(item, dict) else item)
-        ]
-    return bool(level)
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _finite_float(digits: str) -> float:
-    value = float(digits)
-    if not math.isfinite(value):
-        raise ValueError("a number is too large for a float")
+def _require_object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        kind = _WORDS.get(type(value), "a number")
+        raise ValueError(f"expected a JSON object, got {kind}; a row is one object per line")  # noqa: TRY004 (json's own errors are ValueErrors)
     return value
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        raise ValueError("an object has the same key twice")
-    return values
-
-
-def _explain(error: Exception) -> str:
+def explain(error: Exception) -> str:
+    """Say in one line why something is not the JSON of a row, without quoting it."""
     if isinstance(error, RecursionError):
         return "JSON is nested too deeply"
     if isinstance(error, json.JSONDecodeError):
+        if error.msg == "Extra data":
+            return f"one object per line, but more comes after it at character {error.pos}"
         return f"invalid JSON: {error.msg} at character {error.pos}"
     if "digits" in str(error):  # Python's own wording speaks of sys.set_int_max_str_digits
         return "a whole number has too many digits"
     return str(error)
 
 
-def _surrogate_column(values: dict[str, Any], line: bytes) -> Problem | None:
-    # The line is valid UTF-8, so that only an escape can have made a lone surrogate.
-    if b"\\ud" not in line.lower():
-        return None
+def _surrogate_column(values: dict[str, Any]) -> Problem | None:
     for name, value in values.items():
         try:
             json.dumps([name, value], ensure_ascii=False).encode("utf-8")

@@ -10,14 +10,16 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import warnings
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from splinellm.errors import OutputError
 from splinellm.io.formats import is_gzipped, output_format
 from splinellm.io.json_columns import to_json
-from splinellm.io.writers import WRITERS, Writer, compressed
+from splinellm.io.writers import Writer, compressed, writer_of
 from splinellm.provenance import sidecar
 from splinellm.table import PROVENANCE_KEY
 
@@ -59,7 +61,7 @@ class OutputFile:
         self.n_rows = 0
         self.n_rejected = 0
         self._shown = path
-        self._kind = WRITERS[output_format(path)]
+        self._kind = output_format(path)
         self._writer: Writer | None = None
         self._rejects: TextIO | None = None
         self._whole_bytes = 0
@@ -81,16 +83,36 @@ class OutputFile:
         columns = source.schema() if self._kind.needs_schema else None
         with writing(self._shown):
             if os.fstat(self._file.fileno()).st_size:
-                self._file.truncate()
+                self._keep_earlier_rows()
             for stale in (_beside(self.partial, ".rejects.jsonl"), sidecar(self.partial)):
                 stale.unlink(missing_ok=True)
             if is_gzipped(self._shown):
                 self._stream = compressed(self._file)
-            self._writer = self._kind(self._stream, columns, added)
+            self._writer = writer_of(self._kind)(self._stream, columns, added)
             provenance = (added.metadata or {}).get(PROVENANCE_KEY)
             if self._kind.needs_sidecar and provenance is not None:  # predictions have none
                 sidecar(self.partial).write_bytes(provenance)
             self._note_whole_rows()
+
+    def _keep_earlier_rows(self) -> None:
+        """Give what a run left that did not end another name, with what lies beside it."""
+        kept = next(
+            path
+            for number in count(1)
+            if not (path := _beside(self.partial, f".{number}")).exists()
+        )
+        for of_partial, of_kept in zip(
+            _with_company(self.partial), _with_company(kept), strict=True
+        ):
+            if of_partial.exists():
+                of_partial.rename(of_kept)
+        self._file.close()
+        self._file = open(self.partial, "wb")  # noqa: SIM115 (abandon() and commit() close it)
+        self._stream = self._file
+        warnings.warn(
+            f"{self._shown}.partial of an earlier run that did not end is kept as {kept.name}",
+            stacklevel=2,
+        )
 
     def write(self, rows: Chunk, added: pa.Table) -> None:
         """Append rows."""
@@ -192,11 +214,11 @@ def _uninterrupted() -> Iterator[None]:
 
 def touched_by(path: Path) -> list[Path]:
     """Every file that a run with output `path` may replace or remove."""
-    return [
-        beside
-        for base in (path, _beside(path, ".partial"))
-        for beside in (base, _beside(base, ".rejects.jsonl"), sidecar(base))
-    ]
+    return [*_with_company(path), *_with_company(_beside(path, ".partial"))]
+
+
+def _with_company(path: Path) -> tuple[Path, ...]:
+    return path, _beside(path, ".rejects.jsonl"), sidecar(path)
 
 
 def _open_without_emptying(path: str, flags: int) -> int:

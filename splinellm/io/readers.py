@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from splinellm.errors import InputFileError
+from splinellm.errors import ConfigurationError, InputFileError
 from splinellm.io.byte_stream import ByteStream, reading
-from splinellm.io.formats import STANDARD_STREAM, input_format, is_gzipped
-from splinellm.io.jsonl_reader import JsonlSource
+from splinellm.io.encodings import check_encoding
+from splinellm.io.formats import (
+    STANDARD_STREAM,
+    Format,
+    format_named,
+    input_format,
+    is_gzipped,
+    load,
+)
 from splinellm.io.parquet_reader import ParquetSource
-from splinellm.io.text_readers import CsvSource, TextSource
+from splinellm.io.rows import CHUNK_ROWS, ReadOptions
 from splinellm.table import is_own_column
 
 if TYPE_CHECKING:
@@ -24,6 +31,11 @@ def open_source(
     text_column: str | None = "text",
     format: str | None = None,  # noqa: A002 (the natural keyword)
     is_reserved: Callable[[str], bool] = is_own_column,
+    chunk_rows: int = CHUNK_ROWS,
+    columns: Sequence[str] | None = None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
+    optional_column: str | None = None,
 ) -> Source[Chunk]:
     """Open an input and check what can be checked before any model is loaded.
 
@@ -39,6 +51,16 @@ def open_source(
         input that begins with ``{`` is read as JSON lines, anything else as a prompt a line.
     is_reserved : callable
         Whether the output adds a column of this name, so that the input must not have it.
+    chunk_rows : int
+        Rows that are read, and computed, together.
+    columns : sequence of str, optional
+        Columns to keep besides the text column; the others are not even looked at. All by default.
+    delimiter : str, optional
+        Between values of CSV; told by the header by default.
+    encoding : str, optional
+        Of text. By default UTF-8, or what a byte order mark tells.
+    optional_column : str, optional
+        Column to keep besides `columns`, if it is there.
 
     Returns
     -------
@@ -51,43 +73,49 @@ def open_source(
         The file is missing or unreadable, of an unknown format, without the text column, or has
         a column that the output adds.
     """
+    options = ReadOptions(text_column, is_reserved, chunk_rows, columns, delimiter, optional_column)
+    if encoding is not None:
+        check_encoding(encoding)
     if path == STANDARD_STREAM:
-        stream, found = ByteStream.open_stdin()
-        kind = format or found
+        stream, found = ByteStream.open_stdin(encoding=encoding)
+        known = format_named(format or found)
     elif Path(path).is_dir():
         if format not in (None, "parquet"):
             raise InputFileError(f"'{path}' is a folder: only Parquet is read from folders")
-        return ParquetSource(path, parquet_files(path), text_column, is_reserved)
+        _check_applies(format_named("parquet"), delimiter, encoding)
+        return ParquetSource(path, parquet_files(path), options)
     else:
-        kind = input_format(path, format)
-        stream = ByteStream.open_file(path, gzipped=is_gzipped(path))
+        known = input_format(path, format)
+        stream = ByteStream.open_file(path, gzipped=is_gzipped(path), encoding=encoding)
     try:
-        return _source(kind, stream, path, text_column, is_reserved)
+        _check_applies(known, delimiter, encoding)
+        return _source(known, stream, path, options)
     except BaseException:
         stream.close()
         raise
 
 
-def _source(
-    kind: str,
-    stream: ByteStream,
-    path: str,
-    text_column: str | None,
-    is_reserved: Callable[[str], bool],
-) -> Source[Chunk]:
+def _check_applies(known: Format, delimiter: str | None, encoding: str | None) -> None:
+    if delimiter is not None:
+        if not known.has_delimiter:
+            raise ConfigurationError(f"a delimiter is for .csv and .tsv, not for {known.name}")
+        if len(delimiter) != 1 or delimiter in '"\r\n':
+            raise ConfigurationError(f"a delimiter is one character, not {delimiter!r}")
+    if encoding is not None and not known.is_text:
+        raise ConfigurationError(f"an encoding is for text, not for {known.name}")
+
+
+def _source(known: Format, stream: ByteStream, path: str, options: ReadOptions) -> Source[Chunk]:
+    reader = load(known.reader)
     source: Source[Chunk]
-    if kind == "jsonl":
-        source = JsonlSource(stream, text_column, is_reserved)
-    elif kind == "txt":
-        source = TextSource(stream, text_column or "text", is_reserved)
-    elif kind in ("csv", "tsv"):
-        source = CsvSource(stream, text_column, is_reserved, "," if kind == "csv" else "\t")
+    if known.is_text:
+        source = reader(stream, options)
     elif path == STANDARD_STREAM:
-        stream.make_rereadable()  # Parquet is read from its end
-        source = ParquetSource(stream.name, [stream.reader()], text_column, is_reserved)
+        stream.make_rereadable()  # read from its end
+        source = reader(stream.name, [stream.reader()], options)
     else:
         stream.close()
-        source = ParquetSource(path, [Path(path)], text_column, is_reserved)
+        source = reader(path, [Path(path)], options)
     return source
 
 

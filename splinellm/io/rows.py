@@ -8,18 +8,16 @@ Parquet never passes through Python values and every type survives.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
-from splinellm.errors import InputFileError, PromptError
+from splinellm.errors import InputFileError
 from splinellm.io.json_columns import as_column
-from splinellm.prompts import check_prompt
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+from splinellm.table import is_own_column
 
 _FLAGS = {"true": 1.0, "false": 0.0}
 """How text formats spell them; Python and pandas begin them with a capital."""
@@ -27,6 +25,39 @@ _FLAGS = {"true": 1.0, "false": 0.0}
 CHUNK_ROWS = 1024
 CHUNK_BYTES = 4 << 20
 """A chunk ends at whichever comes first; together they bound memory, whatever the file's size."""
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How an input is to be read.
+
+    Parameters
+    ----------
+    text_column : str or None
+        Column that holds the prompts; None if there need be none.
+    is_reserved : callable
+        Whether the output adds a column of this name, so that the input must not have it.
+    chunk_rows : int
+        Rows of a chunk, at most.
+    columns : sequence of str, optional
+        Columns to keep besides the prompts' own; the others are not even looked at. All by default.
+    delimiter : str, optional
+        Between values of CSV; told by the header by default.
+    optional_column : str, optional
+        Column to keep if it is there.
+    """
+
+    text_column: str | None = "text"
+    is_reserved: Callable[[str], bool] = is_own_column
+    chunk_rows: int = CHUNK_ROWS
+    columns: Sequence[str] | None = None
+    delimiter: str | None = None
+    optional_column: str | None = None
+
+    def keeps(self, name: str) -> bool:
+        """Whether a column is one of those to be read."""
+        always = (self.text_column, self.optional_column)
+        return self.columns is None or name in self.columns or name in always
 
 
 @dataclass(frozen=True)
@@ -223,45 +254,3 @@ def _number(value: object) -> float:
         return float(value)  # type: ignore[arg-type]  # what is no number ends below
     except (TypeError, ValueError, OverflowError):
         return _FLAGS.get(str(value).lower(), math.nan)
-
-
-def check_text(values: Mapping[str, Any], text_column: str | None) -> Problem | None:
-    """Say why the row's text is no prompt, if it is none and has to be one."""
-    if text_column is None:
-        return None
-    if text_column not in values:
-        return Problem(PromptError.code, f"column '{text_column}' is missing")
-    text = values[text_column]
-    try:
-        if isinstance(text, list):  # token ids are prompts to the library, but not in a file
-            raise PromptError("expected text, got list")
-        check_prompt(text)
-    except PromptError as error:
-        return Problem(error.code, f"column '{text_column}': {error}")
-    return None
-
-
-def check_columns(
-    source: str, names: Sequence[str], text_column: str | None, is_reserved: Callable[[str], bool]
-) -> None:
-    """Refuse columns that cannot be kept or are not there.
-
-    Raises
-    ------
-    InputFileError
-        The text column is missing, a name is there twice, or it is one that the output needs.
-    """
-    if text_column is not None and text_column not in names:
-        found = ", ".join(f"'{name[:40]}'" for name in names[:20]) or "none"
-        raise InputFileError(
-            f"'{source}' has no column '{text_column}', only: {found}",
-            hint="--text-column names the one with the texts",
-        )
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InputFileError(f"'{source}' has two columns called '{twice[:80]}'")
-    if taken := next(filter(is_reserved, names), None):
-        raise InputFileError(
-            f"'{source}' already has a column '{taken}', which the output adds",
-            hint="rename or drop it; was this file extracted before?",
-        )

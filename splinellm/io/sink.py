@@ -13,7 +13,7 @@ import pyarrow as pa
 from splinellm.errors import ConfigurationError, OutputError
 from splinellm.io.formats import STANDARD_STREAM, output_format
 from splinellm.io.output_file import OutputFile, touched_by, write_reject, writing
-from splinellm.io.writers import WRITERS, Writer
+from splinellm.io.writers import Writer, writer_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,7 @@ class StandardOutput:
 
     def start(self, source: Source[Chunk], added: pa.Schema) -> None:  # noqa: ARG002 (the protocol's)
         """Begin the output."""
-        self._writer = WRITERS["jsonl"](sys.stdout.buffer, pa.schema([]), added)
+        self._writer = writer_of(output_format(STANDARD_STREAM))(sys.stdout.buffer, None, added)
 
     def write(self, rows: Chunk, added: pa.Table) -> None:
         """Append rows, at once visible to the reader of the pipe."""

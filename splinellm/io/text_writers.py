@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-from typing import TYPE_CHECKING, BinaryIO, ClassVar
+from typing import TYPE_CHECKING, BinaryIO
 
 import pyarrow as pa
 
+from splinellm.errors import OutputError
 from splinellm.io.json_columns import to_cell, to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from splinellm.io.rows import Chunk
 
@@ -30,10 +31,6 @@ class CsvWriter:
         Columns that the run adds.
     """
 
-    needs_schema: ClassVar[bool] = True
-    needs_sidecar: ClassVar[bool] = True
-    keeps_whole_rows: ClassVar[bool] = True
-
     def __init__(self, file: BinaryIO, columns: pa.Schema, added: pa.Schema) -> None:
         self._columns = columns
         self._file = file
@@ -42,7 +39,7 @@ class CsvWriter:
     def write(self, rows: Chunk, added: pa.Table) -> None:
         """Append rows."""
         table = rows.to_arrow(self._columns)
-        inputs = (map(to_cell, column.to_pylist()) for column in table.columns)
+        inputs = (_input_cells(table, name) for name in table.column_names)
         self._write_rows(zip(*inputs, *map(cell_texts, added.columns), strict=True))
 
     def close(self) -> None:
@@ -52,6 +49,17 @@ class CsvWriter:
         text = _UnixLines(newline="")
         csv.writer(text).writerows(rows)
         self._file.write(text.getvalue().encode("utf-8"))
+
+
+def _input_cells(table: pa.Table, name: str) -> Iterator[str]:
+    try:
+        return map(to_cell, table[name].to_pylist())
+    except (ValueError, OverflowError, pa.ArrowException) as error:  # a date in the year 300,000
+        raise OutputError(
+            f"column '{name[:80]}' of type {table[name].type} has a value that cannot be written "
+            "as text",
+            hint="leave it out with --columns, or write .parquet",
+        ) from error
 
 
 class _UnixLines(io.StringIO):
@@ -78,10 +86,6 @@ class JsonlWriter:
         Columns that the run adds.
     """
 
-    needs_schema: ClassVar[bool] = False
-    needs_sidecar: ClassVar[bool] = True
-    keeps_whole_rows: ClassVar[bool] = True
-
     def __init__(self, file: BinaryIO, columns: pa.Schema | None, added: pa.Schema) -> None:  # noqa: ARG002 (the protocol's)
         self._file = file
         self._keys = [json.dumps(name) + ": " for name in added.names]
@@ -106,23 +110,28 @@ def cell_texts(column: pa.ChunkedArray) -> list[str]:
     Parameters
     ----------
     column : pa.ChunkedArray, length N
-        Numbers, booleans or strings; no nulls, no NaN.
+        Numbers, booleans or strings; no NaN, and null only where a number is whole.
 
     Returns
     -------
     list of str
-        Of floats the shortest decimal numbers that read back as the same. Whole ones keep a
-        ``.0``: readers that guess a column's type from its first values would otherwise take it
-        for integers.
+        A null is empty. Of floats the shortest decimal numbers that read back as the same. Whole
+        ones keep a ``.0``: readers that guess a column's type from its first values would
+        otherwise take it for integers.
     """
     # Arrow's cast: a table has a thousand columns of floats, and Python's repr is ten times slower.
-    texts: list[str] = column.cast(pa.string()).to_pylist()
+    texts = column.cast(pa.string())
+    if column.null_count:
+        texts = texts.fill_null("")
+    cells: list[str] = texts.to_pylist()
     if pa.types.is_floating(column.type):
-        return [text if "." in text or "e" in text else text + ".0" for text in texts]
-    return texts
+        return [text if "." in text or "e" in text else text + ".0" for text in cells]
+    return cells
 
 
 def json_texts(column: pa.ChunkedArray) -> list[str]:
     """Values of an added column as JSON; see :func:`cell_texts`."""
     texts = cell_texts(column)
-    return [to_json(text) for text in texts] if pa.types.is_string(column.type) else texts
+    if pa.types.is_string(column.type):
+        return [to_json(text) for text in texts]
+    return [text or "null" for text in texts] if column.null_count else texts

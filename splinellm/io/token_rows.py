@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
 
-from splinellm.io.rows import Chunk, Problem, Source
+from splinellm.io.rows import Chunk, Source
+from splinellm.io.views import ChunkView, SourceView
 from splinellm.table import is_own_column
 from splinellm.token_index import TOKEN_SCHEMA
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pyarrow as pa
 
 PART_CHARACTERS = 1 << 15
 """A part of a chunk ends here: a text of n tokens makes n rows of all features, in memory."""
@@ -26,7 +22,7 @@ def is_token_column(text_column: str) -> Callable[[str], bool]:
     return lambda name: name in added or is_own_column(name)
 
 
-class TextlessChunk:
+class TextlessChunk(ChunkView):
     """A stretch of another chunk that is written without its texts.
 
     Parameters
@@ -35,66 +31,19 @@ class TextlessChunk:
         The other chunk.
     positions : sequence of int
         Its rows in the stretch.
-    text_column : str
-        Column to leave out.
     problems : mapping of int to Problem
         Bad rows by their position in the stretch.
+    is_hidden : callable
+        Whether a column is the texts'.
     """
-
-    def __init__(
-        self,
-        whole: Chunk,
-        positions: Sequence[int],
-        text_column: str,
-        problems: Mapping[int, Problem],
-    ) -> None:
-        self.source = whole.source
-        self.problems = problems
-        self._whole = whole
-        self._positions = positions
-        self._text_column = text_column
-
-    def __len__(self) -> int:
-        return len(self._positions)
-
-    def number(self, position: int) -> int:
-        """Row number in the file."""
-        return self._whole.number(self._positions[position])
-
-    def texts(self) -> list[str]:
-        """Texts of all rows."""
-        return self._taken().texts()
 
     def take(self, positions: Sequence[int]) -> TextlessChunk:
         """Select good rows, each as often as it is named."""
         chosen = [self._positions[position] for position in positions]
-        return TextlessChunk(self._whole, chosen, self._text_column, {})
-
-    def records(self) -> list[dict[str, Any]]:
-        """Rows without their texts."""
-        return self.without(lambda _name: False).records()
-
-    def to_arrow(self, schema: pa.Schema) -> pa.Table:
-        """Rows without their texts, with the source's schema."""
-        return self.without(lambda _name: False).to_arrow(schema)
-
-    def numbers(self, names: Sequence[str]) -> np.ndarray:
-        """Columns of numbers or flags."""
-        return self._taken().numbers(names)
-
-    def without(self, is_dropped: Callable[[str], bool]) -> Chunk:
-        """Drop columns by their name, the texts in any case."""
-        return self._taken().without(lambda name: name == self._text_column or is_dropped(name))
-
-    def rejected(self, position: int) -> dict[str, Any]:
-        """Return what the rejects file keeps of a row, its text included."""
-        return self._whole.rejected(self._positions[position])
-
-    def _taken(self) -> Chunk:
-        return self._whole.take(self._positions)
+        return TextlessChunk(self._whole, chosen, {}, self._is_hidden)
 
 
-class TextlessSource:
+class TextlessSource(SourceView[TextlessChunk]):
     """Rows of another source in parts that may grow to a row per token, written without texts.
 
     Parameters
@@ -106,39 +55,14 @@ class TextlessSource:
     """
 
     def __init__(self, source: Source[Chunk], text_column: str) -> None:
-        self.name = source.name
-        self._source = source
-        self._text_column = text_column
-
-    @property
-    def n_read(self) -> int:
-        """Rows handed out in chunks so far."""
-        return self._source.n_read
-
-    @n_read.setter
-    def n_read(self, value: int) -> None:
-        self._source.n_read = value
-
-    def schema(self) -> pa.Schema:
-        """Input columns but for the texts'."""
-        schema = self._source.schema()
-        index = schema.get_field_index(self._text_column)
-        return schema if index < 0 else schema.remove(index)
+        super().__init__(source, text_column.__eq__)
 
     def chunks(self) -> Iterator[TextlessChunk]:
         """All rows in order, a few at a time."""
         for chunk in self._source.chunks():
             for start, end in _parts(chunk):
                 problems = {i - start: p for i, p in chunk.problems.items() if start <= i < end}
-                yield TextlessChunk(chunk, range(start, end), self._text_column, problems)
-
-    def progress(self) -> float | None:
-        """Share of the input that was read."""
-        return self._source.progress()
-
-    def close(self) -> None:
-        """Release the file."""
-        self._source.close()
+                yield TextlessChunk(chunk, range(start, end), problems, self._is_hidden)
 
 
 def _parts(chunk: Chunk) -> Iterator[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""What every writer does, and which one writes which format.
+"""What every writer does.
 
 A writer takes chunks of input rows with the columns that the run adds and streams them into one
 open file. Column order is the same everywhere: the input's columns, then the added ones.
@@ -7,26 +7,22 @@ open file. Column order is the same everywhere: the input's columns, then the ad
 from __future__ import annotations
 
 import gzip
-from typing import TYPE_CHECKING, BinaryIO, ClassVar, Protocol, cast
+from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
-from splinellm.io.binary_writers import NpzWriter, ParquetWriter
-from splinellm.io.text_writers import CsvWriter, JsonlWriter
+from splinellm.errors import OutputError
+from splinellm.io.formats import load
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pyarrow as pa
 
+    from splinellm.io.formats import Format
     from splinellm.io.rows import Chunk
 
 
 class Writer(Protocol):
     """Writes rows into a file that is open. Closing completes the content, not the file."""
-
-    needs_schema: ClassVar[bool]
-    """Whether the input columns must be known before the first row."""
-    needs_sidecar: ClassVar[bool]
-    """Whether the format has no room for the provenance."""
-    keeps_whole_rows: ClassVar[bool]
-    """Whether a file that was cut off after any write is a complete, shorter file."""
 
     def write(self, rows: Chunk, added: pa.Table) -> None:
         """Append rows; as many as `added` has."""
@@ -37,14 +33,33 @@ class Writer(Protocol):
         ...
 
 
-WRITERS: dict[str, type[ParquetWriter | CsvWriter | JsonlWriter | NpzWriter]] = {
-    "parquet": ParquetWriter,
-    "csv": CsvWriter,
-    "jsonl": JsonlWriter,
-    "npz": NpzWriter,
-}
+def writer_of(kind: Format) -> Callable[[BinaryIO, pa.Schema | None, pa.Schema], Writer]:
+    """Load the writer of a format; it is made of an open file, input columns and added columns."""
+    writer: Callable[[BinaryIO, pa.Schema | None, pa.Schema], Writer] = load(kind.writer)
+    return writer
 
 
 def compressed(file: BinaryIO) -> BinaryIO:
     """Wrap a file in gzip; without a time stamp, so that equal runs make equal files."""
     return cast("BinaryIO", gzip.GzipFile(fileobj=file, mode="wb", filename="", mtime=0))
+
+
+def check_types(schema: pa.Schema, is_writable: Callable[[pa.Field], bool], suffix: str) -> None:
+    """Refuse columns of a type that a format does not have.
+
+    Raises
+    ------
+    OutputError
+        Names the first one.
+    """
+    # Features are all of one type, and there are thousands.
+    kinds: set[str] = set()
+    for field in schema:
+        if str(field.type) in kinds:
+            continue
+        kinds.add(str(field.type))
+        if not is_writable(field):
+            raise OutputError(
+                f"column '{field.name[:80]}' is {field.type}, which {suffix} cannot hold",
+                hint="leave it out with --columns, or write another format",
+            )

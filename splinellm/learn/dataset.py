@@ -68,7 +68,13 @@ class Dataset:
 
 
 def read_dataset(
-    path: str, *, text_column: str = "text", on_error: Literal["fail", "skip"] = "fail"
+    path: str,
+    *,
+    text_column: str = "text",
+    on_error: Literal["fail", "skip"] = "fail",
+    columns: Sequence[str] | None = None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
 ) -> Dataset:
     """Read a labelled file into memory.
 
@@ -80,6 +86,8 @@ def read_dataset(
         Column that holds the texts.
     on_error : {"fail", "skip"}
         What happens at a row without a usable text, or without all its features.
+    columns, delimiter, encoding
+        See :func:`splinellm.io.readers.open_source`.
 
     Raises
     ------
@@ -87,11 +95,12 @@ def read_dataset(
         The file, a row of it, or its features cannot be used.
     """
     digest = file_sha256(Path(path)) if Path(path).is_file() else ""
-    extracted = open_features(path)
+    told: dict[str, Any] = {"columns": columns, "delimiter": delimiter, "encoding": encoding}
+    extracted = open_features(path, text_column=text_column, **told)
     records: list[dict[str, Any]] = []
     tables: list[FeatureTable] = []
     skipped = 0
-    with closing(extracted or open_source(path, text_column=text_column)) as source:
+    with closing(extracted or open_source(path, text_column=text_column, **told)) as source:
         for chunk in source.chunks():
             if chunk.problems and on_error == "fail":
                 first = min(chunk.problems)
@@ -102,8 +111,8 @@ def read_dataset(
             if isinstance(good, FeatureChunk):
                 tables.append(good.features)
     names = dict.fromkeys(name for record in records for name in record)
-    columns = {name: [record.get(name) for record in records] for name in names}
-    texts = [text for text in columns.get(text_column, []) if isinstance(text, str)]
-    has_texts = len(texts) == len(records) and text_column in columns
+    found = {name: [record.get(name) for record in records] for name in names}
+    texts = [text for text in found.get(text_column, []) if isinstance(text, str)]
+    has_texts = len(texts) == len(records) and text_column in found
     table = FeatureTable.concatenate(tables) if tables else None
-    return Dataset(Path(path).name, digest, columns, texts if has_texts else None, table, skipped)
+    return Dataset(Path(path).name, digest, found, texts if has_texts else None, table, skipped)

@@ -20,6 +20,7 @@ from splinellm.learn.classifier import Card, Classifier
 from splinellm.table import FeatureTable
 from tests.cli.conftest import Result
 from tests.fakes import FakeExtractor, fake_provenance
+from tests.io.files import set_chunk_rows
 
 Cli = Callable[..., Result]
 ROWS = b'{"id": 1, "text": "one"}\n{"id": 2, "text": "two"}\n{"id": 3, "text": "three"}\n'
@@ -61,7 +62,7 @@ def test_pipe_to_pipe_is_data_only(cli: Cli, fake: list[FakeExtractor]) -> None:
         (None, b"one\ntwo\n"),
         ("csv", b"text\none\ntwo\n"),
         ("tsv", b"text\tb\none\t\ntwo\t\n"),
-        (None, gzip.compress(b'{"text": "one"}\n{"text": "two"}\n')),
+        (None, gzip.compress(b'{"text": "one"}\n{"text": "two"}\n', mtime=0)),
     ],
 )
 @pytest.mark.parametrize("output", ["out.csv", "out.npz", "out.parquet", "out.jsonl.gz"])
@@ -173,6 +174,9 @@ def test_bad_row_of_a_pipe(cli: Cli) -> None:
         (["in.txt", "-o", "out.csv", "--dimension-threshold", "1"], "not between 0 and 1"),
         (["in.txt", "-o", "out.csv", "--dimension-threshold", "nan"], "not between 0 and 1"),
         (["in.txt", "-o", "out.csv", "--on-error", "ignore"], "'ignore'"),
+        (["in.txt", "-o", "out.csv", "--input-format", "xls"], "'xls' is none of csv, tsv, jsonl"),
+        (["in.txt", "-o", "out.csv", "--delimiter", "::"], "'::' is no character"),
+        (["in.txt", "-o", "out.csv", "--encoding", "utf-9"], "no text encoding 'utf-9'"),
         (["in.txt", "-o", "out.csv", "--granularity", "word"], "'word'"),
         (["in.txt", "-o", "out.csv", "--nonsense"], "--nonsense"),
         (["in.jsonl", "-o", "in.jsonl"], "would replace the input"),
@@ -225,6 +229,31 @@ def test_model_that_does_not_load_leaves_nothing(cli: Cli, monkeypatch: pytest.M
     assert files() == ["in.txt"]
 
 
+@pytest.mark.parametrize("way", ["option", "environment"])
+def test_how_a_file_is_read_can_be_told(
+    cli: Cli, fake: list[FakeExtractor], monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    Path("in.csv").write_bytes("id^text^other^n_tokens\n1^na\xefve^x^y\n".encode("latin-1"))
+    told = {"columns": "id, other", "delimiter": "^", "encoding": "cp1252"}
+    options = [f"--{name}={value}" for name, value in told.items()]
+    if way == "environment":
+        for name, value in told.items():
+            monkeypatch.setenv(f"SPLINELLM_{name.upper()}", value)
+        options = []
+    assert cli("extract", "in.csv", "-o", "-", *options).code == 0
+    assert fake[0].seen == ["naïve"]
+    record = json.loads(cli("extract", "in.csv", "-o", "-", *options).stdout)
+    assert list(record)[:4] == ["id", "text", "other", "n_tokens"]
+    assert record["n_tokens"] == 5
+
+
+@pytest.mark.parametrize("name", ["tab", "TAB", "\\t", "\t"])
+def test_delimiter_by_name(cli: Cli, fake: list[FakeExtractor], name: str) -> None:
+    Path("in.csv").write_text("id\ttext\n1\ta,b\n")
+    assert cli("extract", "in.csv", "-o", "out.npz", "--delimiter", name).code == 0
+    assert fake[0].seen == ["a,b"]
+
+
 @pytest.mark.parametrize(
     ("number", "code", "word"),
     [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
@@ -238,7 +267,7 @@ def test_signal_says_what_is_kept(
                 os.kill(os.getpid(), number)
             return super().extract_valid(prompts, **options)
 
-    monkeypatch.setattr("splinellm.io.text_readers.CHUNK_ROWS", 2)
+    set_chunk_rows(monkeypatch, 2)
     monkeypatch.setattr(loading, "load_extractor", lambda **_settings: Stopped())
     Path("in.jsonl").write_bytes(ROWS)
     before = signal.getsignal(number)
@@ -292,7 +321,8 @@ def test_row_per_token_with_bad_rows(
     assert result.code == 1
     assert "in.jsonl: row 2: " in result.stderr
     assert result.stderr.endswith("; 3 rows are in out.csv.partial\n")
-    result = cli("extract", "in.jsonl", "-o", "out.csv", "--on-error", "skip")
+    with pytest.warns(UserWarning, match=r"kept as out\.csv\.partial\.1"):
+        result = cli("extract", "in.jsonl", "-o", "out.csv", "--on-error", "skip")
     assert result.code == 0
     assert lines(result.stderr) == [
         "splinellm: 8 rows written, 1 rejected, see out.csv.rejects.jsonl"

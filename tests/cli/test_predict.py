@@ -148,7 +148,8 @@ def test_bad_rows_stop_the_run_or_go_to_the_rejects(cli: Cli) -> None:
     assert result.code == 1
     assert "in.jsonl: row 2: the forward pass overflowed" in result.stderr
     assert result.stderr.endswith("; 1 rows are in out.csv.partial\n")
-    result = cli("predict", "clf", "in.jsonl", "-o", "out.csv", "--on-error", "skip")
+    with pytest.warns(UserWarning, match=r"kept as out\.csv\.partial\.1"):
+        result = cli("predict", "clf", "in.jsonl", "-o", "out.csv", "--on-error", "skip")
     assert result.code == 0
     assert result.stderr.endswith("2 rows written, 2 rejected, see out.csv.rejects.jsonl\n")
     assert read("out.csv")["predicted"] == ["clean", "toxic"]
@@ -179,7 +180,11 @@ def test_a_column_that_only_another_classifier_adds_is_kept(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["clf", "in.csv", "-o", "x.npz"], 2, ".npz is for features only (use .parquet .csv"),
+        (
+            ["clf", "in.csv", "-o", "x.npz"],
+            2,
+            ".npz is for features only (use .parquet .arrow .csv",
+        ),
         (["clf", "in.csv", "-o", "x.xlsx"], 2, "unknown suffix"),
         (["clf", "in.csv", "-o", "in.csv"], 2, "would replace the input"),
         (["clf", "none.csv", "-o", "x.csv"], 1, "'none.csv' does not exist"),
@@ -272,6 +277,26 @@ def test_other_features_are_refused_by_their_first_difference(
     assert not list(Path().glob("out*"))
 
 
+@pytest.mark.parametrize("source", ["x.parquet", "x.csv", "x.jsonl"])
+def test_columns_of_a_table_that_are_not_wanted_are_left_out(
+    cli: Cli, table: FeatureTable, source: str
+) -> None:
+    extracted(table, source)
+    whole = read_lines(cli("predict", "clf", source, "-o", "-"))
+    for option, kept in (("--columns=id", ["id"]), ("--columns=", [])):
+        some = read_lines(cli("predict", "clf", source, "-o", "-", option))
+        added = [name for name in whole[0] if name not in ("id", "note")]
+        assert [list(row) for row in some] == [[*kept, *added]] * len(table)
+        assert some == [{name: row[name] for name in [*kept, *added]} for row in whole]
+    result = cli("predict", "clf", source, "-o", "-", "--columns", "id", "--text-column", "note")
+    assert list(read_lines(result)[0])[:2] == ["id", "note"]
+
+
+def read_lines(result: Result) -> list[dict[str, Any]]:
+    assert result.code == 0
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
 def test_a_row_without_a_feature_is_a_bad_row(cli: Cli, table: FeatureTable) -> None:
     extracted(table[:3], "x.jsonl")
     lines = Path("x.jsonl").read_text().splitlines()
@@ -281,7 +306,8 @@ def test_a_row_without_a_feature_is_a_bad_row(cli: Cli, table: FeatureTable) -> 
     result = cli("predict", "clf", "x.jsonl", "-o", "out.csv")
     assert result.code == 1
     assert "x.jsonl: row 2: column 'layer_02.sign_mean' has no number" in result.stderr
-    assert cli("predict", "clf", "x.jsonl", "-o", "out.csv", "--on-error", "skip").code == 0
+    with pytest.warns(UserWarning, match=r"kept as out\.csv\.partial\.1"):
+        assert cli("predict", "clf", "x.jsonl", "-o", "out.csv", "--on-error", "skip").code == 0
     assert read("out.csv")["id"] == ["0", "2"]
     rejects = [json.loads(x) for x in Path("out.csv.rejects.jsonl").read_text().splitlines()]
     assert [reject["code"] for reject in rejects] == ["invalid_features", "invalid_json"]

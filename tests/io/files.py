@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.feather
 import pyarrow.parquet as pq
+import pytest
 
 from splinellm.io.features import FeatureAnnotator
 from splinellm.io.pipeline import annotate_rows
@@ -35,6 +37,9 @@ def write_input(path: Path, rows: list[dict[str, Any]]) -> Path:
     if suffix == "parquet":
         pq.write_table(pa.Table.from_pylist(rows), path)
         return path
+    if suffix == "arrow":
+        pyarrow.feather.write_feather(pa.Table.from_pylist(rows), path)
+        return path
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "wt", encoding="utf-8", newline="") as file:
         if suffix == "jsonl":
@@ -46,6 +51,12 @@ def write_input(path: Path, rows: list[dict[str, Any]]) -> Path:
             writer.writerow(rows[0])
             writer.writerows(row.values() for row in rows)
     return path
+
+
+def set_chunk_rows(monkeypatch: pytest.MonkeyPatch, n_rows: int) -> None:
+    """Make chunks of this many rows, also where the caller of the readers does not say."""
+    defaults = {**(open_source.__kwdefaults__ or {}), "chunk_rows": n_rows}
+    monkeypatch.setattr(open_source, "__kwdefaults__", defaults)
 
 
 def read_chunks(path: str | Path, **options: Any) -> list[Chunk]:

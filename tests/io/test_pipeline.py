@@ -19,7 +19,7 @@ from splinellm.io.readers import open_source
 from splinellm.io.sink import open_sink
 from splinellm.table import FeatureTable
 from tests.fakes import FakeExtractor
-from tests.io.files import ROWS, run, write_input
+from tests.io.files import ROWS, run, set_chunk_rows, write_input
 from tests.io.test_writers import OUTPUTS, read_table
 
 GOOD = ["one", "two", "three", "four"]
@@ -44,7 +44,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=[1, 2, 3, 1024])
 def _chunk_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("splinellm.io.text_readers.CHUNK_ROWS", request.param)
+    set_chunk_rows(monkeypatch, request.param)
 
 
 def read_partial(path: Path) -> FeatureTable:
@@ -118,7 +118,7 @@ def test_first_row_bad_leaves_nothing(tmp_path: Path, source: Path) -> None:
 def test_interrupt_leaves_a_readable_partial_file_and_the_old_output(
     tmp_path: Path, output: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("splinellm.io.text_readers.CHUNK_ROWS", 2)
+    set_chunk_rows(monkeypatch, 2)
     source = write_input(tmp_path / "in.txt", [{"text": t} for t in [*GOOD, "STOP", "six"]])
     path = tmp_path / f"out.{output}"
     path.write_text("old")
@@ -141,7 +141,7 @@ def test_interrupt_while_writing_waits_for_the_row_to_be_whole(
     name = f"splinellm.io.{kind}.to_json"
     if "csv" in output:
         name = "splinellm.io.text_writers.to_cell"
-    if output == "parquet":
+    if output in ("parquet", "arrow"):
         name = "splinellm.io.json_columns.to_json"
     monkeypatch.setattr(name, interrupting)
     source = tmp_path / "in.jsonl"
@@ -156,7 +156,7 @@ def test_interrupt_while_writing_waits_for_the_row_to_be_whole(
 def test_full_disk_cuts_text_back_to_whole_rows(
     tmp_path: Path, output: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("splinellm.io.text_readers.CHUNK_ROWS", 2)
+    set_chunk_rows(monkeypatch, 2)
     source = write_input(tmp_path / "in.txt", [{"text": t} for t in GOOD])
     path = tmp_path / f"out.{output}"
     with closing(open_source(str(source))) as rows:
@@ -211,19 +211,30 @@ def test_output_that_cannot_be_written_fails_before_any_work(tmp_path: Path) -> 
         open_sink(str(tmp_path / "folder.csv"), str(source))
 
 
-def test_success_replaces_what_earlier_runs_left(tmp_path: Path, source: Path) -> None:
+def test_success_replaces_the_rejects_of_an_earlier_one(tmp_path: Path, source: Path) -> None:
     path = tmp_path / "out.csv"
     run(source, path, on_error="skip")
     assert "out.csv.rejects.jsonl" in names(tmp_path)
-    (tmp_path / "out.csv.partial").write_text("a longer left-over\n" * 1000)
     run(write_input(tmp_path / "good.txt", [{"text": "x"}]), path)
-    assert names(tmp_path) == {
-        "in.jsonl",
-        "good.txt",
-        "out.csv",
-        "out.csv.provenance.json",
-    }
+    assert names(tmp_path) == {"in.jsonl", "good.txt", "out.csv", "out.csv.provenance.json"}
     assert len(FeatureTable.from_csv(path)) == 1
+
+
+def test_rows_of_a_run_that_did_not_end_are_kept_and_told_of(tmp_path: Path) -> None:
+    source = write_input(tmp_path / "in.txt", [{"text": "x"}])
+    for number in (1, 2):
+        left = [f"out.csv.partial{s}" for s in ("", ".rejects.jsonl", ".provenance.json")]
+        for name in left:
+            (tmp_path / name).write_text(f"{name} {number}")
+        with pytest.warns(UserWarning, match=rf"kept as out\.csv\.partial\.{number}$"):
+            run(source, tmp_path / "out.csv")
+        assert not {*left} & names(tmp_path)
+        kept = left[0] + f".{number}"
+        assert (tmp_path / kept).read_text() == f"out.csv.partial {number}"
+        rejects = tmp_path / f"{kept}.rejects.jsonl"
+        assert rejects.read_text() == f"out.csv.partial.rejects.jsonl {number}"
+        assert (tmp_path / f"{kept}.provenance.json").exists()
+    assert len(FeatureTable.from_csv(tmp_path / "out.csv")) == 1
 
 
 def test_run_that_never_begins_keeps_an_earlier_partial_file(tmp_path: Path, source: Path) -> None:
@@ -276,7 +287,7 @@ def test_file_that_changes_between_scan_and_reading(tmp_path: Path) -> None:
 
 
 def test_listener_hears_of_every_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("splinellm.io.text_readers.CHUNK_ROWS", 3)
+    set_chunk_rows(monkeypatch, 3)
     source = write_input(tmp_path / "in.txt", [{"text": t} for t in GOOD])
     heard: list[tuple[int, int]] = []
     with closing(open_source(str(source))) as rows:

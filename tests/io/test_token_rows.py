@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
@@ -24,7 +25,7 @@ from splinellm.io.token_rows import TextlessSource, is_token_column
 from splinellm.table import FeatureTable
 from splinellm.token_index import TOKEN_SCHEMA
 from tests.fakes import FakeExtractor
-from tests.io.files import ROWS, write_input
+from tests.io.files import ROWS, set_chunk_rows, write_input
 from tests.io.test_writers import OUTPUTS, input_columns, read_table
 
 GRANULARITIES = ["prefix", "token"]
@@ -79,8 +80,9 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".npz":
         return input_columns(path)
     name = path.name.removesuffix(".gz")
-    if name.endswith("parquet"):
-        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    if name.endswith(("parquet", "arrow")):
+        read = pq.read_table if name.endswith("parquet") else pyarrow.feather.read_table
+        rows: list[dict[str, Any]] = read(path).to_pylist()
         return rows
     return _text_rows(path)
 
@@ -99,7 +101,7 @@ def _without_features(row: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(params=[1, 2, 1024])
 def _chunk_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("splinellm.io.text_readers.CHUNK_ROWS", request.param)
+    set_chunk_rows(monkeypatch, request.param)
 
 
 @pytest.mark.parametrize("granularity", GRANULARITIES)

@@ -11,22 +11,22 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
+from splinellm.io.feature_files import read_features
 from splinellm.io.text_writers import cell_texts, json_texts
 from splinellm.table import N_TOKENS, TRUNCATED, FeatureTable, schema_of
 from tests.fakes import fake_provenance
-from tests.io.files import ROWS, run, write_input
+from tests.io.files import ROWS, run, set_chunk_rows, write_input
 
 FEATURES = [N_TOKENS, TRUNCATED, *schema_of(fake_provenance()).names]
-OUTPUTS = ["parquet", "csv", "jsonl", "npz", "csv.gz", "jsonl.gz"]
+OUTPUTS = ["parquet", "arrow", "csv", "jsonl", "npz", "csv.gz", "jsonl.gz"]
 
 
 def read_table(path: Path) -> FeatureTable:
-    name = path.name.removesuffix(".gz").rpartition(".")[2]
-    table: FeatureTable = getattr(FeatureTable, f"from_{name}")(path)
-    return table
+    return read_features(path)
 
 
 def input_columns(path: Path) -> list[dict[str, Any]]:
@@ -36,8 +36,9 @@ def input_columns(path: Path) -> list[dict[str, Any]]:
         with np.load(path) as archive:
             lines = archive["input_jsonl"].tobytes().decode().split("\n")[:-1]
         return [json.loads(line) for line in lines]
-    if path.suffix == ".parquet":
-        rows = pq.read_table(path).to_pylist()
+    if path.suffix in (".parquet", ".arrow"):
+        read = pq.read_table if path.suffix == ".parquet" else pyarrow.feather.read_table
+        rows = read(path).to_pylist()
     else:
         with opener(path, "rt", encoding="utf-8", newline="") as file:
             rows = (
@@ -48,7 +49,7 @@ def input_columns(path: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
-@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet", "arrow"])
 def test_rows_columns_and_features_arrive_in_order(
     tmp_path: Path, suffix: str, output: str
 ) -> None:
@@ -65,11 +66,12 @@ def test_rows_columns_and_features_arrive_in_order(
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
-@pytest.mark.parametrize("suffix", ["jsonl", "csv", "txt", "parquet"])
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "txt", "parquet", "arrow"])
 def test_no_rows(tmp_path: Path, suffix: str, output: str) -> None:
     source = tmp_path / f"in.{suffix}"
-    if suffix == "parquet":
-        pq.write_table(pa.table({"text": pa.array([], pa.string())}), source)
+    if suffix in ("parquet", "arrow"):
+        write = pq.write_table if suffix == "parquet" else pyarrow.feather.write_feather
+        write(pa.table({"text": pa.array([], pa.string())}), source)
     else:
         source.write_text("text\n" if suffix == "csv" else "")
     run(source, tmp_path / f"out.{output}")
@@ -145,7 +147,7 @@ def test_json_values_are_written_as_they_were_read(tmp_path: Path) -> None:
 
 
 def test_small_chunks_share_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("splinellm.io.text_readers.CHUNK_ROWS", 10)
+    set_chunk_rows(monkeypatch, 10)
     monkeypatch.setattr("splinellm.io.binary_writers._ROW_GROUP_ROWS", 40)
     source = write_input(tmp_path / "in.txt", [{"text": f"text {i}"} for i in range(100)])
     run(source, tmp_path / "out.parquet")

@@ -106,3 +106,10 @@ def test_selected_rows_keep_their_own_features(tmp_path: Path) -> None:
     expected = extractor.table([LABELLED[3]["text"]])
     np.testing.assert_array_equal(part.features.values, expected.values)
     assert part.records() == [LABELLED[3]]
+
+
+def test_how_a_file_is_read_can_be_told(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_bytes("text^toxic^other\nna\xefve^1^x\n".encode("latin-1"))
+    rows = read_dataset(str(path), columns=["toxic"], delimiter="^", encoding="cp1252")
+    assert rows.columns == {"text": ["na\xefve"], "toxic": ["1"]}

@@ -1,0 +1,153 @@
+"""Reader and writer of Arrow's own files (Feather, version 2); streams of it are read as well."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, ClassVar, TypeAlias
+
+import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.ipc
+
+from splinellm.errors import TableFormatError
+from splinellm.io.columnar import ColumnarSource, reading_columns
+from splinellm.io.rows import CHUNK_BYTES
+from splinellm.table import PROVENANCE_KEY, FeatureTable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from splinellm.io.rows import Chunk
+    from splinellm.provenance import Provenance
+
+_MAGIC = b"ARROW1"
+_BATCH_ROWS = 32_768
+_BATCH_BYTES = 64 << 20
+"""Chunks are gathered into batches: each has a record of every column."""
+
+_Reader: TypeAlias = pa.ipc.RecordBatchFileReader | pa.ipc.RecordBatchStreamReader
+
+
+class ArrowSource(ColumnarSource):
+    """One Arrow file after the other, a batch at a time."""
+
+    kind: ClassVar[str] = "Arrow"
+
+    def read_schema(self, file: Path | BinaryIO) -> tuple[pa.Schema, int | None]:
+        """Columns and number of rows of a file; those of a stream are not known before its end."""
+        with _opened(file) as reader:
+            schema = reader.schema.remove_metadata()
+            if isinstance(reader, pa.ipc.RecordBatchStreamReader) or not isinstance(file, Path):
+                return schema, None
+        return schema, pa.dataset.dataset(file, format="ipc").count_rows()
+
+    def read_batches(
+        self, file: Path | BinaryIO, columns: Sequence[str], chunk_rows: int
+    ) -> Iterator[pa.RecordBatch]:
+        """Columns of a file, in batches of bounded length and size."""
+        with _opened(file) as reader:
+            places = [reader.schema.get_field_index(name) for name in columns]
+        with _opened(file, places) as reader:
+            for batch in _batches(reader):
+                row_bytes = batch.nbytes / max(1, batch.num_rows)
+                n_rows = max(1, min(chunk_rows, int(CHUNK_BYTES / max(1.0, row_bytes))))
+                for start in range(0, batch.num_rows, n_rows):
+                    yield batch.slice(start, n_rows)
+
+
+class ArrowWriter:
+    """Arrow file with zstd; what the added columns come from is in the schema's metadata.
+
+    Columns of dictionaries become plain: a file has room for one dictionary a column, and the whole
+    of it is known only at the end.
+
+    Parameters
+    ----------
+    file : BinaryIO
+        Open for writing.
+    columns : pa.Schema
+        Input columns.
+    added : pa.Schema
+        Columns that the run adds.
+    """
+
+    def __init__(self, file: BinaryIO, columns: pa.Schema, added: pa.Schema) -> None:
+        self._columns = columns
+        self._schema = pa.schema([*map(_plain, columns), *added], metadata=added.metadata)
+        options = pa.ipc.IpcWriteOptions(compression="zstd")
+        self._writer = pa.ipc.new_file(file, self._schema, options=options)
+        self._pending: list[pa.Table] = []
+
+    def write(self, rows: Chunk, added: pa.Table) -> None:
+        """Append rows to the batch in memory, and write it when it is large."""
+        columns = [*rows.to_arrow(self._columns).columns, *added.columns]
+        plain = [
+            column if column.type == field.type else column.cast(field.type)
+            for column, field in zip(columns, self._schema, strict=True)
+        ]
+        self._pending.append(pa.Table.from_arrays(plain, schema=self._schema))
+        n_rows = sum(len(table) for table in self._pending)
+        if n_rows >= _BATCH_ROWS or sum(table.nbytes for table in self._pending) >= _BATCH_BYTES:
+            self._flush()
+
+    def close(self) -> None:
+        """Write the last batch and the footer."""
+        try:
+            self._flush()
+        finally:
+            self._writer.close()
+
+    def _flush(self) -> None:
+        if self._pending:
+            # Emptied first: rows that could not be written must not be tried again on closing.
+            tables, self._pending = self._pending, []
+            self._writer.write_table(pa.concat_tables(tables).combine_chunks())
+
+
+def read_provenance(path: Path) -> bytes | None:
+    """Read the record of what a file's features come from, if it has features."""
+    with reading_columns(str(path), "Arrow"), _opened(path) as reader:
+        record: bytes | None = (reader.schema.metadata or {}).get(PROVENANCE_KEY)
+    return record
+
+
+def read_features(path: Path, provenance: Provenance | None = None) -> FeatureTable:  # noqa: ARG001 (it has its own)
+    """Read the feature columns of a file."""
+    try:
+        with _opened(path) as reader:
+            table = reader.read_all()
+    except pa.ArrowInvalid as error:
+        raise TableFormatError(f"'{path}' is not an Arrow file: {error}") from error
+    return FeatureTable.from_arrow(table)
+
+
+@contextmanager
+def _opened(file: Path | BinaryIO, columns: Sequence[int] | None = None) -> Iterator[_Reader]:
+    options = pa.ipc.IpcReadOptions(included_fields=columns)
+    if isinstance(file, Path):
+        with pa.OSFile(str(file)) as opened:
+            yield _reader(opened, options)
+    else:
+        file.seek(0)
+        yield _reader(pa.PythonFile(file, mode="r"), options)
+
+
+def _reader(opened: pa.NativeFile, options: pa.ipc.IpcReadOptions) -> _Reader:
+    is_file = opened.read(len(_MAGIC)) == _MAGIC
+    opened.seek(0)
+    return (pa.ipc.open_file if is_file else pa.ipc.open_stream)(opened, options=options)
+
+
+def _batches(reader: _Reader) -> Iterator[pa.RecordBatch]:
+    if isinstance(reader, pa.ipc.RecordBatchStreamReader):
+        yield from reader
+        return
+    for number in range(reader.num_record_batches):
+        yield reader.get_batch(number)
+
+
+def _plain(field: pa.Field) -> pa.Field:
+    if not pa.types.is_dictionary(field.type):
+        return field
+    return pa.field(field.name, field.type.value_type, field.nullable, field.metadata)

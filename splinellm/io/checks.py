@@ -1,0 +1,93 @@
+"""Whether a row has a prompt, and a file the columns that a run can use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from splinellm.errors import InputFileError, PromptError
+from splinellm.io.rows import Problem, ReadOptions
+from splinellm.prompts import check_prompt
+
+
+def check_text(values: Mapping[str, Any], text_column: str | None) -> Problem | None:
+    """Say why the row's text is no prompt, if it is none and has to be one."""
+    if text_column is None:
+        return None
+    if text_column not in values:
+        return Problem(PromptError.code, f"column '{text_column}' is missing")
+    text = values[text_column]
+    try:
+        if isinstance(text, list):  # token ids are prompts to the library, but not in a file
+            raise PromptError("expected text, got list")
+        check_prompt(text)
+    except PromptError as error:
+        return Problem(error.code, f"column '{text_column}': {error}")
+    return None
+
+
+def check_columns(
+    source: str,
+    names: Sequence[str],
+    options: ReadOptions,
+    *,
+    hint: str | None = None,
+    are_all: bool = True,
+) -> None:
+    """Refuse columns that cannot be kept or are not there.
+
+    Parameters
+    ----------
+    source : str
+        Name of the file.
+    names : sequence of str
+        Its columns.
+    options : ReadOptions
+        How it is to be read; columns that are not wanted are not in the way.
+    hint : str, optional
+        What may be wrong if the text column is missing and nothing resembles it.
+    are_all : bool
+        Whether no row can have other columns.
+
+    Raises
+    ------
+    InputFileError
+        A wanted column is missing, a name is there twice, or it is one that the output needs.
+    """
+    text_column = options.text_column
+    if text_column is not None and text_column not in names:
+        raise InputFileError(
+            f"'{source}' has no column '{text_column}', only: {_listed(names)}",
+            hint=_resembling(text_column, names)
+            or hint
+            or "--text-column names the one with the texts",
+        )
+    for wanted in (options.columns or ()) if are_all else ():
+        if wanted not in names:
+            raise InputFileError(
+                f"'{source}' has no column '{wanted[:80]}', only: {_listed(names)}",
+                hint="--columns names those to keep",
+            )
+    kept = [name for name in names if options.keeps(name)]
+    if len(set(kept)) < len(kept):
+        twice = next(name for name in kept if kept.count(name) > 1)
+        called = f"called '{twice[:80]}'" if twice else "without a name"
+        raise InputFileError(
+            f"'{source}' has two columns {called}", hint="rename one, or keep others with --columns"
+        )
+    if taken := next(filter(options.is_reserved, kept), None):
+        raise InputFileError(
+            f"'{source}' already has a column '{taken}', which the output adds",
+            hint="rename it or leave it out with --columns; was this file extracted before?",
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"'{name[:40]}'" for name in names[:20]) or "none"
+
+
+def _resembling(wanted: str, names: Sequence[str]) -> str | None:
+    plain = {name.strip().casefold(): name for name in reversed(names)}
+    close = get_close_matches(wanted.strip().casefold(), plain, n=1, cutoff=0.8)
+    return f"did you mean --text-column '{plain[close[0]][:40]}'?" if close else None

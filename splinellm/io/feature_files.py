@@ -1,0 +1,146 @@
+"""Feature tables alone, to and from a file of any format that holds them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zipfile import BadZipFile
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+from splinellm.errors import TableFormatError
+from splinellm.io.formats import format_named, is_gzipped, load, output_format
+from splinellm.io.rows import RecordChunk, Row
+from splinellm.io.writers import compressed, writer_of
+from splinellm.provenance import Provenance, read_sidecar, sidecar
+from splinellm.table import FeatureTable, arrow_schema, belongs, schema_of
+from splinellm.token_index import TokenIndex
+
+if TYPE_CHECKING:
+    from splinellm.io.formats import Format
+
+_CSV_BLOCK_BYTES = 16 << 20
+"""No row of a CSV file may be longer."""
+_NOT_AN_ARCHIVE = (KeyError, ValueError, TypeError, AttributeError, EOFError, BadZipFile)
+"""What NumPy raises, by turns, on a file that is none of its archives."""
+
+
+def write_features(
+    table: FeatureTable,
+    path: str | PathLike[str],
+    *,
+    format: str | None = None,  # noqa: A002 (as open_source)
+) -> None:
+    """Write a table as ``splinellm extract`` would, without input columns.
+
+    Parameters
+    ----------
+    table : FeatureTable
+        What to write.
+    path : path
+        A file; where the format has no room for the provenance, that lies beside it.
+    format : str, optional
+        Overrides the name's.
+    """
+    known = _known(path, format)
+    added = table.to_arrow()
+    with open(path, "wb") as file:
+        stream = compressed(file) if is_gzipped(fspath(path)) else file
+        writer = writer_of(known)(stream, pa.schema([]), added.schema)
+        writer.write(RecordChunk("", [Row(i, {}) for i in range(len(table))], None), added)
+        writer.close()
+        if stream is not file:
+            stream.close()
+    if known.needs_sidecar:
+        sidecar(path).write_text(table.provenance.to_json(), encoding="utf-8")
+
+
+def read_features(
+    path: str | PathLike[str],
+    provenance: Provenance | None = None,
+    *,
+    format: str | None = None,  # noqa: A002 (as open_source)
+) -> FeatureTable:
+    """Read the features that :func:`write_features` or ``splinellm extract`` wrote.
+
+    Parameters
+    ----------
+    path : path
+        A file.
+    provenance : Provenance, optional
+        In place of the record beside a file whose format has no room for it.
+    format : str, optional
+        Overrides the name's.
+
+    Raises
+    ------
+    TableFormatError
+        It is not there, or the file is none of a table.
+    """
+    known = _known(path, format)
+    if provenance is None and known.needs_sidecar:
+        provenance = read_sidecar(path)
+    table: FeatureTable = load(known.features)(Path(path), provenance)
+    return table
+
+
+def _known(path: str | PathLike[str], given: str | None) -> Format:
+    return format_named(given) if given else output_format(fspath(path))
+
+
+def read_csv(path: Path, provenance: Provenance) -> FeatureTable:
+    """Read the feature columns of a CSV file."""
+    schema = arrow_schema(provenance)
+    try:
+        table = pa.csv.read_csv(
+            path,
+            read_options=pa.csv.ReadOptions(block_size=_CSV_BLOCK_BYTES),
+            parse_options=pa.csv.ParseOptions(newlines_in_values=True),
+            # Guessed from the first block, a column that starts with zeros is one of integers.
+            convert_options=pa.csv.ConvertOptions(
+                column_types=dict(zip(schema.names, schema.types, strict=True))
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        raise TableFormatError(f"'{path}' is not a feature table: {error}") from error
+    return FeatureTable.from_columns(table, provenance)
+
+
+def read_jsonl(path: Path, provenance: Provenance) -> FeatureTable:
+    """Read the feature columns of JSON lines."""
+    opener = gzip.open if is_gzipped(fspath(path)) else open
+    try:
+        with opener(path, "rt", encoding="utf-8") as file:
+            rows = [json.loads(line) for line in file]
+        if not rows:
+            return FeatureTable.from_columns(arrow_schema(provenance).empty_table(), provenance)
+        # Other columns may hold what Arrow has no type for.
+        names = [name for name in rows[0] if belongs(name, provenance)]
+        table = pa.table({name: [row.get(name) for row in rows] for name in names})
+    except (ValueError, AttributeError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise TableFormatError(f"'{path}' is not a feature table: {error}") from error
+    return FeatureTable.from_columns(table, provenance)
+
+
+def read_npz(path: Path, provenance: Provenance | None) -> FeatureTable:
+    """Read an archive of arrays; never unpickles."""
+    try:
+        # Opened here: NumPy leaves a file that is no archive open.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            provenance = Provenance.from_json(str(archive["provenance"]))
+            if tuple(archive["names"]) != schema_of(provenance).names:
+                raise TableFormatError("the names are not those of the provenance record")
+            tokens = None
+            if provenance.granularity != "prompt":
+                tokens = TokenIndex.from_arrays(archive)
+            values, n_tokens, truncated = (
+                archive[name] for name in ("values", "n_tokens", "truncated")
+            )
+            return FeatureTable(values, n_tokens, truncated, provenance, tokens)
+    except _NOT_AN_ARCHIVE as error:
+        raise TableFormatError(f"'{path}' is not a feature archive: {error}") from error

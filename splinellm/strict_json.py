@@ -1,0 +1,110 @@
+"""JSON as RFC 8259 has it: what Python's own reader lets through besides is refused.
+
+Python reads ``NaN`` and infinities, turns 1e999 into one, keeps the last of equal keys, and nests
+until its stack ends. Lone surrogates pass here: who reads knows which value to name.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+
+def loads(
+    text: str,
+    *,
+    max_depth: int,
+    unique_keys: bool = False,
+    on_constant: Callable[[str], Any] | None = None,
+) -> Any:
+    """Parse one value.
+
+    Parameters
+    ----------
+    text : str
+        The value, and white space.
+    max_depth : int
+        Levels of nesting.
+    unique_keys : bool
+        Refuse objects that have a key twice.
+    on_constant : callable, optional
+        Makes a value of the words ``NaN``, ``Infinity`` and ``-Infinity``, which are refused
+        by default.
+
+    Raises
+    ------
+    ValueError
+        The text is no such JSON; a json.JSONDecodeError where it is not JSON at all.
+    RecursionError
+        The value is nested too deeply.
+    """
+    value = decoder(unique_keys=unique_keys, on_constant=on_constant).decode(text)
+    check_depth(value, text.count("[") + text.count("{"), max_depth)
+    return value
+
+
+def decoder(
+    *, unique_keys: bool = False, on_constant: Callable[[str], Any] | None = None
+) -> json.JSONDecoder:
+    """Make what :func:`loads` decodes with, for who decodes often, or one value of many.
+
+    It bounds the nesting by Python's stack alone; see :func:`check_depth`.
+    """
+    return json.JSONDecoder(
+        parse_constant=on_constant or _refuse_constant,
+        parse_float=_finite_float,
+        object_pairs_hook=_unique_keys if unique_keys else None,
+    )
+
+
+def check_depth(value: Any, n_containers: int, max_depth: int) -> None:
+    """Refuse a value that is nested too deeply.
+
+    Parameters
+    ----------
+    value : object
+        Made of JSON.
+    n_containers : int
+        How many lists and objects it has, at most; a value with few is not searched.
+    max_depth : int
+        Levels of nesting.
+
+    Raises
+    ------
+    RecursionError
+        There are more.
+    """
+    if n_containers <= max_depth:
+        return
+    level = [value]
+    for _ in range(max_depth):
+        level = [
+            child
+            for item in level
+            if isinstance(item, dict | list)
+            for child in (item.values() if isinstance(item, dict) else item)
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return
+    raise RecursionError
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite_float(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError("a number is too large for a float")
+    return value
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError("an object has the same key twice")
+    return values

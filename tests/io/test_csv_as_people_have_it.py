@@ -1,0 +1,148 @@
+"""CSV with other delimiters, headers and quotes than the standard's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from splinellm.errors import ConfigurationError, InputFileError
+from splinellm.io import csv_reader
+from tests.io.files import read_chunks, read_good, read_problems, run
+
+
+def write(folder: Path, text: str, suffix: str = "csv") -> Path:
+    path = folder / f"in.{suffix}"
+    path.write_bytes(text.encode())
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+@pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
+def test_header_makes_the_delimiter_certain(tmp_path: Path, suffix: str, mark: str) -> None:
+    rows = ["\ufeffid,text,price", '1,"a,b;c\td|e",2', '2,"two\nlines",3']
+    text = "\r\n".join(row.replace(",", mark) if "a,b" not in row else row for row in rows)
+    text = text.replace('1,"a,b;c\td|e",2', f'1{mark}"a,b;c\td|e"{mark}2') + "\r\n"
+    assert read_good(write(tmp_path, text, suffix)) == [
+        {"id": "1", "text": "a,b;c\td|e", "price": "2"},
+        {"id": "2", "text": "two\nlines", "price": "3"},
+    ]
+
+
+def test_decimal_commas_stay_text(tmp_path: Path) -> None:
+    path = write(tmp_path, "text;score\nhello, you;0,5\n")
+    assert read_good(path) == [{"text": "hello, you", "score": "0,5"}]
+
+
+def test_line_that_excel_writes_names_the_delimiter(tmp_path: Path) -> None:
+    path = write(tmp_path, "sep=;\r\nid;text\r\n1;a,b\r\n")
+    assert read_good(path) == [{"id": "1", "text": "a,b"}]
+
+
+def test_told_delimiter_is_the_one(tmp_path: Path) -> None:
+    path = write(tmp_path, "id^text\n1^a,b\n")
+    assert read_good(path, delimiter="^") == [{"id": "1", "text": "a,b"}]
+    with pytest.raises(InputFileError, match="only: 'id', 'text' "):
+        read_chunks(path, text_column="prompt", delimiter="^")
+    for wrong in ('"', "", "::", "\n"):
+        with pytest.raises(ConfigurationError, match="one character"):
+            read_chunks(path, delimiter=wrong)
+    with pytest.raises(ConfigurationError, match="not for txt"):
+        read_chunks(write(tmp_path, "a\n", "txt"), delimiter=";")
+
+
+def test_one_column_needs_no_delimiter(tmp_path: Path) -> None:
+    path = write(tmp_path, 'text\nhello\n"a, b"\n')
+    assert read_good(path) == [{"text": "hello"}, {"text": "a, b"}]
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("id,Text", "did you mean --text-column 'Text'"),
+        ("id, text", "did you mean --text-column ' text'"),
+        ("ID;Text", r"only: 'ID', 'Text' \(did you mean --text-column 'Text'"),
+        ("id,txet", "--text-column names"),
+        ("id;prompt", r"only: 'id', 'prompt' \(read with delimiter semicolon"),
+        ("# made by hand,\nid,text", "remove comments"),
+        ("id,text,,\nx", None),
+        ("id,a,a,text", "two columns called 'a' .*--columns"),
+        ("id,,,text", "two columns without a name .*--columns"),
+        ('id,"text', "header of .* cannot be read: a quote is opened"),
+    ],
+)
+def test_header_that_needs_a_word(tmp_path: Path, header: str, message: str | None) -> None:
+    path = write(tmp_path, f"{header}\n")
+    if message is None:
+        assert read_chunks(path)
+        return
+    with pytest.raises(InputFileError, match=message) as caught:
+        read_chunks(path)
+    assert "in.csv" in str(caught.value)
+
+
+def test_trailing_columns_without_a_name(tmp_path: Path) -> None:
+    path = write(tmp_path, "id,text,,\n1,a,,\n2,b\n3,c,\n4,d,,x\n5,e,,,\n")
+    assert read_good(path) == [{"id": i, "text": t} for i, t in zip("123", "abc", strict=True)]
+    assert read_problems(path) == {
+        4: ("ragged_row", "a value is in a column that has no name"),
+        5: ("ragged_row", "5 values for 2 columns"),
+    }
+
+
+def test_columns_that_are_not_wanted_are_not_in_the_way(tmp_path: Path) -> None:
+    path = write(tmp_path, "a,n_tokens,a,text,é\n1,2,3,x,\u00e9\n")
+    path.write_bytes(path.read_bytes() + b"1,2,3,y,\xff\n")
+    assert read_good(path, columns=[]) == [{"text": "x"}, {"text": "y"}]
+    assert read_good(path, columns=["é"]) == [{"text": "x", "é": "é"}]
+    with pytest.raises(InputFileError, match=r"no column 'b', only: 'a'.*--columns"):
+        read_chunks(path, columns=["b"])
+
+
+@pytest.mark.parametrize("output", ["csv", "jsonl", "parquet", "npz"])
+def test_header_only_is_an_empty_output(tmp_path: Path, output: str) -> None:
+    path = write(tmp_path, "id;text\r\n")
+    run(path, tmp_path / f"out.{output}")
+    if output == "csv":
+        assert (tmp_path / "out.csv").read_text().startswith("id,text,n_tokens,")
+
+
+def test_stray_quote_costs_its_own_line_alone(tmp_path: Path) -> None:
+    body = "".join(f"{i},row {i}\n" for i in range(3, 20))
+    path = write(tmp_path, f'id,text\n1,hello\n2,"oops\n{body}')
+    assert [r["id"] for r in read_good(path)] == ["1", *map(str, range(3, 20))]
+    ((row, (code, reason)),) = read_problems(path).items()
+    assert (row, code) == (2, "invalid_csv")
+    assert "18 lines" in reason
+    (chunk,) = read_chunks(path)
+    assert chunk.rejected(1) == {"raw": '2,"oops'}
+
+
+def test_stray_quotes_everywhere(tmp_path: Path) -> None:
+    lines = [f'{i},"open {i}' if i % 3 == 0 else f'{i},"fine, {i}"' for i in range(30)]
+    path = write(tmp_path, "id,text\n" + "\n".join(lines) + "\n")
+    good = [record["id"] for record in read_good(path)]
+    assert good == [str(i) for i in range(30) if i % 3]
+    assert sorted(read_problems(path)) == [i + 1 for i in range(0, 30, 3)]
+
+
+def test_record_is_bounded_in_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_reader, "_MOST_LINES", 50)
+    rows = "".join(f"{i},row {i}\n" for i in range(1, 200))
+    path = write(tmp_path, f'id,text\n0,"oops\n{rows}')
+    assert len(read_good(path)) == 199
+    assert "not closed within 50 lines" in read_problems(path)[1][1]
+
+
+def test_long_text_in_quotes_is_read(tmp_path: Path) -> None:
+    text = "\n".join(f"line {i} of a long document, with commas, too" for i in range(5000))
+    path = write(tmp_path, f'id,text\n1,"{text}"\n2,b\n')
+    assert [record["text"] for record in read_good(path)] == [text, "b"]
+
+
+def test_quotes_that_close_too_late_are_told_of(tmp_path: Path) -> None:
+    rows = "".join(f"{i},row {i}\n" for i in range(3, 20))
+    path = write(tmp_path, f'id,text\n1,a\n2,"oops\n{rows}20,end"\n21,b\n')
+    with pytest.warns(UserWarning, match="row 2 holds 19 lines in quotes"):
+        good = read_good(path)
+    assert [record["id"] for record in good] == ["1", "2", "21"]
