@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +31,6 @@ class Decoder:
 
     model: PreTrainedModel
     architecture: Architecture = field(init=False)
-    _norms: dict[int, Tensor] = field(init=False, default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.architecture = architecture_of(self.model.config.model_type)
@@ -84,14 +84,19 @@ class Decoder:
         return str(config._attn_implementation).removeprefix("splinellm_")  # noqa: SLF001
 
     def norms(self, layer: int) -> Tensor:
-        """Hyperplane norms of a layer, shape (K,), float32; computed once.
+        """Hyperplane norms of a layer as its weights are now, shape (K,), float32.
 
-        Ones for a mixture of experts, see :class:`splinellm.backbone.gates.ExpertsGate`.
+        Kept where they cannot have changed, see :mod:`splinellm.backbone.norms`. Ones for a mixture
+        of experts, see :class:`splinellm.backbone.gates.ExpertsGate`.
         """
-        if layer not in self._norms:
-            gate = self.architecture.gate_of(self.architecture.decoder_layers(self.model)[layer])
-            self._norms[layer] = gate.norms(self.hidden_size, self.device)
-        return self._norms[layer]
+        gate = self.architecture.gate_of(self.architecture.decoder_layers(self.model)[layer])
+        return gate.current_norms(self.hidden_size, self.device)
+
+    def expect_changes(self, layers: Iterable[int]) -> None:
+        """Say that a text begins, before which the weights of layers may have been changed."""
+        found = self.architecture.decoder_layers(self.model)
+        for layer in layers:
+            self.architecture.gate_of(found[layer]).expect_changes()
 
     @property
     def _text_config(self) -> Any:

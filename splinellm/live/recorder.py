@@ -268,6 +268,7 @@ class LiveRecorder:
         if not goes_on:
             past = None
             self._cache.release()
+            self._decoder.expect_changes(self.schema.layers)
         real = real_by_mask(given.get("attention_mask"), n_rows, n_cached, n_new, tokens.device)
         real = real & progress.read(n_rows, n_new, n_cached, tokens.device, goes_on=goes_on)
         last = n_new - 1 - real.flip(-1).int().argmax(dim=-1)  # n_new - 1 where nothing is real

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from splinellm.backbone import norms as norms_module
+from splinellm.backbone import linear_maps
 from splinellm.backbone.loading import Backbone
 from splinellm.backbone.norms import hyperplane_norms
 from splinellm.errors import ModelLoadError
@@ -93,7 +93,7 @@ def test_dense_weight(dtype: torch.dtype) -> None:
 def test_packed_weight(
     bias: Tensor | None, probe_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(norms_module, "_PROBE_ROWS", probe_rows)
+    monkeypatch.setattr(linear_maps, "_PROBE_ROWS", probe_rows)
     packed = Packed(codes(), 0.01, bias)
     expected = row_lengths(packed.dense())
     torch.testing.assert_close(hyperplane_norms(packed, D, CPU), expected, rtol=1e-5, atol=0)
@@ -159,7 +159,6 @@ def test_quantised_backbone_reads_like_its_dequantised_twin() -> None:
     expected = row_lengths(gate.weight().dequantize())
     torch.testing.assert_close(packed.norms(1), expected, rtol=1e-3, atol=0)
 
-    packed._norms.clear()
     batch = pad(random_prompts(3, 8))
     with torch.inference_mode(), recorder_of(packed) as recorder:
         found = recorder.read(*batch)
