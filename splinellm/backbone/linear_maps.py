@@ -164,6 +164,11 @@ class OwnHook:
         raise NotImplementedError
 
 
+def is_running(module: nn.Module) -> bool:
+    """Whether the module has just answered in a forward pass that is being watched."""
+    return isinstance(_seen.get(module), Seen)
+
+
 def others_hooks(module: nn.Module) -> list[int]:
     """Hooks around a module's forward that are not this library's, by identity."""
     own = vars(module)
