@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -58,7 +59,7 @@ class Decoder:
         layers = self.architecture.decoder_layers(self.model)
         return min(self.architecture.gate_of(layer).n_hyperplanes for layer in layers)
 
-    @property
+    @cached_property
     def hidden_size(self) -> int:
         """Size D of what the layers read and write."""
         return int(self._text_config.hidden_size)
@@ -90,7 +91,7 @@ class Decoder:
         of experts, see :class:`splinellm.backbone.gates.ExpertsGate`.
         """
         gate = self.architecture.gate_of(self.architecture.decoder_layers(self.model)[layer])
-        return gate.current_norms(self.hidden_size, self.device)
+        return gate.current_norms(self.hidden_size, lambda: self.device)
 
     def expect_changes(self, layers: Iterable[int]) -> None:
         """Say that a text begins, before which the weights of layers may have been changed."""

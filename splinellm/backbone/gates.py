@@ -52,7 +52,7 @@ class Gate(Protocol):
     def norms(self, n_inputs: int, device: torch.device) -> Tensor:
         """Norms by which `see`'s values are divided, shape (K,), float32, computed anew."""
 
-    def current_norms(self, n_inputs: int, device: torch.device) -> Tensor:
+    def current_norms(self, n_inputs: int, device: Callable[[], torch.device]) -> Tensor:
         """Norms of the pass that is running; kept where they cannot have changed."""
 
     def expect_changes(self) -> None:
@@ -102,7 +102,7 @@ class LinearGate:
         """Norms of the rows, shape (K,), float32, computed anew."""
         return hyperplane_norms(self.entrance, n_inputs, device)[: self.n_hyperplanes]
 
-    def current_norms(self, n_inputs: int, device: torch.device) -> Tensor:
+    def current_norms(self, n_inputs: int, device: Callable[[], torch.device]) -> Tensor:
         """Norms of the rows in the pass that is running, shape (K,), float32."""
         norms = current_norms(self.entrance, n_inputs, device)
         return norms[: self.n_hyperplanes] if self.is_fused else norms
@@ -182,9 +182,9 @@ class ExpertsGate:
         """Ones, shape (K,): what is seen has been divided by the norms of the token's experts."""
         return torch.ones(self.n_hyperplanes, device=device)
 
-    def current_norms(self, n_inputs: int, device: torch.device) -> Tensor:
+    def current_norms(self, n_inputs: int, device: Callable[[], torch.device]) -> Tensor:
         """Ones, shape (K,), as :meth:`norms`."""
-        return self.norms(n_inputs, device)
+        return self.norms(n_inputs, device())
 
     def expect_changes(self) -> None:
         """Say that a text begins, before which the weights may have been changed."""
@@ -238,7 +238,7 @@ class ExpertsGate:
             found[token, place] = _signed_distance(F.linear(hidden[token], rows), kept[expert])
         found = found.flatten(1)
         if self.shared is not None:
-            norms = current_norms(self.shared, hidden.shape[-1], hidden.device)
+            norms = current_norms(self.shared, hidden.shape[-1], lambda: hidden.device)
             # Its `forward`, not itself: hooks on it, ours or others', must not see it called twice.
             h = self.shared.forward(hidden)
             found = torch.cat([found, _signed_distance(h, norms)], dim=-1)
