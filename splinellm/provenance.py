@@ -40,7 +40,7 @@ def distance_precision(selection: FeatureSelection, dtype: str) -> str:
     """
     if not selection.needs_distance:
         return "none"
-    return "full" if dtype == "float32" else "reduced"
+    return "full" if dtype in ("float32", "float64") else "reduced"
 
 
 def library_versions() -> dict[str, str]:

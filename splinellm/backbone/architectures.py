@@ -15,6 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from splinellm.backbone.gates import ExpertsGate, Gate, LinearGate
+from splinellm.backbone.linear_maps import innermost
 from splinellm.errors import AttentionUnavailableError, UnsupportedArchitectureError
 
 
@@ -85,7 +86,7 @@ class Architecture:
     def gate_of(self, layer: nn.Module) -> Gate:
         """Hyperplanes of a decoder layer."""
         if (experts := _find(layer, self.experts)) is not None:
-            return ExpertsGate(layer, experts, _find(layer, self.shared))
+            return ExpertsGate(layer, innermost(experts), _find(layer, self.shared))
         gate = cast(nn.Module, attrgetter(self.gate)(layer))
         return LinearGate(layer, gate, is_fused=self.is_fused, is_flat=self.is_flat)
 

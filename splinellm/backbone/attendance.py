@@ -29,7 +29,7 @@ class Attendance:
 
     def __init__(self) -> None:
         self.dtypes: set[dtype] = set()
-        self._expected: list[tuple[str, int]] = []
+        self._expected: dict[tuple[str, int], None] = {}
         self._seen: Counter[tuple[str, int]] = Counter()
         self._thread: int | None = None  # of the pass that goes on
 
@@ -46,7 +46,7 @@ class Attendance:
             Is not called outside of a pass, by another thread, or for the second time.
         """
         key = part, layer
-        self._expected.append(key)
+        self._expected[key] = None
 
         def hear(*shown: Any) -> None:
             if self._thread != get_ident():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, cast
 
 import torch
@@ -30,7 +32,6 @@ class Decoder:
 
     model: PreTrainedModel
     architecture: Architecture = field(init=False)
-    _norms: dict[int, Tensor] = field(init=False, default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.architecture = architecture_of(self.model.config.model_type)
@@ -63,7 +64,7 @@ class Decoder:
         layers = self.architecture.decoder_layers(self.model)
         return min(self.architecture.gate_of(layer).n_hyperplanes for layer in layers)
 
-    @property
+    @cached_property
     def hidden_size(self) -> int:
         """Size D of what the layers read and write."""
         return int(self._text_config.hidden_size)
@@ -96,14 +97,19 @@ class Decoder:
         return "mask" if has_alibi else self.architecture.positions
 
     def norms(self, layer: int) -> Tensor:
-        """Hyperplane norms of a layer, shape (K,), float32; computed once.
+        """Hyperplane norms of a layer as its weights are now, shape (K,), float32.
 
-        Ones for a mixture of experts, see :class:`splinellm.backbone.gates.ExpertsGate`.
+        Kept where they cannot have changed, see :mod:`splinellm.backbone.norms`. Ones for a mixture
+        of experts, see :class:`splinellm.backbone.gates.ExpertsGate`.
         """
-        if layer not in self._norms:
-            gate = self.architecture.gate_of(self.architecture.decoder_layers(self.model)[layer])
-            self._norms[layer] = gate.norms(self.hidden_size, self.device)
-        return self._norms[layer]
+        gate = self.architecture.gate_of(self.architecture.decoder_layers(self.model)[layer])
+        return gate.current_norms(self.hidden_size, lambda: self.device)
+
+    def expect_changes(self, layers: Iterable[int]) -> None:
+        """Say that a text begins, before which the weights of layers may have been changed."""
+        found = self.architecture.decoder_layers(self.model)
+        for layer in layers:
+            self.architecture.gate_of(found[layer]).expect_changes()
 
     @property
     def _a_weight(self) -> Tensor:

@@ -11,15 +11,21 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
 from accelerate.utils import align_module_device
 from torch import Tensor, nn
 
-from splinellm.backbone.norms import dense_rows, hyperplane_norms
-from splinellm.errors import ConfigurationError, ModelLoadError
+from splinellm.backbone.linear_maps import OwnHook, is_dense, n_outputs, rows_and_bias, whole
+from splinellm.backbone.norms import (
+    KeptOfExperts,
+    current_norms,
+    expect_changes,
+    hyperplane_norms,
+    kept_of_experts,
+)
+from splinellm.errors import ModelLoadError
 from splinellm.geometry import row_norms
 
 See = Callable[[Tensor], None]
@@ -44,7 +50,13 @@ class Gate(Protocol):
         """Call `see` in every forward pass; returns what ends it."""
 
     def norms(self, n_inputs: int, device: torch.device) -> Tensor:
-        """Norms by which `see`'s values are divided, shape (K,), float32."""
+        """Norms by which `see`'s values are divided, shape (K,), float32, computed anew."""
+
+    def current_norms(self, n_inputs: int, device: Callable[[], torch.device]) -> Tensor:
+        """Norms of the pass that is running; kept where they cannot have changed."""
+
+    def expect_changes(self) -> None:
+        """Say that a text begins, before which the weights may have been changed."""
 
     def planes(self, *args: Any) -> Iterator[Planes]:
         """What the entrance's arguments meet, for verification; tokens in order."""
@@ -74,8 +86,7 @@ class LinearGate:
     @property
     def n_hyperplanes(self) -> int:
         """Hyperplanes K."""
-        n_rows = getattr(self.entrance, "out_features", None) or self.entrance.nf  # Conv1D's name
-        return int(n_rows) // (2 if self.is_fused else 1)  # type: ignore[arg-type]
+        return n_outputs(self.entrance) // (2 if self.is_fused else 1)
 
     def watch(self, see: See) -> Callable[[], None]:
         """Call `see` with h in every forward pass; returns what ends it."""
@@ -84,21 +95,36 @@ class LinearGate:
         return self._hook(see)
 
     def _hook(self, see: See) -> Callable[[], None]:
-        def hook(_module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
-            see(output[..., : self.n_hyperplanes] if self.is_fused else output)
-
-        return self.entrance.register_forward_hook(hook).remove
+        hook = _GateHook(see, self.n_hyperplanes if self.is_fused else None)
+        return self.entrance.register_forward_hook(hook, with_kwargs=True).remove
 
     def norms(self, n_inputs: int, device: torch.device) -> Tensor:
-        """Norms of the rows, shape (K,), float32."""
+        """Norms of the rows, shape (K,), float32, computed anew."""
         return hyperplane_norms(self.entrance, n_inputs, device)[: self.n_hyperplanes]
+
+    def current_norms(self, n_inputs: int, device: Callable[[], torch.device]) -> Tensor:
+        """Norms of the rows in the pass that is running, shape (K,), float32."""
+        norms = current_norms(self.entrance, n_inputs, device)
+        return norms[: self.n_hyperplanes] if self.is_fused else norms
+
+    def expect_changes(self) -> None:
+        """Say that a text begins, before which the weights may have been changed."""
+        expect_changes(self.entrance)
 
     def planes(self, *args: Any) -> Iterator[Planes]:
         """All tokens meet the same hyperplanes."""
         x = args[0].flatten(0, -2)
-        with align_module_device(self.entrance):
-            rows, bias = _rows_and_bias(self.entrance, x.shape[-1])
+        rows, bias = rows_and_bias(self.entrance, x.shape[-1], x.device)
         yield x, rows[: self.n_hyperplanes], None if bias is None else bias[: self.n_hyperplanes]
+
+
+class _GateHook(OwnHook):
+    def __init__(self, see: See, n_gates: int | None) -> None:
+        self._see, self._n_gates = see, n_gates
+
+    def see(self, output: Tensor) -> None:
+        """Show the gate's half of a fused map, or all of another."""
+        self._see(output if self._n_gates is None else output[..., : self._n_gates])
 
 
 @dataclass(frozen=True)
@@ -132,21 +158,21 @@ class ExpertsGate:
     def n_hyperplanes(self) -> int:
         """Hyperplanes K of a token."""
         n_chosen = int(self.entrance.config.num_experts_per_tok)  # type: ignore[union-attr, arg-type]
-        n_shared = 0 if self.shared is None else int(self.shared.out_features)  # type: ignore[arg-type]
-        return n_chosen * self._size + n_shared
-
-    @property
-    def _size(self) -> int:
-        return int(self.entrance.get_parameter("gate_up_proj").shape[1]) // 2
+        n_shared = 0 if self.shared is None else n_outputs(self.shared)
+        return n_chosen * (self._stacked().shape[1] // 2) + n_shared
 
     def watch(self, see: See) -> Callable[[], None]:
         """Call `see` with signed distances in every forward pass; returns what ends it."""
-        norms = self._expert_norms()
+        self._require_dense(self._stacked())
 
         def attach(see: See) -> Callable[[], None]:
             def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
                 hidden, chosen = (*args, *kwargs.values())[:2]
-                see(self._signed_distances(hidden, chosen.sort(dim=-1).values, norms))
+                with align_module_device(self.entrance):
+                    # Read as the pass itself will: what an adapter makes of it is made once, and
+                    # kept with its graph for the pass.
+                    stacked = self._stacked()
+                    see(self._signed_distances(hidden, chosen.sort(dim=-1).values, stacked))
 
             return self.entrance.register_forward_pre_hook(hook, with_kwargs=True).remove
 
@@ -154,65 +180,69 @@ class ExpertsGate:
 
     def norms(self, n_inputs: int, device: torch.device) -> Tensor:  # noqa: ARG002 - as in LinearGate
         """Ones, shape (K,): what is seen has been divided by the norms of the token's experts."""
-        self._expert_norms()
         return torch.ones(self.n_hyperplanes, device=device)
+
+    def current_norms(self, n_inputs: int, device: Callable[[], torch.device]) -> Tensor:
+        """Ones, shape (K,), as :meth:`norms`."""
+        return self.norms(n_inputs, device())
+
+    def expect_changes(self) -> None:
+        """Say that a text begins, before which the weights may have been changed."""
+        expect_changes(self.entrance)
+        if self.shared is not None:
+            expect_changes(self.shared)
 
     def planes(self, *args: Any) -> Iterator[Planes]:
         """Each token meets hyperplanes of its own."""
         hidden, chosen = args[:2]
+        shared: tuple[Tensor, Tensor | None] | None = None
+        if self.shared is not None:
+            shared = rows_and_bias(self.shared, hidden.shape[-1], hidden.device)
         with align_module_device(self.entrance):
-            stacked = self.entrance.get_parameter("gate_up_proj").detach()
+            stacked = self._stacked().detach()
+            size = stacked.shape[1] // 2
             for x, indices in zip(hidden, chosen, strict=True):
-                rows = [stacked[index, : self._size] for index in sorted(indices.tolist())]
-                biases = [x.new_zeros(self._size) for _ in rows]
-                if self.shared is not None:
-                    with align_module_device(self.shared):
-                        shared, bias = _rows_and_bias(self.shared, x.shape[-1])
-                    rows.append(shared)
-                    biases.append(x.new_zeros(len(shared)) if bias is None else bias)
+                rows = [stacked[index, :size] for index in sorted(indices.tolist())]
+                biases = [x.new_zeros(size) for _ in rows]
+                if shared is not None:
+                    rows.append(shared[0])
+                    bias = shared[1]
+                    biases.append(x.new_zeros(len(shared[0])) if bias is None else bias)
                 yield x[None], torch.cat(rows), torch.cat(biases)
 
-    def _expert_norms(self) -> tuple[Tensor, Tensor | None]:
-        """Norms of all experts (E, K_expert) and of the shared one, computed once."""
-        if self.entrance not in _expert_norms:
-            with align_module_device(self.entrance):
-                stacked = self.entrance.get_parameter("gate_up_proj").detach()
-                if not stacked.is_floating_point() or stacked.element_size() == 1:
-                    raise ModelLoadError(
-                        f"the norms of {type(self.entrance).__name__} cannot be computed: its "
-                        "weights are packed",
-                        hint="load the model dequantised",
-                    )
-                norms = torch.stack([row_norms(rows[: self._size]) for rows in stacked])
-            shared = None
-            if self.shared is not None:
-                shared = hyperplane_norms(self.shared, stacked.shape[-1], norms.device)
-            _expert_norms[self.entrance] = norms, shared
-        return _expert_norms[self.entrance]
+    def _stacked(self) -> Tensor:
+        """Rows of all experts, (E, 2 K_expert, D), as they are now: parametrised ones, too."""
+        stacked: Tensor = whole(self.entrance.gate_up_proj)
+        return stacked
+
+    def _require_dense(self, stacked: Tensor) -> None:
+        if not is_dense(stacked) and not stacked.is_meta:  # offloaded: seen when they are there
+            raise ModelLoadError(
+                f"the norms of {type(self.entrance).__name__} cannot be computed: its weights are "
+                "packed",
+                hint="load the model dequantised",
+            )
 
     @torch.no_grad()
-    def _signed_distances(
-        self, hidden: Tensor, chosen: Tensor, norms: tuple[Tensor, Tensor | None]
-    ) -> Tensor:
+    def _signed_distances(self, hidden: Tensor, chosen: Tensor, stacked: Tensor) -> Tensor:
         """Compute h / norm of hidden states (N, D) and indices (N, E_chosen): (N, K), float32."""
-        expert_norms, shared_norms = norms
-        found = torch.empty(*chosen.shape, self._size, device=hidden.device)
-        with align_module_device(self.entrance):
-            stacked = self.entrance.get_parameter("gate_up_proj")
-            for expert in chosen.unique().tolist():
-                token, place = torch.where(chosen == expert)
-                h = F.linear(hidden[token], stacked[expert, : self._size])
-                found[token, place] = _signed_distance(h, expert_norms[expert])
+        self._require_dense(stacked)
+        kept: KeptOfExperts = kept_of_experts(self.entrance, stacked)
+        size = stacked.shape[1] // 2
+        found = torch.empty(*chosen.shape, size, device=hidden.device)
+        for expert in chosen.unique().tolist():
+            token, place = torch.where(chosen == expert)
+            rows = stacked[expert, :size]
+            if expert not in kept:
+                kept[expert] = row_norms(rows)
+            found[token, place] = _signed_distance(F.linear(hidden[token], rows), kept[expert])
         found = found.flatten(1)
-        if self.shared is not None and shared_norms is not None:
+        if self.shared is not None:
+            norms = current_norms(self.shared, hidden.shape[-1], lambda: hidden.device)
             # Its `forward`, not itself: hooks on it, ours or others', must not see it called twice.
             h = self.shared.forward(hidden)
-            found = torch.cat([found, _signed_distance(h, shared_norms)], dim=-1)
+            found = torch.cat([found, _signed_distance(h, norms)], dim=-1)
         return found
-
-
-# By module, so that the norms live as long as the weights. Weak, so that a dropped model is freed.
-_expert_norms: WeakKeyDictionary[nn.Module, tuple[Tensor, Tensor | None]] = WeakKeyDictionary()
 
 
 def _signed_distance(h: Tensor, norms: Tensor) -> Tensor:
@@ -220,17 +250,6 @@ def _signed_distance(h: Tensor, norms: Tensor) -> Tensor:
     far = torch.full_like(h, torch.inf, dtype=torch.float32)
     # A row of norm 0 is no hyperplane: it keeps its sign and is nobody's nearest.
     return (h.float() / norms).where(norms > 0, far.where(h > 0, -far).where(~h.isnan(), h.float()))
-
-
-def _rows_and_bias(linear: nn.Module, n_inputs: int) -> tuple[Tensor, Tensor | None]:
-    rows = dense_rows(linear, n_inputs)
-    if rows is None:
-        raise ConfigurationError(
-            f"the weights of {type(linear).__name__} are packed and cannot be verified",
-            hint="load the model dequantised",
-        )
-    bias = getattr(linear, "bias", None)
-    return rows.detach(), None if bias is None else bias.detach()
 
 
 def _watch_shaped(

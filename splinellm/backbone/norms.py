@@ -1,27 +1,48 @@
-"""Norms of a gate's hyperplanes, also where the weight is packed or offloaded."""
+"""Norms of a gate's hyperplanes: of the map that it computes, as the weights are now.
+
+What may be kept, and for how long. Weights change without notice: in place, through ``.data``
+(which no version counter shows), by an optimiser, by another adapter. So norms are made anew in
+every forward pass that begins a text; of dense weights that is one pass over the gate, less than
+the model itself needs for one token of it. In passes that go on with a text, such as the steps of
+``generate``, they are kept for as long as the *state* of the module is the same: of every tensor
+its address, version counter, shape, dtype and device, and of every part of the module its class,
+mode, hooks and settings (an adapter's scale, which adapters are active, merged or disabled). A
+change between two tokens of one text that goes through ``.data`` is therefore not seen before the
+next text begins.
+
+Norms of a module that had to be asked cost as much as a prompt of D tokens. They are kept beyond
+the beginning of a text if, besides, the answer to one fixed random vector is the same to the last
+bit.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from accelerate.utils import align_module_device
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
-from transformers.pytorch_utils import Conv1D
 
+from splinellm.backbone.linear_maps import (
+    AskedMap,
+    dense_rows,
+    is_running,
+    others_hooks,
+    unmoved,
+)
 from splinellm.errors import ModelLoadError
 from splinellm.geometry import row_norms
 
-_PROBE_ROWS = 512
-_LINEARITY_TOLERANCE = 0.05  # half precision and quantised inputs round
-
 
 def hyperplane_norms(gate: nn.Module, n_inputs: int, device: torch.device) -> Tensor:
-    """Norms of the rows of a linear map.
+    """Norms of the rows of the linear map that a module computes, as it is now.
 
-    A dense weight is read directly, also one that accelerate keeps elsewhere. Any other linear map
-    (such as a quantised weight that is packed in blocks of its own) is asked instead: its answer to
-    the unit vectors is the transposed weight as the forward pass uses it, so the norms are those of
-    the dequantised rows.
+    A dense weight is read where it is certain that it is the map, also one that accelerate keeps
+    elsewhere. Any other linear map (a quantised weight that is packed in blocks of its own, an
+    adapter) is asked instead, see :class:`splinellm.backbone.linear_maps.AskedMap`.
 
     Parameters
     ----------
@@ -41,70 +62,154 @@ def hyperplane_norms(gate: nn.Module, n_inputs: int, device: torch.device) -> Te
     ------
     ModelLoadError
         The module does not answer like a linear map.
+    ConfigurationError
+        It does not compute one map, but another one in every call or for every row.
     """
-    with align_module_device(gate):
-        if (rows := dense_rows(gate, n_inputs)) is not None:
-            return row_norms(rows.detach())
+    found = _dense_norms(gate, n_inputs)
+    return _asked_norms(AskedMap(gate, n_inputs, device), gate) if found is None else found
+
+
+@torch.no_grad()
+def _dense_norms(gate: nn.Module, n_inputs: int) -> Tensor | None:
+    with align_module_device(gate), unmoved(gate):
+        rows = dense_rows(gate, n_inputs)
+        return None if rows is None else row_norms(rows)
+
+
+def _asked_norms(asked: AskedMap, gate: nn.Module) -> Tensor:
     try:
-        return _probed_norms(gate, n_inputs, device)
+        return asked.norms()
     except (RuntimeError, TypeError, ValueError) as error:
+        hint = "load the model dequantised"
+        if any(not part.numel() for part in gate.parameters()):
+            hint = "gather the sharded weights first, as FSDP.summon_full_params does"
         raise ModelLoadError(
-            f"the norms of {type(gate).__name__} cannot be computed: {error}",
-            hint="load the model dequantised",
+            f"the norms of {type(gate).__name__} cannot be computed: {error}", hint=hint
         ) from error
 
 
-def dense_rows(gate: nn.Module, n_inputs: int) -> Tensor | None:
-    """Rows of a linear map, shape (K, D), if its weight is dense and at hand.
+@dataclass
+class _Kept:
+    norms: Tensor
+    state: Hashable
+    answer: Tensor | None  # of a module that was asked
+    is_due: bool = False  # whether a text has begun since
 
-    Parameters
-    ----------
-    gate : Module
-        A linear map from D inputs to K outputs.
-    n_inputs : int
-        D.
 
-    Returns
-    -------
-    Tensor, shape (K, D), or None
-        None where the weight is packed, scaled or not loaded.
-    """
-    weight = getattr(gate, "weight", None)
-    if isinstance(weight, DTensor):
-        weight = weight.full_tensor()  # FSDP's: all ranks attach, and each has all the rows
-    if (
-        not isinstance(weight, Tensor)
-        or not weight.is_floating_point()
-        or weight.element_size() == 1  # float8 weights have scales elsewhere
-        or weight.is_meta
-    ):
+# By module, weakly: a dropped model is freed, and a replaced module has no norms yet.
+_kept: WeakKeyDictionary[nn.Module, _Kept] = WeakKeyDictionary()
+
+
+def expect_changes(gate: nn.Module) -> None:
+    """Say that a text begins: weights may have changed in ways that their state does not show."""
+    if (kept := _kept.get(gate)) is not None:
+        kept.is_due = True
+    _experts.pop(gate, None)
+
+
+def current_norms(gate: nn.Module, n_inputs: int, device: Callable[[], torch.device]) -> Tensor:
+    """Do as :func:`hyperplane_norms`, but keep what cannot have changed; see the module."""
+    state = state_of(gate)
+    kept = _kept.get(gate)
+    if kept is not None and (state is None or kept.state != state):
+        kept = None
+    if kept is not None and not kept.is_due:
+        return kept.norms
+    answer = None
+    norms = _dense_norms(gate, n_inputs)
+    if norms is None:
+        asked = AskedMap(gate, n_inputs, device())
+        answer = _unless_unfit(asked.answer)
+        if kept is not None and _are_same(answer, kept.answer):
+            kept.is_due = False
+            return kept.norms
+        norms = _asked_norms(asked, gate)
+    if state is not None and (is_running(gate) or not others_hooks(gate)):  # else: who knows
+        _kept[gate] = _Kept(norms, state, answer)
+    return norms
+
+
+def _unless_unfit(ask: Callable[[], Tensor]) -> Tensor | None:
+    try:
+        return ask()
+    except (RuntimeError, TypeError, ValueError):
+        return None  # the reason is told when the norms are asked for
+
+
+def _are_same(answer: Tensor | None, earlier: Tensor | None) -> bool:
+    if answer is None or earlier is None or answer.device != earlier.device:
+        return False
+    return torch.equal(answer, earlier)
+
+
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+_N_OF_LINEAR = len(vars(nn.Linear(1, 1, device="meta")))
+
+
+def state_of(module: nn.Module) -> Hashable:
+    """What shows, at little cost, that a module was changed; None if it cannot be told."""
+    state: list[Hashable] = []
+    try:
+        own = vars(module)
+        if type(module) is nn.Linear and len(own) == _N_OF_LINEAR:  # this is asked at every token
+            tensors = (*own["_parameters"].values(), *own["_buffers"].values())
+            return (module.training, *map(_tensor_state, tensors), *others_hooks(module))
+        for part in module.modules():
+            own = vars(part)
+            state.append((id(part), type(part), part.training, *others_hooks(part)))
+            for group in ("_parameters", "_buffers"):
+                state.extend((name, _tensor_state(it)) for name, it in own[group].items())
+            if len(own) > len(_OF_EVERY_MODULE):
+                state.extend(
+                    (name, _frozen(it)) for name, it in own.items() if name not in _OF_EVERY_MODULE
+                )
+    except (RuntimeError, NotImplementedError):
         return None
-    if isinstance(gate, Conv1D):  # GPT-2's linear map keeps (D, K)
-        return weight.T if weight.shape == (n_inputs, gate.nf) else None
-    return weight if weight.shape == (getattr(gate, "out_features", -1), n_inputs) else None
+    return tuple(state)
 
 
-@torch.inference_mode()
-def _probed_norms(gate: nn.Module, n_inputs: int, device: torch.device) -> Tensor:
-    parameter = next(gate.parameters(), None)
-    dtype = torch.float32
-    if parameter is not None and parameter.is_floating_point() and parameter.element_size() > 1:
-        dtype = parameter.dtype
-    offset = gate(torch.zeros(1, n_inputs, device=device, dtype=dtype)).float()
-    squares = torch.zeros(offset.shape[-1], device=offset.device)
-    # A sum of inputs must give the sum of the answers, or this is no linear map.
-    mixture = torch.linspace(-1, 1, n_inputs, device=offset.device)
-    expected = torch.zeros_like(offset)
-    for start in range(0, n_inputs, _PROBE_ROWS):
-        size = min(_PROBE_ROWS, n_inputs - start)
-        unit = torch.zeros(size, n_inputs, device=device, dtype=dtype)
-        unit[:, start:].fill_diagonal_(1)
-        columns = gate(unit).float() - offset
-        squares += columns.square().sum(dim=0)
-        expected += mixture[start : start + size] @ columns
-    if not squares.isfinite().all():
-        raise ValueError("its answer to unit vectors is not finite")
-    answer = gate(mixture.to(device, dtype)[None]).float() - offset
-    if (answer - expected).norm() > _LINEARITY_TOLERANCE * squares.sum().sqrt():
-        raise ValueError("it is no linear map")
-    return squares.sqrt()
+def _tensor_state(tensor: Tensor | None) -> Hashable:
+    if tensor is None:
+        return None
+    if hasattr(tensor, "full_tensor"):
+        raise NotImplementedError  # sharded: what of it changes is elsewhere
+    version = 0 if tensor.is_inference() else tensor._version  # noqa: SLF001 - torch has no other
+    return tensor.data_ptr(), version, tensor.shape, tensor.dtype, tensor.device
+
+
+def _frozen(value: Any) -> Hashable:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, dict):
+        return tuple((str(key), _frozen(it)) for key, it in value.items())
+    if isinstance(value, list | tuple | set | frozenset):
+        return tuple(map(_frozen, value))
+    if isinstance(value, Tensor):
+        raise NotImplementedError  # no parameter: made by a hook, perhaps anew in every pass
+    return id(value)
+
+
+KeptOfExperts = dict[int, Tensor]
+"""Norms (K_expert,) of the experts that were met since the weights last could have changed."""
+
+
+@dataclass
+class _Experts:
+    norms: KeptOfExperts
+    state: Hashable
+
+
+_experts: WeakKeyDictionary[nn.Module, _Experts] = WeakKeyDictionary()
+
+
+def kept_of_experts(experts: nn.Module, stacked: Tensor) -> KeptOfExperts:
+    """Norms of a mixture's experts that hold for `stacked`; further ones may be put in."""
+    state = None
+    if isinstance(stacked, nn.Parameter):  # any other tensor was made for this pass alone
+        state = _tensor_state(stacked)
+    kept = _experts.get(experts)
+    if kept is None or state is None or kept.state != state:
+        kept = _Experts({}, state)
+        if state is not None:
+            _experts[experts] = kept
+    return kept.norms

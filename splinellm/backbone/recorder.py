@@ -7,6 +7,7 @@ later layer, final norm or language-model head is computed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -21,6 +22,7 @@ from splinellm.backbone.architectures import Architecture
 from splinellm.backbone.attendance import MISSED_HINT, Attendance
 from splinellm.backbone.attention import listen, observed_attention
 from splinellm.backbone.eager import has_compiled_parts, run_eagerly
+from splinellm.backbone.gates import Gate
 from splinellm.backbone.reduction import PromptReduction, Reduction
 from splinellm.backbone.shared_prefix import Beginning, shared_cache
 from splinellm.errors import ConfigurationError, NothingRecordedError
@@ -75,27 +77,70 @@ def observe(
     layers = architecture.decoder_layers(model)
     if wants_attention:
         architecture.require_attention()
-    reduction.prepare()
+    if schema.selection.needs_distance:
+        for index in schema.layers:
+            architecture.gate_of(layers[index]).expect_changes()
+    if stops:  # a pass follows at once; a model of the user's may be changed until one does
+        reduction.prepare()
     with ExitStack() as stack:
         _observed.add(model)
         stack.callback(_observed.discard, model)
         if wants_attention:
             owner = architecture.owner_of_layers(model)
             stack.enter_context(observed_attention(owner, implementation))
-        for index in schema.layers:
-            ends = stops and index == schema.layers[-1]
-            if wants_attention:
-                stop = ends and not wants_gate
+        if wants_gate:
+            gates = _Gates(model, architecture, reduction, attendance, stops=stops)
+            stack.callback(gates.close)
+            gates.watch()
+            owner = architecture.owner_of_layers(model)
+            stack.callback(owner.register_forward_pre_hook(lambda *_: gates.watch()).remove)
+        if wants_attention:
+            for index in schema.layers:
+                stop = stops and not wants_gate and index == schema.layers[-1]
                 ear = attendance.expects("attention", index, _AttentionEar(reduction, index, stop))
                 stack.callback(listen(architecture.attention_of(layers[index]), ear))
-            if wants_gate:
-                gate = architecture.gate_of(layers[index])
-                hook = attendance.expects("gate", index, _GateHook(reduction, index, ends))
-                stack.callback(gate.watch(hook))
         return stack.pop_all()
 
 
 _observed: WeakSet[PreTrainedModel] = WeakSet()
+
+
+class _Gates:
+    """The watched gates of a model; one that was replaced since the last pass is watched anew."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        architecture: Architecture,
+        reduction: Reduction,
+        attendance: Attendance,
+        *,
+        stops: bool,
+    ) -> None:
+        self._model, self._architecture, self._reduction = model, architecture, reduction
+        self._attendance = attendance
+        self._stops = stops
+        self._watched: dict[int, tuple[Gate, Callable[[], None]]] = {}
+
+    def watch(self) -> None:
+        """Watch the gates that the model has now."""
+        layers, wanted = self._architecture.decoder_layers(self._model), self._reduction.schema
+        for index in wanted.layers:
+            gate = self._architecture.gate_of(layers[index])
+            if index in self._watched:
+                watched, end = self._watched[index]
+                if watched == gate:
+                    continue
+                end()
+                del self._watched[index]
+            ends = self._stops and index == wanted.layers[-1]
+            ear = _GateHook(self._reduction, index, ends)
+            self._watched[index] = gate, gate.watch(self._attendance.expects("gate", index, ear))
+
+    def close(self) -> None:
+        """End it."""
+        while self._watched:
+            self._watched.popitem()[1][1]()
 
 
 class Recorder:

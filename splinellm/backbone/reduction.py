@@ -51,6 +51,7 @@ class Reduction(ABC):
         self._rule = rule
         self._real = self._last = self._broken = torch.empty(0)
         self._kept: dict[int, Tensor] = {}
+        self._lengths: dict[int, Tensor] = {}
         self._signs: dict[int, Tensor] = {}
         self._distances: dict[int, Tensor] = {}
         self._blocks: dict[int, Tensor] = {}
@@ -80,6 +81,9 @@ class Reduction(ABC):
     def on_gate(self, layer: int, h: Tensor) -> None:
         """Reduce the pre-activations (B, T, K) of a layer's gate."""
         self._to(h.device)
+        if self.schema.selection.needs_distance:
+            # Now, while the layer's weights are those of the pass: some are only there meanwhile.
+            self._lengths[layer] = self._norms(layer)
         if h.shape[1] == 1:
             # One token of each prompt, as in `generate`: small operations would cost more than the
             # numbers, so that all layers are reduced together in the end. A copy, since what the
@@ -105,7 +109,7 @@ class Reduction(ABC):
         elif selection.needs_sign:
             self._signs.update(zip(layers, geometry.sign_fraction(h), strict=True))
         if selection.needs_distance:
-            norms = torch.stack([self._norms(layer).to(h.device) for layer in layers])
+            norms = torch.stack([self._lengths[layer].to(h.device) for layer in layers])
             distances = geometry.hyperplane_distance(h, norms[:, None, None])
             self._distances.update(zip(layers, distances, strict=True))
 

@@ -146,7 +146,7 @@ def _slow_features(
     with ExitStack() as stack:
         if wants_attention:
             stack.enter_context(_eager(backbone.model))
-        inputs = stack.enter_context(_inputs_of(gates))
+        found = stack.enter_context(_features_of(gates, schema.selection.n_blocks))
         output = backbone.model(
             input_ids=torch.tensor([ids], device=backbone.device),
             use_cache=False,
@@ -154,7 +154,7 @@ def _slow_features(
         )
     rows = []
     for layer in schema.layers:
-        row = _gate_features(gates[layer], inputs[layer], schema.selection.n_blocks)
+        row = found[layer]
         if wants_attention:
             weights = output.attentions[layer][0, :, -1].cpu().double()  # (H, T)
             row[INTRINSIC_DIMENSION] = _count(weights, rule)
@@ -212,15 +212,20 @@ def _eager(model: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _inputs_of(gates: dict[int, Gate]) -> Iterator[dict[int, tuple[Any, ...]]]:
-    inputs: dict[int, tuple[Any, ...]] = {}
+def _features_of(gates: dict[int, Gate], n_blocks: int) -> Iterator[dict[int, dict[str, float]]]:
+    """Features of what the gates read, made meanwhile: some weights are only there in a pass."""
+    found: dict[int, dict[str, float]] = {}
     with ExitStack() as stack:
         for layer, gate in gates.items():
 
-            def keep(
-                _module: nn.Module, args: tuple[Any, ...], kwargs: Any, layer: int = layer
+            def read(
+                _module: nn.Module,
+                args: tuple[Any, ...],
+                kwargs: Any,
+                layer: int = layer,
+                gate: Gate = gate,
             ) -> None:
-                inputs[layer] = (*args, *kwargs.values())
+                found[layer] = _gate_features(gate, (*args, *kwargs.values()), n_blocks)
 
-            stack.callback(gate.entrance.register_forward_pre_hook(keep, with_kwargs=True).remove)
-        yield inputs
+            stack.callback(gate.entrance.register_forward_pre_hook(read, with_kwargs=True).remove)
+        yield found

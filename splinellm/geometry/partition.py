@@ -49,10 +49,11 @@ def row_norms(weight: Tensor) -> Tensor:
     Returns
     -------
     Tensor, shape (K,), float32
-        ``||w_k||_2``, computed in float32.
+        ``||w_k||_2``, computed in float32, or in float64 where the weight is.
     """
-    norms: Tensor = torch.linalg.vector_norm(weight, dim=-1, dtype=torch.float32)
-    return norms
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    norms: Tensor = torch.linalg.vector_norm(weight, dim=-1, dtype=dtype)
+    return norms.float()
 
 
 def sign_counts(h: Tensor, n_blocks: int = 1) -> Tensor:

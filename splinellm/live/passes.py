@@ -49,6 +49,7 @@ class Passes:
     """
 
     def __init__(self, decoder: Decoder, reduction: PromptReduction) -> None:
+        self._decoder = decoder
         # Not the base model: OPT's head calls the decoder inside of it.
         self._reader = decoder.architecture.owner_of_layers(decoder.model)
         self._read = reader_of(self._reader)
@@ -161,6 +162,7 @@ class Passes:
         if not goes_on:
             past = None
             self._cache.release()
+            self._decoder.expect_changes(self._reduction.schema.layers)
         real = real_by_mask(call.mask, call.n_rows, call.n_cached, call.n_new, call.device)
         if not self._is_one_text(call, real, anew=past is None):
             return None

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from splinellm.backbone import norms as norms_module
+from splinellm.backbone import linear_maps
 from splinellm.backbone.loading import Backbone
 from splinellm.backbone.norms import hyperplane_norms
-from splinellm.errors import ModelLoadError
+from splinellm.errors import ConfigurationError, ModelLoadError
 from tests.tiny import pad, random_prompts, recorder_of, tiny_model, tiny_tokenizer
 
 CPU = torch.device("cpu")
@@ -93,7 +93,7 @@ def test_dense_weight(dtype: torch.dtype) -> None:
 def test_packed_weight(
     bias: Tensor | None, probe_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(norms_module, "_PROBE_ROWS", probe_rows)
+    monkeypatch.setattr(linear_maps, "_PROBE_ROWS", probe_rows)
     packed = Packed(codes(), 0.01, bias)
     expected = row_lengths(packed.dense())
     torch.testing.assert_close(hyperplane_norms(packed, D, CPU), expected, rtol=1e-5, atol=0)
@@ -159,7 +159,6 @@ def test_quantised_backbone_reads_like_its_dequantised_twin() -> None:
     expected = row_lengths(gate.weight().dequantize())
     torch.testing.assert_close(packed.norms(1), expected, rtol=1e-3, atol=0)
 
-    packed._norms.clear()
     batch = pad(random_prompts(3, 8))
     with torch.inference_mode(), recorder_of(packed) as recorder:
         found = recorder.read(*batch)
@@ -169,6 +168,164 @@ def test_quantised_backbone_reads_like_its_dequantised_twin() -> None:
         near = recorder.read(*batch)
     # int8 arithmetic differs; columns of another layer or of bytes would be far off.
     assert (found - near)[..., :4].abs().max() < 0.1
+
+
+class Doubled(nn.Linear):
+    """Computes something else than its weight says, as adapters of any library do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * 2 + 1
+
+
+class Quiet(nn.Linear):
+    """A subclass that computes what its weight says."""
+
+
+class Triple(nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight * 3
+
+
+def patched(linear: nn.Linear) -> nn.Linear:
+    forward = linear.forward
+    linear.forward = lambda x: forward(x * 2)  # type: ignore[method-assign]
+    return linear
+
+
+def parametrised(linear: nn.Linear) -> nn.Linear:
+    nn.utils.parametrize.register_parametrization(linear, "weight", Triple())
+    return linear
+
+
+def weight_normed(linear: nn.Linear) -> nn.Linear:
+    found = nn.utils.parametrizations.weight_norm(linear)
+    with torch.no_grad():
+        found.parametrizations.weight.original0.mul_(torch.linspace(1, 9, K)[:, None])
+    return found
+
+
+def tied(linear: nn.Linear) -> nn.Linear:
+    other = nn.Embedding(K, D)
+    linear.weight = other.weight
+    return linear
+
+
+def compiled(linear: nn.Linear) -> nn.Module:
+    wrapped: Any = nn.Module()
+    wrapped.base_layer = linear
+    wrapped.forward = lambda x: linear(x)[..., :] * torch.linspace(1, 2, K)
+    return wrapped  # type: ignore[no-any-return]
+
+
+MAPS = {
+    "subclass with a forward": lambda: Doubled(D, K),
+    "subclass without": lambda: Quiet(D, K),
+    "patched forward": lambda: patched(nn.Linear(D, K)),
+    "parametrised": lambda: parametrised(nn.Linear(D, K)),
+    "weight norm": lambda: weight_normed(nn.Linear(D, K)),
+    "orthogonal": lambda: nn.utils.parametrizations.orthogonal(nn.Linear(D, K)),
+    "spectral norm": lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(D, K)).eval(),
+    "tied": lambda: tied(nn.Linear(D, K)),
+    "wrapped": lambda: compiled(nn.Linear(D, K)),
+    "two in a row": lambda: nn.Sequential(nn.Linear(D, 5), nn.Linear(5, K)),
+    "bias that hides the rows": lambda: nn.Sequential(dense_linear(rows()), Shift(3e3)),
+    "no bias": lambda: nn.Sequential(nn.Linear(D, K, bias=False)),
+    "zero": lambda: nn.Sequential(dense_linear(torch.zeros(K, D))),
+}
+
+
+class Shift(nn.Module):
+    def __init__(self, by: float) -> None:
+        super().__init__()
+        self.by = by
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.by
+
+
+@pytest.mark.parametrize("kind", MAPS)
+def test_norms_are_those_of_what_is_computed(kind: str) -> None:
+    torch.manual_seed(0)
+    module = MAPS[kind]()
+    found = hyperplane_norms(module, D, CPU)
+    exact = module.double()
+    with torch.no_grad():
+        origin = exact(torch.zeros(1, D, dtype=torch.float64))
+        columns = exact(torch.eye(D, dtype=torch.float64)) - origin
+    assert not found.requires_grad
+    torch.testing.assert_close(found.double(), columns.norm(dim=0), rtol=1e-5, atol=0)
+
+
+def test_what_moves_on_in_training_mode_is_refused_and_put_back() -> None:
+    torch.manual_seed(0)
+    module = nn.utils.parametrizations.spectral_norm(nn.Linear(D, K))
+    before = {name: value.clone() for name, value in module.named_buffers()}
+    with pytest.raises(ConfigurationError, match=r"moves on.*eval\(\)"):
+        hyperplane_norms(module, D, CPU)
+    assert all(torch.equal(value, before[name]) for name, value in module.named_buffers())
+
+
+def test_asking_uses_no_random_numbers_and_calls_no_hooks() -> None:
+    module, calls = Doubled(D, K), []
+    module.register_forward_hook(lambda *_: calls.append(1))
+    torch.manual_seed(0)
+    expected = torch.rand(2)
+    torch.manual_seed(0)
+    hyperplane_norms(module, D, CPU)
+    assert torch.equal(torch.rand(2), expected)
+    assert not calls
+
+
+def read_with_hook(place: Any, hook: Any) -> tuple[Tensor, Tensor]:
+    """Distances of a layer whose gate has a hook of somebody else, with and without it."""
+    found = []
+    for is_hooked in (True, False):
+        backbone = Backbone(tiny_model(), tiny_tokenizer(), "tiny")
+        gate = backbone.model.layers[1].mlp.gate_proj
+        if is_hooked:
+            place(gate)(hook)
+        with torch.inference_mode(), recorder_of(backbone, "spline", "1") as recorder:
+            found.append(recorder.read(*pad(random_prompts(6, 6))))
+    return found[0], found[1]
+
+
+def test_hooks_that_only_look_are_called_once_a_pass() -> None:
+    calls: list[int] = []
+    found, plain = read_with_hook(
+        lambda gate: gate.register_forward_hook, lambda *_: calls.append(1)
+    )
+    assert torch.equal(found, plain)
+    assert len(calls) == 1
+
+
+def test_hook_that_scales_the_output_scales_the_norms() -> None:
+    found, plain = read_with_hook(
+        lambda gate: gate.register_forward_hook, lambda _module, _args, h: h * 5
+    )
+    torch.testing.assert_close(found, plain, rtol=1e-3, atol=1e-6)
+
+
+def test_hook_that_makes_a_curve_of_the_map_is_refused() -> None:
+    with pytest.raises(ModelLoadError, match="no linear map"):
+        read_with_hook(lambda gate: gate.register_forward_hook, lambda _module, _args, h: h.tanh())
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_old_weight_norm_is_of_the_pass() -> None:
+    backbone = Backbone(tiny_model(), tiny_tokenizer(), "tiny")
+    plain = recorder_of(backbone, "spline", "1")
+    with torch.inference_mode(), plain as recorder:
+        expected = recorder.read(*pad(random_prompts(6, 6)))
+    gate = torch.nn.utils.weight_norm(backbone.model.layers[1].mlp.gate_proj)
+    with torch.no_grad():
+        gate.weight_g.mul_(torch.linspace(0.5, 4, 72)[:, None])
+    with torch.inference_mode(), recorder_of(backbone, "spline", "1") as recorder:
+        found = recorder.read(*pad(random_prompts(6, 6)))
+        # Rows of other lengths are the same hyperplanes.
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-6)
+        gate.weight_g.data.mul_(3)
+        again = recorder.read(*pad(random_prompts(6, 6)))
+    torch.testing.assert_close(again, expected, rtol=1e-3, atol=1e-6)
 
 
 def test_norms_are_computed_once(llama: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from splinellm import SplineExtractor, geometry
 from splinellm.backbone import recorder
 from splinellm.backbone.loading import Backbone
-from splinellm.errors import ConfigurationError, VerificationError
+from splinellm.errors import ConfigurationError, ModelLoadError, VerificationError
 from tests.backbone.test_norms import quantised
 from tests.tiny import tiny_backbone, tiny_model, tiny_tokenizer
 
@@ -104,11 +104,19 @@ def test_ignored_mask_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_broken_hook_order_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    # As if a transformers release moved the gate behind the activation.
+    # As if a transformers release ordered the gate's rows in another way.
+    backbone = tiny_backbone()
+    for layer in backbone.model.layers:
+        layer.mlp.gate_proj.register_forward_hook(lambda *args: args[-1].roll(1, -1))
+    with pytest.raises(VerificationError):
+        SplineExtractor(backbone, features="paper,blocks").verify(PROMPTS)
+
+
+def test_gate_behind_the_activation_is_no_linear_map() -> None:
     backbone = tiny_backbone()
     for layer in backbone.model.layers:
         layer.mlp.gate_proj.register_forward_hook(lambda *args: torch.relu(args[-1]))
-    with pytest.raises(VerificationError):
+    with pytest.raises(ModelLoadError, match="no linear map"):
         SplineExtractor(backbone).verify(PROMPTS)
 
 
