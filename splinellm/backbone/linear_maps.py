@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from accelerate.hooks import AlignDevicesHook
@@ -140,7 +139,7 @@ class Seen:
 
 
 # Only during a call: what our hooks see of a module, or the answers that it is being asked for.
-_seen: WeakKeyDictionary[nn.Module, Seen | list[Tensor]] = WeakKeyDictionary()
+_seen: dict[nn.Module, Seen | list[Tensor]] = {}
 
 
 class OwnHook:
