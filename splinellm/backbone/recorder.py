@@ -22,7 +22,7 @@ from splinellm.backbone.attention import listen, observed_attention
 from splinellm.backbone.reduction import PromptReduction, Reduction
 from splinellm.backbone.shared_prefix import Beginning, shared_cache
 from splinellm.errors import ConfigurationError
-from splinellm.geometry import real_tokens
+from splinellm.geometry import Attended, real_tokens
 
 
 def observe(
@@ -206,15 +206,7 @@ class _AttentionEar:
     layer: int
     stop: bool
 
-    def __call__(
-        self,
-        query: Tensor,
-        key: Tensor,
-        mask: Tensor | None,
-        scaling: float,
-        softcap: float | None,
-    ) -> None:
-        query, key = query.detach(), key.detach()
-        self.reduction.on_attention(self.layer, query, key, mask, scaling, softcap)
+    def __call__(self, attended: Attended) -> None:
+        self.reduction.on_attention(self.layer, attended.detach())
         if self.stop:
             raise _ForwardComplete

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from splinellm.errors import SplineLLMError
-from splinellm.schema import FeatureSelection, parse_layers
+from splinellm.schema import FEATURE_SETS, FeatureSelection, parse_layers
 
 _MANY_LAYERS = 10_000  # more than any model has; which layers exist is known once it is loaded
 
@@ -138,7 +138,7 @@ Features = Annotated[
         envvar="SPLINELLM_FEATURES",
         metavar="LIST",
         callback=_check_features,
-        help="Of paper, spline, blocks, blocks:B, and single names such as sign_mean.",
+        help=f"Of {', '.join(FEATURE_SETS)}, and single names such as sign_mean.",
     ),
 ]
 LearntFeatures = Annotated[

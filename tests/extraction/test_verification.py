@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -97,7 +98,7 @@ def test_ignored_mask_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         recorder._AttentionEar,
         "__call__",
-        lambda self, query, key, mask, *rest: hear(self, query, key, None, *rest),
+        lambda self, attended: hear(self, replace(attended, mask=None)),
     )
     with pytest.raises(VerificationError):
         SplineExtractor(tiny_backbone("mistral")).verify()
