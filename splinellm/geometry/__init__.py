@@ -23,6 +23,7 @@ from splinellm.geometry.partition import (
     real_tokens,
     row_norms,
     sign_counts,
+    sign_entropy,
     sign_fraction,
 )
 
@@ -40,5 +41,6 @@ __all__ = [
     "row_norms",
     "running_summary",
     "sign_counts",
+    "sign_entropy",
     "sign_fraction",
 ]
