@@ -1,8 +1,9 @@
-"""Names and order of every feature column. Nothing else in the project spells them.
+"""Names and order of every feature column, from the entries of :mod:`splinellm.statistics`.
 
 A column is ``layer_07.sign_mean``: layers count from 0, padded to two digits (three in models of
-more than 100 layers). Columns go layer by layer; within a layer first the paper's seven spline
-features, then ``intrinsic_dimension``, then the sign blocks, whichever were asked for.
+more than 100 layers). Columns go layer by layer; within a layer in the order of the entries: first
+the paper's seven spline features, then ``intrinsic_dimension``, then the sign blocks, then what
+came later, whichever were asked for.
 """
 
 from __future__ import annotations
@@ -14,35 +15,47 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
+from splinellm import statistics
 from splinellm.errors import SchemaError
+from splinellm.statistics import DEFAULT_SIGN_BLOCKS, ENTRIES, Statistic
 
 SCHEMA_VERSION = 1
 """Raised whenever a name, the order or the meaning of a column changes."""
 
-SIGN_FEATURES = ("sign_mean", "sign_min", "sign_max", "sign_std")
-DISTANCE_FEATURES = ("distance_min", "distance_mean", "distance_std")
+SIGN_FEATURES = tuple(statistics.SIGN_FRACTION.columns)
+DISTANCE_FEATURES = tuple(statistics.HYPERPLANE_DISTANCE.columns)
 SPLINE_FEATURES = SIGN_FEATURES + DISTANCE_FEATURES
 """The seven features of arXiv 2312.01648, section 4, in the paper's order."""
 
-INTRINSIC_DIMENSION = "intrinsic_dimension"
-SIGN_FRACTION = "sign_fraction"
-HYPERPLANE_DISTANCE = "hyperplane_distance"
+INTRINSIC_DIMENSION = statistics.INTRINSIC_DIMENSION.name
+SIGN_FRACTION = statistics.SIGN_FRACTION.name
+HYPERPLANE_DISTANCE = statistics.HYPERPLANE_DISTANCE.name
 """The two numbers of a single token that the seven features summarise."""
 PAPER_FEATURES = (*SPLINE_FEATURES, INTRINSIC_DIMENSION)
-DEFAULT_SIGN_BLOCKS = 32
+
+FEATURE_SETS = tuple(dict.fromkeys(item for entry in ENTRIES for item in entry.sets))
+"""Items of a feature list that stand for several columns, for people."""
+KNOWN_FEATURES = (*FEATURE_SETS, *(name for entry in ENTRIES for name in entry.singles))
+"""What an item of a feature list may be, for people."""
+FEATURE_PATTERN = f"({'|'.join(dict.fromkeys(item for entry in ENTRIES for item in entry.items))})"
+"""The same as a regular expression."""
 
 Granularity = Literal["prompt", "prefix", "token"]
 """What a row stands for: a whole prompt, its first k tokens, or its k-th token."""
 GRANULARITIES: tuple[Granularity, ...] = ("prompt", "prefix", "token")
 
-_BLOCK = re.compile(r"sign_block_(\d{2,})")
-_BLOCK_SET = re.compile(r"blocks(?::(\d{1,5}))?")  # no request may ask for a billion names
 _COLUMN = re.compile(r"layer_(\d{2,})\.(\w+)")
+_BLOCK = re.compile(statistics.SIGN_BLOCKS.column)
 
 
 def block_name(index: int) -> str:
     """Name of the sign block `index`, counted from 0."""
     return f"sign_block_{index:02d}"
+
+
+def is_sign_block(feature: str) -> bool:
+    """Whether a feature, named without its layer, is a sign block."""
+    return _BLOCK.fullmatch(feature) is not None
 
 
 @dataclass(frozen=True)
@@ -69,7 +82,7 @@ class FeatureSelection:
         features : str, iterable of str, or FeatureSelection
             A selection as it is, or set names (``paper``: the seven and the intrinsic dimension;
             ``spline``: the seven; ``blocks`` or ``blocks:B``: the sign blocks, B = 32 by
-            default) and single names.
+            default; others are in docs/features.md) and single names.
 
         Returns
         -------
@@ -87,56 +100,62 @@ class FeatureSelection:
         wanted: set[str] = set()
         n_blocks: int | None = None
         for item in (item.strip() for item in items):
-            if item == "paper":
-                wanted.update(PAPER_FEATURES)
-            elif item == "spline":
-                wanted.update(SPLINE_FEATURES)
-            elif match := _BLOCK_SET.fullmatch(item):
-                count = int(match[1]) if match[1] else DEFAULT_SIGN_BLOCKS
-                if count < 1 or n_blocks not in (None, count):
+            if (number := statistics.SIGN_BLOCKS.number_in(item)) is not None:
+                # Not part of the blocks' names, so that a selection can have one number only.
+                if int(number) < 1 or n_blocks not in (None, int(number)):
                     raise SchemaError(f"'{item}' asks for an impossible number of sign blocks")
-                n_blocks = count
-                wanted.update(block_name(i) for i in range(count))
-            elif item in PAPER_FEATURES or _BLOCK.fullmatch(item):
-                wanted.add(item)
-            else:
-                raise SchemaError(
-                    f"unknown feature '{item[:80]}'",
-                    hint="known: paper, spline, blocks, blocks:B, sign_block_NN, "
-                    + ", ".join(PAPER_FEATURES),
-                )
+                n_blocks = int(number)
+            names = {name for entry in ENTRIES for name in entry.read(item)}
+            if not names:
+                known = ", ".join(KNOWN_FEATURES)
+                raise SchemaError(f"unknown feature '{item[:80]}'", hint=f"known: {known}")
+            wanted |= names
         if not wanted:
             raise SchemaError("no feature was asked for")
-        n_blocks = DEFAULT_SIGN_BLOCKS if n_blocks is None else n_blocks
-        order = (*PAPER_FEATURES, *(block_name(i) for i in range(n_blocks)))
-        if unknown := sorted(wanted.difference(order)):
-            raise SchemaError(f"'{unknown[0]}' is not one of the {n_blocks} sign blocks")
+        selection = cls._of(wanted, DEFAULT_SIGN_BLOCKS if n_blocks is None else n_blocks)
+        if unknown := sorted(wanted.difference(selection.names)):
+            raise SchemaError(f"'{unknown[0]}' is not one of the {selection.n_blocks} sign blocks")
+        return selection
+
+    @classmethod
+    def _of(cls, wanted: set[str], n_blocks: int) -> FeatureSelection:
+        """Put names in canonical order; such as no statistic has are left out."""
+        order = (
+            name
+            for statistic in _statistics(wanted, n_blocks)
+            for name in dict.fromkeys((*statistic.token_columns, *statistic.columns))
+        )
         return cls(tuple(name for name in order if name in wanted), n_blocks)
+
+    @cached_property
+    def statistics(self) -> tuple[Statistic, ...]:
+        """What has to be computed, in canonical order."""
+        return tuple(_statistics(self.names, self.n_blocks))
 
     @property
     def needs_distance(self) -> bool:
-        """Whether a hyperplane distance is among the features."""
-        return any(name in (*DISTANCE_FEATURES, HYPERPLANE_DISTANCE) for name in self.names)
+        """Whether a distance, which half precision cannot resolve, is among the features."""
+        return any(not statistic.holds_in_half for statistic in self.statistics)
 
     @property
     def needs_sign(self) -> bool:
         """Whether a statistic of the whole layer's signs is among the features."""
-        return any(name in (*SIGN_FEATURES, SIGN_FRACTION) for name in self.names)
+        return statistics.SIGN_FRACTION in self.statistics
 
     @property
     def needs_blocks(self) -> bool:
         """Whether a sign block is among the features."""
-        return any(_BLOCK.fullmatch(name) for name in self.names)
+        return any(map(is_sign_block, self.names))
 
     @property
     def needs_gate(self) -> bool:
         """Whether the MLP has to be observed."""
-        return self.needs_distance or self.needs_sign or self.needs_blocks
+        return any(not statistic.is_of_attention for statistic in self.statistics)
 
     @property
     def needs_attention(self) -> bool:
         """Whether the attention has to be observed."""
-        return INTRINSIC_DIMENSION in self.names
+        return any(statistic.is_of_attention for statistic in self.statistics)
 
     def at(self, granularity: Granularity) -> FeatureSelection:
         """The selection's counterpart for rows of another kind.
@@ -146,9 +165,12 @@ class FeatureSelection:
         """
         if granularity != "token":
             return self
-        names = [SIGN_FRACTION] * self.needs_sign + [HYPERPLANE_DISTANCE] * self.needs_distance
-        kept = (name for name in self.names if name == INTRINSIC_DIMENSION or _BLOCK.match(name))
-        return FeatureSelection((*names, *kept), self.n_blocks)
+        names = list[str]()
+        for statistic in self.statistics:
+            # Where a prompt's columns are of single tokens, too, those that are wanted.
+            kept = [name for name in statistic.token_columns if name in self.names]
+            names += kept or statistic.token_columns
+        return FeatureSelection(tuple(names), self.n_blocks)
 
     def union(self, other: FeatureSelection) -> FeatureSelection:
         """Select the features of both.
@@ -160,15 +182,18 @@ class FeatureSelection:
         """
         if self.n_blocks != other.n_blocks:
             raise ValueError("the selections differ in their number of sign blocks")
-        wanted = {*self.names, *other.names}
-        blocks = (block_name(i) for i in range(self.n_blocks))
-        order = (SIGN_FRACTION, HYPERPLANE_DISTANCE, *PAPER_FEATURES, *blocks)
-        return FeatureSelection(tuple(name for name in order if name in wanted), self.n_blocks)
+        return self._of({*self.names, *other.names}, self.n_blocks)
 
-    @property
-    def block_indices(self) -> tuple[int, ...]:
-        """The sign blocks that are wanted, counted from 0."""
-        return tuple(int(m[1]) for name in self.names if (m := _BLOCK.fullmatch(name)))
+    def in_half_precision(self) -> FeatureSelection:
+        """Those of the features that half precision can resolve."""
+        kept = {name for it in self.statistics if it.holds_in_half for name in it.columns}
+        return FeatureSelection(tuple(n for n in self.names if n in kept), self.n_blocks)
+
+
+def _statistics(names: Iterable[str], n_blocks: int) -> list[Statistic]:
+    """The statistics that these columns belong to, in the order of the entries."""
+    names = tuple(names)
+    return [statistic for entry in ENTRIES for statistic in entry.among(names, n_blocks)]
 
 
 def parse_layers(layers: str | int | Iterable[int] | None, n_layers: int) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from splinellm.errors import TableFormatError
 from splinellm.provenance import Provenance
-from splinellm.schema import DISTANCE_FEATURES, FeatureSchema, FeatureSelection, is_feature_column
+from splinellm.schema import FeatureSchema, FeatureSelection, is_feature_column
 from splinellm.token_index import TOKEN_SCHEMA, TokenIndex
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class FeatureTable:
             layers=wanted_layers,
             features=tuple(name for name in mine.features if name in wanted),
         )
-        if wanted.isdisjoint(DISTANCE_FEATURES):
+        if not FeatureSelection(provenance.features, mine.n_blocks).needs_distance:
             provenance = replace(provenance, distance_precision="none")
         position = {name: i for i, name in enumerate(self.names)}
         names = schema_of(provenance).names

@@ -102,7 +102,7 @@ def _get(weights: Weights, name: str) -> np.ndarray:
 def features(
     view: LayerView, *, epsilon: float = 0.1, rule: str = "relative", n_blocks: int = 32
 ) -> dict[str, float]:
-    """The paper's seven features, the intrinsic dimension and the sign blocks of one layer."""
+    """The paper's features of one layer, its sign blocks and its sign entropy."""
     n_tokens, n_planes = view.h.shape
     norms = [math.sqrt(row @ row) for row in view.gate]
     fractions, distances = [], []
@@ -126,7 +126,16 @@ def features(
         start, end = block * n_planes // n_blocks, (block + 1) * n_planes // n_blocks
         shares = [sum(h[start:end] > 0) / (end - start) for h in view.h]
         row[f"sign_block_{block:02d}"] = sum(shares) / n_tokens
+    entropies = [_entropy(fraction) for fraction in fractions]
+    row["sign_entropy_mean"] = sum(entropies) / n_tokens
+    row["sign_entropy_std"] = _sample_std(entropies)
     return row
+
+
+def _entropy(share: float) -> float:
+    if share in (0.0, 1.0):
+        return 0.0
+    return -share * math.log2(share) - (1 - share) * math.log2(1 - share)
 
 
 def _sample_std(values: list[float]) -> float:

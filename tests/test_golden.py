@@ -117,8 +117,8 @@ def test_sign_blocks_equal_the_oracle(
     slow = np.array([list(oracle.features(view).values()) for view in views])
     found = alone.array[row]
     one_sign = 1 / (48 * LENGTHS[row])  # of 1536 / 32 hyperplanes
-    assert np.abs(found[:, 8:] - slow[:, 8:]).max() < 1.5 * one_sign
-    assert np.abs(found[:, 8:] - slow[:, 8:]).mean() < 0.01 * one_sign
+    assert np.abs(found[:, 8:] - slow[:, 8:40]).max() < 1.5 * one_sign
+    assert np.abs(found[:, 8:] - slow[:, 8:40]).mean() < 0.01 * one_sign
     np.testing.assert_array_equal(found[:, 7], slow[:, 7])
     # Of the golden values themselves, too: the oracle knows nothing of either implementation.
     assert np.abs(SEVEN[row] - slow[:, :7])[:, :4].max() <= 1.5e-3

@@ -34,6 +34,8 @@ def blocks(*indices: int) -> tuple[str, ...]:
         ("blocks:2,paper,sign_mean", (*PAPER, *blocks(0, 1)), 2),
         ("sign_block_31,sign_block_04", blocks(4, 31), 32),
         ("sign_block_01,blocks:2", blocks(0, 1), 2),
+        ("sign_entropy", ("sign_entropy_mean", "sign_entropy_std"), 32),
+        ("sign_entropy_std,blocks:1,paper", (*PAPER, *blocks(0), "sign_entropy_std"), 1),
         (["spline", "intrinsic_dimension"], PAPER, 32),
         (iter(["sign_std"]), ("sign_std",), 32),
     ],
@@ -91,6 +93,7 @@ def test_impossible_features_are_refused(features: Any, message: str) -> None:
         ("intrinsic_dimension", False, False, False, True),
         ("distance_std", False, True, False, False),
         ("sign_max", True, False, False, False),
+        ("sign_entropy", False, False, False, False),
     ],
 )
 def test_only_what_is_needed_is_watched(
@@ -101,7 +104,7 @@ def test_only_what_is_needed_is_watched(
     assert selection.needs_distance is distance
     assert selection.needs_blocks is block
     assert selection.needs_attention is attention
-    assert selection.needs_gate is (sign or distance or block)
+    assert selection.needs_gate is (features != "intrinsic_dimension")
 
 
 @pytest.mark.parametrize(
@@ -151,6 +154,14 @@ def test_every_set_of_layers_can_be_written(layers: set[int]) -> None:
     expected = tuple(sorted(layers))
     assert parse_layers(",".join(map(str, layers)), 41) == expected
     assert parse_layers(list(layers), 41) == expected
+
+
+def test_sign_entropy_of_a_token_is_one_column() -> None:
+    for features in ("sign_entropy", "sign_entropy_std"):
+        selection = FeatureSelection.parse(features)
+        assert selection.at("prefix") == selection
+        assert selection.at("token").names == ("sign_entropy",)
+        assert selection.at("token").at("token").names == ("sign_entropy",)
 
 
 def test_column_names() -> None:

@@ -110,6 +110,12 @@ def test_select(layers: list[int], features: list[str], names: tuple[str, ...]) 
     assert found.array.shape == (5, len(set(layers)), len(features))
 
 
+def test_the_distance_of_a_token_is_a_distance_too() -> None:
+    table = make(features=("sign_fraction", "hyperplane_distance"))
+    for name, precision in (("hyperplane_distance", "full"), ("sign_fraction", "none")):
+        assert table.select(features=[name]).provenance.distance_precision == precision
+
+
 def test_select_everything() -> None:
     check_equal(make().select(), make())
 

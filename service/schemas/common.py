@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from splinellm.schema import FEATURE_PATTERN, KNOWN_FEATURES
+
 TEXT = "Text"
 TOKEN_IDS = "Token ids"  # noqa: S105
 TOKEN_ID = "Token id"  # noqa: S105 - a title
@@ -44,10 +46,6 @@ Input = Annotated[
 
 _LAYER_SCHEMA: dict[str, Any] = {"title": LAYER, "type": "integer"}
 _LAYER_LIST = r"^(all|[0-9]{1,3}(-[0-9]{1,3})?(,[0-9]{1,3}(-[0-9]{1,3})?)*)$"
-_FEATURE_NAME = (
-    r"(paper|spline|blocks(:[1-9][0-9]{0,3})?|sign_(mean|min|max|std)|distance_(min|mean|std)"
-    r"|intrinsic_dimension|sign_block_[0-9]{2,4})"
-)
 
 
 def _whole(value: Any) -> Any:
@@ -81,19 +79,20 @@ Features = Annotated[
     WithJsonSchema(
         {
             "title": "Features",
-            "description": "`paper`, `spline`, `blocks`, `blocks:B` or names of features, in a "
-            "list or separated by commas; `paper` by default.",
+            "description": "In a list or separated by commas, `paper` by default: "
+            + ", ".join(f"`{name}`" for name in KNOWN_FEATURES)
+            + ".",
             "anyOf": [
                 {
                     "type": "string",
                     "maxLength": 4096,
-                    "pattern": f"^{_FEATURE_NAME}(,{_FEATURE_NAME})*$",
+                    "pattern": f"^{FEATURE_PATTERN}(,{FEATURE_PATTERN})*$",
                 },
                 {
                     "type": "array",
                     "minItems": 1,
                     "maxItems": 1000,
-                    "items": {"type": "string", "pattern": f"^{_FEATURE_NAME}$"},
+                    "items": {"type": "string", "pattern": f"^{FEATURE_PATTERN}$"},
                 },
                 {"type": "null"},
             ],

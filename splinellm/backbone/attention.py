@@ -19,20 +19,14 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask, sdpa_mask
 
 from splinellm.errors import AttentionUnavailableError
+from splinellm.geometry import Attended
 
 
 class Listener(Protocol):
     """Receives what one attention module attends with."""
 
-    def __call__(
-        self,
-        query: Tensor,
-        key: Tensor,
-        mask: Tensor | None,
-        scaling: float,
-        softcap: float | None,
-    ) -> None:
-        """Take queries (B, H, T, D) and keys (B, H_kv, S, D)."""
+    def __call__(self, attended: Attended) -> None:
+        """Take queries and keys after the position embedding."""
 
 
 def listen(attention: nn.Module, listener: Listener) -> Callable[[], None]:
@@ -106,7 +100,7 @@ def _show(
         if mask is None and 1 < n_queries < key.shape[2]:
             key = key[:, :, :n_queries]  # the rest of a static cache is empty; so does SDPA
         factor = query.shape[-1] ** -0.5 if scaling is None else scaling
-        listener(query, key, mask, factor, kwargs.get("softcap"))
+        listener(Attended(query, key, factor, mask, kwargs.get("softcap")))
 
 
 _OBSERVED: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {

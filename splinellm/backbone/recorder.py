@@ -26,7 +26,7 @@ from splinellm.backbone.gates import Gate
 from splinellm.backbone.reduction import PromptReduction, Reduction
 from splinellm.backbone.shared_prefix import Beginning, shared_cache
 from splinellm.errors import ConfigurationError, NothingRecordedError
-from splinellm.geometry import real_tokens
+from splinellm.geometry import Attended, real_tokens
 
 
 def observe(
@@ -278,15 +278,7 @@ class _AttentionEar:
     layer: int
     stop: bool
 
-    def __call__(
-        self,
-        query: Tensor,
-        key: Tensor,
-        mask: Tensor | None,
-        scaling: float,
-        softcap: float | None,
-    ) -> None:
-        query, key = query.detach(), key.detach()
-        self.reduction.on_attention(self.layer, query, key, mask, scaling, softcap)
+    def __call__(self, attended: Attended) -> None:
+        self.reduction.on_attention(self.layer, attended.detach())
         if self.stop:
             raise _ForwardComplete

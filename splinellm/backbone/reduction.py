@@ -7,26 +7,19 @@ per token, and statistics are made of those for all layers together once the pas
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from splinellm import geometry
-from splinellm.geometry import DimensionRule, Moments
-from splinellm.schema import (
-    DISTANCE_FEATURES,
-    HYPERPLANE_DISTANCE,
-    INTRINSIC_DIMENSION,
-    SIGN_FEATURES,
-    SIGN_FRACTION,
-    FeatureSchema,
-    block_name,
-)
-
-Columns = tuple[tuple[str, ...], Tensor]
-"""Names of features, and their values, shape (L, B, F) or (L, B, T, F)."""
+from splinellm.backbone.kernels import Activations, of_scores, takes_norms
+from splinellm.backbone.merging import Columns, Merged, merging_of
+from splinellm.geometry import Attended, DimensionRule
+from splinellm.schema import FeatureSchema
 
 
 class Reduction(ABC):
@@ -37,11 +30,13 @@ class Reduction(ABC):
     schema : FeatureSchema
         What is wanted.
     norms : callable
-        Gives for a layer its hyperplane norms, shape (K,), float32. Only called if a distance is
-        wanted.
+        Gives for a layer its hyperplane norms, shape (K,), float32. Only called if they are needed.
     rule : DimensionRule
         When an attention weight counts.
     """
+
+    merges_at_once: ClassVar[bool]
+    """Whether nothing is asked of single tokens, so that counts are summed inside the hooks."""
 
     def __init__(
         self, schema: FeatureSchema, norms: Callable[[int], Tensor], rule: DimensionRule
@@ -52,15 +47,20 @@ class Reduction(ABC):
         self._real = self._last = self._broken = torch.empty(0)
         self._kept: dict[int, Tensor] = {}
         self._lengths: dict[int, Tensor] = {}
-        self._signs: dict[int, Tensor] = {}
-        self._distances: dict[int, Tensor] = {}
-        self._blocks: dict[int, Tensor] = {}
-        self._sizes: dict[int, Tensor] = {}
-        self._dimensions: dict[int, Tensor] = {}
+        wanted = schema.selection.statistics
+        self._of_gate = [it for it in wanted if not it.is_of_attention]
+        self._of_attention = [it for it in wanted if it.is_of_attention]
+        self._takes_norms = any(takes_norms(it) for it in self._of_gate)
+        self._values: dict[str, dict[int, Tensor]] = {it.name: {} for it in wanted}
+        self._widths = widths = dict[int, int]()
+        self._merging = {
+            it.name: merging_of(it, lambda: [widths[layer] for layer in schema.layers])
+            for it in wanted
+        }
 
     def prepare(self) -> None:
         """Compute the norms before anything is hooked: those of packed weights call the gate."""
-        if self.schema.selection.needs_distance:
+        if self._takes_norms:
             for layer in self.schema.layers:
                 self._norms(layer)
 
@@ -81,7 +81,7 @@ class Reduction(ABC):
     def on_gate(self, layer: int, h: Tensor) -> None:
         """Reduce the pre-activations (B, T, K) of a layer's gate."""
         self._to(h.device)
-        if self.schema.selection.needs_distance:
+        if self._takes_norms:
             # Now, while the layer's weights are those of the pass: some are only there meanwhile.
             self._lengths[layer] = self._norms(layer)
         if h.shape[1] == 1:
@@ -98,20 +98,17 @@ class Reduction(ABC):
 
     def _reduce(self, layers: tuple[int, ...], h: Tensor) -> None:
         """Reduce the pre-activations (L, B, T, K) of some layers."""
-        selection, k = self.schema.selection, h.shape[-1]
-        if selection.needs_blocks:
-            counts = geometry.sign_counts(h, selection.n_blocks)  # (L, B, T, n_blocks)
-            self._signs.update(zip(layers, counts.sum(dim=-1) / k, strict=True))
-            self._blocks.update(zip(layers, self._of_blocks(counts), strict=True))
-            if not self._sizes.keys() >= set(layers):
-                sizes = torch.tensor(geometry.block_sizes(k, selection.n_blocks))
-                self._sizes.update(dict.fromkeys(layers, sizes))
-        elif selection.needs_sign:
-            self._signs.update(zip(layers, geometry.sign_fraction(h), strict=True))
-        if selection.needs_distance:
-            norms = torch.stack([self._lengths[layer].to(h.device) for layer in layers])
-            distances = geometry.hyperplane_distance(h, norms[:, None, None])
-            self._distances.update(zip(layers, distances, strict=True))
+
+        def norms() -> Tensor:
+            return torch.stack([self._lengths[it].to(h.device) for it in layers])[:, None, None]
+
+        activations = Activations(h, norms, self._of_gate)
+        self._widths.update(dict.fromkeys(layers, h.shape[-1]))
+        for statistic in self._of_gate:
+            values = activations[statistic.name]
+            if self.merges_at_once:
+                values = self._merging[statistic.name].keep(values, self._real)
+            self._values[statistic.name].update(zip(layers, values, strict=True))
 
     def _reduce_kept(self) -> None:
         kept, self._kept = self._kept, {}
@@ -123,18 +120,11 @@ class Reduction(ABC):
         for layers in alike.values():
             self._reduce(tuple(layers), torch.stack([kept[layer] for layer in layers]))
 
-    def on_attention(
-        self,
-        layer: int,
-        query: Tensor,
-        key: Tensor,
-        mask: Tensor | None,
-        scaling: float,
-        softcap: float | None = None,
-    ) -> None:
-        """Reduce queries (B, H, T, D) and keys (B, H_kv, S, D) of a layer's attention."""
-        self._to(query.device)
-        self._dimensions[layer] = self._dimension(layer, query, key, mask, scaling, softcap)
+    def on_attention(self, layer: int, attended: Attended) -> None:
+        """Reduce what a layer attends with."""
+        self._to(attended.query.device)
+        for name, values in self._reduce_attention(layer, attended).items():
+            self._values[name][layer] = values
 
     @abstractmethod
     def result(self) -> Tensor:
@@ -144,20 +134,8 @@ class Reduction(ABC):
         """
 
     @abstractmethod
-    def _of_blocks(self, counts: Tensor) -> Tensor:
-        """What is kept of some layers' positive signs (L, B, T, n_blocks)."""
-
-    @abstractmethod
-    def _dimension(
-        self,
-        layer: int,
-        query: Tensor,
-        key: Tensor,
-        mask: Tensor | None,
-        scaling: float,
-        softcap: float | None,
-    ) -> Tensor:
-        """Intrinsic dimension of one layer, shape (B,) or (B, T)."""
+    def _reduce_attention(self, layer: int, attended: Attended, /) -> dict[str, Tensor]:
+        """Numbers of the last token (B,) or of every token (B, T), by their statistic's name."""
 
     def _in_order(self, columns: list[Columns], broken: Tensor) -> Tensor:
         """Pick the wanted features and put layers behind prompts (and tokens)."""
@@ -170,13 +148,6 @@ class Reduction(ABC):
     def _stacked(self, by_layer: dict[int, Tensor]) -> Tensor:
         """One tensor of all layers, (L, ...); a model may be split over devices."""
         return torch.stack([by_layer[layer].to(self._last.device) for layer in self.schema.layers])
-
-    def _shares(self, counts: Tensor, n_tokens: Tensor) -> Columns:
-        """Shares of positive signs: counts (L, B, ..., n_blocks) over `n_tokens` (L, B, ...)."""
-        sizes = self._stacked(self._sizes)  # (L, n_blocks)
-        sizes = sizes.view(len(sizes), *[1] * (counts.ndim - 2), -1)
-        names = tuple(block_name(index) for index in range(counts.shape[-1]))
-        return names, (counts / (n_tokens[..., None] * sizes)).float()
 
     def _to(self, device: torch.device) -> None:
         # A model split over devices shows its layers in turn; the masks follow.
@@ -193,54 +164,33 @@ class PromptState:
     ----------
     n_tokens : Tensor, shape (B,), int64
         Tokens read.
-    signs, distances : Moments of shape (L, B), or None
-        Of the sign fractions and hyperplane distances, if wanted.
-    blocks : Tensor, shape (L, B, n_blocks), float32, or None
-        Positive signs, if wanted.
-    dimensions : Tensor, shape (L, B), float32, or None
-        Intrinsic dimension at the last token, if wanted.
+    merged : mapping of str to Merged
+        Of all layers and prompts, by the statistic's name.
     broken : Tensor, shape (B,), bool
         Whether the forward pass made a NaN where it was watched.
     """
 
     n_tokens: Tensor
-    signs: Moments | None
-    distances: Moments | None
-    blocks: Tensor | None
-    dimensions: Tensor | None
+    merged: Mapping[str, Merged]
     broken: Tensor
 
     def followed_by(self, later: PromptState) -> PromptState:
         """State after both pieces; a single past may be followed by many continuations."""
-        signs = distances = blocks = dimensions = None
-        if self.signs is not None and later.signs is not None:
-            signs = self.signs.followed_by(later.signs)
-        if self.distances is not None and later.distances is not None:
-            distances = self.distances.followed_by(later.distances)
-        if self.blocks is not None and later.blocks is not None:
-            blocks = self.blocks + later.blocks
-        if self.dimensions is not None and later.dimensions is not None:
-            dimensions = later.dimensions.where(later.n_tokens > 0, self.dimensions)
+        merged = {name: it.followed_by(later.merged[name]) for name, it in self.merged.items()}
         # What a row that read nothing was shown is padding.
         broken = self.broken | (later.broken & (later.n_tokens > 0))
-        n_tokens = self.n_tokens + later.n_tokens
-        return PromptState(n_tokens, signs, distances, blocks, dimensions, broken)
+        return PromptState(self.n_tokens + later.n_tokens, merged, broken)
 
     def __getitem__(self, rows: Tensor) -> PromptState:
         """Select prompts."""
-        return PromptState(
-            self.n_tokens[rows],
-            None if self.signs is None else self.signs[:, rows],
-            None if self.distances is None else self.distances[:, rows],
-            None if self.blocks is None else self.blocks[:, rows],
-            None if self.dimensions is None else self.dimensions[:, rows],
-            self.broken[rows],
-        )
+        merged = {name: it[:, rows] for name, it in self.merged.items()}
+        return PromptState(self.n_tokens[rows], merged, self.broken[rows])
 
 
 class PromptReduction(Reduction):
     """One row per prompt, read in one forward pass or in several."""
 
+    merges_at_once = True
     _past: PromptState | None = None
 
     def begin(self, real: Tensor, last: Tensor, past: PromptState | None = None) -> None:
@@ -260,14 +210,11 @@ class PromptReduction(Reduction):
     def state(self) -> PromptState:
         """Statistics of all tokens up to now."""
         self._reduce_kept()
-        read = PromptState(
-            self._real.sum(dim=-1),
-            Moments.of(self._stacked(self._signs), self._real) if self._signs else None,
-            Moments.of(self._stacked(self._distances), self._real) if self._distances else None,
-            self._stacked(self._blocks) if self._blocks else None,
-            self._stacked(self._dimensions) if self._dimensions else None,
-            self._broken,
-        )
+        merged = {
+            name: merging.merge(self._stacked(self._values[name]), self._real)
+            for name, merging in self._merging.items()
+        }
+        read = PromptState(self._real.sum(dim=-1), merged, self._broken)
         return read if self._past is None else self._past.followed_by(read)
 
     def result(self) -> Tensor:
@@ -276,93 +223,38 @@ class PromptReduction(Reduction):
 
     def features(self, state: PromptState) -> Tensor:
         """Features of prompts that :meth:`state` told of; all NaN for those that are broken."""
-        columns = list[Columns]()
-        if state.signs is not None:
-            columns.append((SIGN_FEATURES, state.signs.summary()))
-        if state.distances is not None:
-            columns.append(_distance_columns(state.distances.summary()))
-        if state.dimensions is not None:
-            columns.append(((INTRINSIC_DIMENSION,), state.dimensions[..., None]))
-        if state.blocks is not None:
-            columns.append(
-                self._shares(state.blocks, state.n_tokens.expand(state.blocks.shape[:2]))
-            )
+        columns = [it.of_prompts(state.merged[name]) for name, it in self._merging.items()]
         return self._in_order(columns, state.broken)
 
-    def _of_blocks(self, counts: Tensor) -> Tensor:
-        return counts.where(self._real[..., None], 0.0).sum(dim=2)
-
-    def _dimension(
-        self,
-        layer: int,
-        query: Tensor,
-        key: Tensor,
-        mask: Tensor | None,
-        scaling: float,
-        softcap: float | None,
-    ) -> Tensor:
-        scores = geometry.last_row_scores(query, key, self._last, scaling, mask, softcap)
+    def _reduce_attention(self, layer: int, attended: Attended, /) -> dict[str, Tensor]:
+        scores = geometry.last_row_scores(attended, self._last)
         # Minus infinity is where the token does not attend. What else is not finite makes the
         # output NaN, which the last layer shows, as in on_gate.
         if layer == self.schema.layers[-1]:
             self._broken |= (scores.isnan() | scores.isposinf()).flatten(1).any(dim=-1)
-        return geometry.intrinsic_dimension(scores, self._rule)
+        return {it.name: of_scores(it, scores, self._rule) for it in self._of_attention}
 
 
 class TokenReduction(Reduction):
     """One row per token: its own numbers, or the features of the prompt up to it."""
 
+    merges_at_once = False
+
     def result(self) -> Tensor:
         """Features of tokens or prefixes, (B, T, L, F), float32, on the CPU; see the base class."""
         self._reduce_kept()
-        return self._in_order(self._columns(), self._broken)
+        columns = []
+        for name, merging in self._merging.items():
+            is_prefix = self.schema.granularity == "prefix"
+            columns_of = merging.of_prefixes if is_prefix else merging.of_tokens
+            columns.append(columns_of(self._stacked(self._values[name])))
+        return self._in_order(columns, self._broken)
 
-    def _of_blocks(self, counts: Tensor) -> Tensor:
-        return counts
-
-    def _dimension(
-        self,
-        layer: int,  # noqa: ARG002 - as in PromptReduction
-        query: Tensor,
-        key: Tensor,
-        mask: Tensor | None,
-        scaling: float,
-        softcap: float | None,
-    ) -> Tensor:
-        for seen in (query, key[:, :, -query.shape[2] :]):  # (B, heads, T, D)
+    def _reduce_attention(self, _layer: int, attended: Attended, /) -> dict[str, Tensor]:
+        query, key = attended.query, attended.key[:, :, attended.n_earlier :]
+        for seen in (query, key):  # (B, heads, T, D)
             self._broken |= (~seen.isfinite().all(dim=-1).all(dim=1) & self._real).any(dim=-1)
-        return geometry.dimension_of_every_token(query, key, self._rule, scaling, mask, softcap)
-
-    def _columns(self) -> list[Columns]:
-        columns = list[Columns]()
-        by_prefix = self.schema.granularity == "prefix"
-        if self._signs:
-            signs = self._stacked(self._signs)  # (L, B, T)
-            columns.append(
-                (SIGN_FEATURES, geometry.running_summary(signs))
-                if by_prefix
-                else ((SIGN_FRACTION,), signs[..., None])
-            )
-        if self._distances:
-            distances = self._stacked(self._distances)
-            columns.append(
-                _distance_columns(geometry.running_summary(distances))
-                if by_prefix
-                else ((HYPERPLANE_DISTANCE,), distances[..., None])
-            )
-        if self._dimensions:
-            columns.append(((INTRINSIC_DIMENSION,), self._stacked(self._dimensions)[..., None]))
-        if self._blocks:
-            counts = self._stacked(self._blocks)  # (L, B, T, n_blocks)
-            n_tokens = torch.ones(counts.shape[2], device=counts.device)
-            if by_prefix:
-                # Whole numbers: float64 counts them exactly, whatever the length.
-                counts, n_tokens = counts.double().cumsum(dim=2), n_tokens.cumsum(dim=0)
-            columns.append(self._shares(counts, n_tokens.expand(counts.shape[:3])))
-        return columns
-
-
-def _distance_columns(summary: Tensor) -> Columns:
-    # The distance has no maximum among the features.
-    mean, low, _, std = summary.unbind(dim=-1)
-    return DISTANCE_FEATURES, torch.stack([low, mean, std], dim=-1)
+        return {
+            it.name: geometry.of_every_token(attended, partial(of_scores, it, rule=self._rule))
+            for it in self._of_attention
+        }

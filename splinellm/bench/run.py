@@ -10,6 +10,7 @@ from splinellm.backbone.loading import load_backbone
 from splinellm.bench.sides import BARE, EXTRACT, NAIVE, PRODUCTS, sides
 from splinellm.bench.timing import interleaved, peak_megabytes, prompts_of
 from splinellm.extraction import SplineExtractor
+from splinellm.schema import FeatureSelection
 
 WORKLOADS = {"short": (48, 2, 64), "256": (12, 16, 256), "1024": (4, 60, 1024)}
 """Name to prompts, sentences of each, and the length that they are cut to."""
@@ -87,7 +88,7 @@ def measure(
         backbone = load_backbone(model, dtype=dtype, device=device)
         features = "paper"
         if backbone.dtype != "float32":
-            features = "sign_mean,sign_min,sign_max,sign_std,intrinsic_dimension"
+            features = ",".join(FeatureSelection.parse(features).in_half_precision().names)
         for workload in workloads:
             n_prompts, n_sentences, max_tokens = WORKLOADS[workload]
             prompts = prompts_of(n_prompts, n_sentences)

@@ -11,7 +11,7 @@ import typer
 from splinellm.errors import SplineLLMError
 from splinellm.io.encodings import check_encoding
 from splinellm.io.formats import INPUT_FORMATS
-from splinellm.schema import FeatureSelection, parse_layers
+from splinellm.schema import FEATURE_SETS, FeatureSelection, parse_layers
 
 _DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|"}
 _MANY_LAYERS = 10_000  # more than any model has; which layers exist is known once it is loaded
@@ -163,7 +163,7 @@ Features = Annotated[
         envvar="SPLINELLM_FEATURES",
         metavar="LIST",
         callback=_check_features,
-        help="Of paper, spline, blocks, blocks:B, and single names such as sign_mean.",
+        help=f"Of {', '.join(FEATURE_SETS)}, and single names such as sign_mean.",
     ),
 ]
 LearntFeatures = Annotated[

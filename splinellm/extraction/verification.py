@@ -1,14 +1,14 @@
 """Compare fast features with the same features computed slowly.
 
 The slow way shares no arithmetic with the fast one: one prompt at a time, eager attention with its
-full matrices, softmax weights compared with the threshold, every formula of the paper written out
-on the inputs of the gate, in float64. It is also what a reader may check against the paper.
+full matrices, and on the inputs of the gate and the softmax weights the slow formulas of
+:mod:`splinellm.statistics`, in float64. Those are also what a reader may check against the paper.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from splinellm.backbone.gates import Gate
 from splinellm.backbone.loading import Backbone
-from splinellm.geometry import DimensionRule, block_bounds
-from splinellm.schema import DISTANCE_FEATURES, INTRINSIC_DIMENSION, FeatureSchema, block_name
+from splinellm.geometry import DimensionRule
+from splinellm.schema import FeatureSchema
+from splinellm.statistics import Merge, Statistic
 
 PROMPTS = (
     "Hi",
@@ -29,10 +30,7 @@ PROMPTS = (
     "If it rains tomorrow, bring the washing in before the cat finds out.",
 )
 
-SIGN_TOLERANCE = 1.5e-3
-DISTANCE_TOLERANCE = 2e-2
 DISTANCE_FLOOR = 2e-6
-DIMENSION_TOLERANCE = 1.0
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class VerificationReport:
     n_values : int
         Numbers compared.
     sign : float
-        Largest absolute deviation of a sign feature or sign block.
+        Largest absolute deviation of a sign feature, sign block or other share.
     distance : float
         Largest deviation of a distance, relative, beyond an absolute floor of 2e-6.
     distance_outliers : float
@@ -91,36 +89,42 @@ def compare_with_slow(
     """
     with backbone.lock, torch.inference_mode():
         slow = torch.stack([_slow_features(backbone, schema, rule, ids) for ids in prompts])
-    return _compare(torch.from_numpy(fast).double(), slow, schema.features, backbone.dtype)
+    return _compare(torch.from_numpy(fast).double(), slow, schema, backbone.dtype)
 
 
-def _compare(fast: Tensor, slow: Tensor, names: tuple[str, ...], dtype: str) -> VerificationReport:
-    kinds = {
-        "distance": [i for i, name in enumerate(names) if name in DISTANCE_FEATURES],
-        "dimension": [i for i, name in enumerate(names) if name == INTRINSIC_DIMENSION],
-    }
-    kinds["sign"] = [
-        i for i in range(len(names)) if i not in {*kinds["distance"], *kinds["dimension"]}
-    ]
-    deviation = (fast - slow).abs()
-    excess = (deviation - DISTANCE_FLOOR).clamp(min=0) / slow.abs().clamp(min=1e-30)
-    sign, dimension = deviation[..., kinds["sign"]], deviation[..., kinds["dimension"]]
-    distance = excess[..., kinds["distance"]]
-    distance_outliers = _share(~(distance <= DISTANCE_TOLERANCE))  # NaN is an outlier
-    dimension_outliers = _share(dimension > 0)
-    exact = dtype == "float32"
+def _compare(fast: Tensor, slow: Tensor, schema: FeatureSchema, dtype: str) -> VerificationReport:
+    deviations: dict[str, list[Tensor]] = {"sign": [], "distance": [], "dimension": []}
+    outliers: dict[str, list[Tensor]] = {kind: [] for kind in deviations}
+    exact = dtype in ("float32", "float64")
+    passed = True
+    for statistic in schema.selection.statistics:
+        tolerance = statistic.tolerance
+        mine = [i for i, name in enumerate(schema.features) if name in statistic.columns]
+        deviation = (fast[..., mine] - slow[..., mine]).abs()
+        is_outlier = deviation > 0
+        if tolerance.kind == "distance":
+            excess = (deviation - DISTANCE_FLOOR).clamp(min=0)
+            deviation = excess / slow[..., mine].abs().clamp(min=1e-30)
+            is_outlier = ~(deviation <= tolerance.largest)  # NaN is an outlier
+        else:
+            bound = tolerance.largest if exact else tolerance.in_half
+            passed = passed and _largest(deviation) <= bound
+        deviations[tolerance.kind].append(deviation.flatten())
+        outliers[tolerance.kind].append(is_outlier.flatten())
+    empty = torch.empty(0, dtype=torch.float64)
+    largest = {kind: _largest(torch.cat([empty, *found])) for kind, found in deviations.items()}
+    share = {kind: _share(torch.cat([empty, *found])) for kind, found in outliers.items()}
     return VerificationReport(
         n_values=fast.numel(),
-        sign=_largest(sign),
-        distance=_largest(distance),
-        distance_outliers=distance_outliers,
-        dimension=_largest(dimension),
-        dimension_outliers=dimension_outliers,
+        sign=largest["sign"],
+        distance=largest["distance"],
+        distance_outliers=share["distance"],
+        dimension=largest["dimension"],
+        dimension_outliers=share["dimension"],
         # In half precision rounding flips signs near a hyperplane; bounds from measurements.
-        passed=_largest(sign) <= (SIGN_TOLERANCE if exact else 0.05)
-        and (not exact or distance_outliers <= 1 / 1000)
-        and (not exact or _largest(dimension) <= DIMENSION_TOLERANCE)
-        and dimension_outliers <= (1 / 200 if exact else 0.2),
+        passed=passed
+        and (not exact or share["distance"] <= 1 / 1000)
+        and share["dimension"] <= (1 / 200 if exact else 0.2),
     )
 
 
@@ -146,7 +150,7 @@ def _slow_features(
     with ExitStack() as stack:
         if wants_attention:
             stack.enter_context(_eager(backbone.model))
-        found = stack.enter_context(_features_of(gates, schema.selection.n_blocks))
+        planes = stack.enter_context(_planes_of(gates))
         output = backbone.model(
             input_ids=torch.tensor([ids], device=backbone.device),
             use_cache=False,
@@ -154,51 +158,50 @@ def _slow_features(
         )
     rows = []
     for layer in schema.layers:
-        row = found[layer]
-        if wants_attention:
-            weights = output.attentions[layer][0, :, -1].cpu().double()  # (H, T)
-            row[INTRINSIC_DIMENSION] = _count(weights, rule)
+        row: dict[str, float] = {}
+        for statistic in schema.selection.statistics:
+            if statistic.is_of_attention:
+                weights = output.attentions[layer][0, :, -1].cpu().double().numpy()  # (H, T)
+                row |= dict.fromkeys(statistic.columns, float(statistic.slow(weights, rule)))
+            else:
+                parts = [statistic.slow(h, norms) for h, norms in planes[layer]]
+                row |= _merged(statistic, np.concatenate(parts))
         rows.append([row[name] for name in schema.features])
     return torch.tensor(rows, dtype=torch.float64)
 
 
-def _count(weights: Tensor, rule: DimensionRule) -> float:
-    limit = torch.full_like(weights[:, :1], rule.threshold)
-    if rule.kind == "relative":
-        limit = limit * weights.amax(dim=-1, keepdim=True)
-    return float((weights > limit).sum())
+def _in_float64(x: Tensor, rows: Tensor, bias: Tensor | None) -> Met:
+    """Pre-activations (N, K) and norms (K,) of tokens x (N, D) that meet the same hyperplanes."""
+    weight = rows.cpu().double().numpy()  # on the CPU, since MPS has no float64
+    h = x.cpu().double().numpy() @ weight.T
+    norms = np.sqrt((weight**2).sum(axis=1))
+    return h if bias is None else h + bias.cpu().double().numpy(), norms
 
 
-def _gate_features(gate: Gate, inputs: tuple[Any, ...], n_blocks: int) -> dict[str, float]:
-    pre_activations, distances = [], []
-    for x, rows, bias in gate.planes(*inputs):  # (N, D), (K, D), (K,)
-        weight = rows.cpu().double()  # on the CPU, since MPS has no float64
-        h = x.cpu().double() @ weight.T + (0.0 if bias is None else bias.cpu().double())  # (N, K)
-        norms = weight.square().sum(dim=1).sqrt()  # (K,); a row of zeros is no hyperplane
-        pre_activations.append(h)
-        distances.append((h.abs() / norms).where(norms > 0, torch.inf).amin(dim=1))
-    h, distance = torch.cat(pre_activations), torch.cat(distances)  # (T, K), (T,)
-    sign_fractions = (h > 0).double().mean(dim=1)  # (T,)
-    features = {
-        "sign_mean": float(sign_fractions.mean()),
-        "sign_min": float(sign_fractions.min()),
-        "sign_max": float(sign_fractions.max()),
-        "sign_std": _sample_std(sign_fractions),
-        "distance_min": float(distance.min()),
-        "distance_mean": float(distance.mean()),
-        "distance_std": _sample_std(distance),
-    }
-    bounds = block_bounds(h.shape[1], n_blocks)
-    for block in range(n_blocks):
-        signs = h[:, bounds[block] : bounds[block + 1]] > 0
-        features[block_name(block)] = float(signs.double().mean())
-    return features
+def _merged(statistic: Statistic, values: np.ndarray) -> dict[str, float]:
+    """Columns of a prompt, from the numbers of its tokens, shape (T,) or (T, C)."""
+    columns = values.T if values.ndim == 2 else [values] * len(statistic.columns)
+    merges = statistic.columns.items()
+    return {name: _MERGES[merge](it) for (name, merge), it in zip(merges, columns, strict=True)}
 
 
-def _sample_std(values: Tensor) -> float:
+def _mean(values: np.ndarray) -> float:
+    return float(values.sum()) / len(values)
+
+
+def _sample_std(values: np.ndarray) -> float:
     if len(values) == 1:
         return 0.0
-    return math.sqrt(float((values - values.mean()).square().sum()) / (len(values) - 1))
+    return math.sqrt(float(((values - _mean(values)) ** 2).sum()) / (len(values) - 1))
+
+
+_MERGES: dict[Merge, Callable[[np.ndarray], float]] = {
+    "mean": _mean,
+    "min": lambda values: float(values.min()),
+    "max": lambda values: float(values.max()),
+    "std": _sample_std,
+    "share": _mean,
+}
 
 
 @contextmanager
@@ -211,10 +214,14 @@ def _eager(model: Any) -> Iterator[None]:
         model.set_attn_implementation(previous)
 
 
+Met = tuple[np.ndarray, np.ndarray]
+"""Pre-activations (N, K) and norms (K,) of tokens that meet the same hyperplanes, in float64."""
+
+
 @contextmanager
-def _features_of(gates: dict[int, Gate], n_blocks: int) -> Iterator[dict[int, dict[str, float]]]:
-    """Features of what the gates read, made meanwhile: some weights are only there in a pass."""
-    found: dict[int, dict[str, float]] = {}
+def _planes_of(gates: dict[int, Gate]) -> Iterator[dict[int, list[Met]]]:
+    """Tokens and hyperplanes of each gate, taken meanwhile: some weights only exist in a pass."""
+    found: dict[int, list[Met]] = {}
     with ExitStack() as stack:
         for layer, gate in gates.items():
 
@@ -225,7 +232,8 @@ def _features_of(gates: dict[int, Gate], n_blocks: int) -> Iterator[dict[int, di
                 layer: int = layer,
                 gate: Gate = gate,
             ) -> None:
-                found[layer] = _gate_features(gate, (*args, *kwargs.values()), n_blocks)
+                parts = gate.planes(*args, *kwargs.values())
+                found[layer] = [_in_float64(*part) for part in parts]
 
             stack.callback(gate.entrance.register_forward_pre_hook(read, with_kwargs=True).remove)
         yield found

@@ -9,10 +9,11 @@ Shape letters, everywhere the same: B prompts in a batch, T tokens, H heads, K h
 """
 
 from splinellm.geometry.attention import (
+    Attended,
     DimensionRule,
-    dimension_of_every_token,
     intrinsic_dimension,
     last_row_scores,
+    of_every_token,
 )
 from splinellm.geometry.moments import Moments, running_summary
 from splinellm.geometry.partition import (
@@ -22,21 +23,24 @@ from splinellm.geometry.partition import (
     real_tokens,
     row_norms,
     sign_counts,
+    sign_entropy,
     sign_fraction,
 )
 
 __all__ = [
+    "Attended",
     "DimensionRule",
     "Moments",
     "block_bounds",
     "block_sizes",
-    "dimension_of_every_token",
     "hyperplane_distance",
     "intrinsic_dimension",
     "last_row_scores",
+    "of_every_token",
     "real_tokens",
     "row_norms",
     "running_summary",
     "sign_counts",
+    "sign_entropy",
     "sign_fraction",
 ]

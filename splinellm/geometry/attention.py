@@ -16,7 +16,8 @@ Where every row is wanted, they are made a few at a time.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -53,15 +54,9 @@ class DimensionRule:
             )
 
 
-def last_row_scores(
-    query: Tensor,
-    key: Tensor,
-    last: Tensor,
-    scaling: float,
-    mask: Tensor | None = None,
-    softcap: float | None = None,
-) -> Tensor:
-    """Attention scores of one token of each prompt, its last.
+@dataclass(frozen=True)
+class Attended:
+    """What a layer attends with, for B prompts of T tokens each.
 
     Parameters
     ----------
@@ -70,8 +65,6 @@ def last_row_scores(
     key : Tensor, shape (B, H_kv, S, D)
         Keys after the position embedding, of S - T earlier tokens and then of these T; H is a
         multiple of H_kv (grouped heads).
-    last : Tensor, shape (B,), integer
-        Index of each prompt's last token among the T.
     scaling : float
         Factor of the dot product.
     mask : Tensor, broadcastable to (B, H, T, S), optional
@@ -79,74 +72,95 @@ def last_row_scores(
         the scores. None is plain causal attention.
     softcap : float, optional
         Scores are bent to ``softcap * tanh(score / softcap)``, as in Gemma 2.
+    """
+
+    query: Tensor
+    key: Tensor
+    scaling: float
+    mask: Tensor | None = None
+    softcap: float | None = None
+
+    @property
+    def n_earlier(self) -> int:
+        """Tokens S - T before these."""
+        return self.key.shape[2] - self.query.shape[2]
+
+    def detach(self) -> Attended:
+        """The same outside of autograd."""
+        return replace(self, query=self.query.detach(), key=self.key.detach())
+
+
+def last_row_scores(attended: Attended, last: Tensor) -> Tensor:
+    """Attention scores of one token of each prompt, its last.
+
+    Parameters
+    ----------
+    attended : Attended
+        Queries and keys.
+    last : Tensor, shape (B,), integer
+        Index of each prompt's last token among the T.
 
     Returns
     -------
     Tensor, shape (B, H, S), float32
         Scores before softmax; minus infinity where the token does not attend.
     """
+    query, mask = attended.query, attended.mask
     if query.shape[2] == 1:  # one token of each prompt, as in `generate`: it sees all keys
-        scores = _scores(query, key, scaling, softcap)
+        scores = _scores(attended)
         return (scores if mask is None else _by_mask(scores, mask)).squeeze(2)
     prompts = torch.arange(len(query), device=query.device)
     rows = query[prompts, :, last][:, :, None]  # (B, H, 1, D)
     if mask is not None:
         mask = mask.expand(len(query), -1, -1, -1)[prompts, :, last][:, :, None]
-    scores = _scores(rows, key, scaling, softcap)
-    n_earlier = key.shape[2] - query.shape[2]
-    return _masked(scores, n_earlier + last[:, None, None], mask).squeeze(2)
+    scores = _scores(replace(attended, query=rows))
+    return _masked(scores, attended.n_earlier + last[:, None, None], mask).squeeze(2)
 
 
-def dimension_of_every_token(
-    query: Tensor,
-    key: Tensor,
-    rule: DimensionRule,
-    scaling: float,
-    mask: Tensor | None = None,
-    softcap: float | None = None,
-) -> Tensor:
-    """Intrinsic dimension at each token of each prompt.
+def of_every_token(attended: Attended, kernel: Callable[[Tensor], Tensor]) -> Tensor:
+    """Compute what is made of a token's scores, at each token of each prompt.
 
     Works through a few rows of the attention matrix at a time: beside the queries and keys it
     holds at most some `_MAX_SCORES` scores, or one row of all heads where that is more.
 
     Parameters
     ----------
-    query, key, scaling, mask, softcap
-        See :func:`last_row_scores`.
-    rule : DimensionRule
-        Threshold, relative to the row's largest weight or absolute.
+    attended : Attended
+        Queries and keys.
+    kernel : callable
+        Takes scores (B, R, H, S') of R tokens as those of :func:`last_row_scores`, gives (B, R).
 
     Returns
     -------
-    Tensor, shape (B, T), float32
-        Whole numbers; anything at padding.
+    Tensor, shape (B, T)
+        Anything at padding.
     """
+    query, key, mask = attended.query, attended.key, attended.mask
     n_prompts, n_heads, n_tokens, _ = query.shape
-    n_earlier = key.shape[2] - n_tokens
     n_rows = max(1, _MAX_SCORES // (n_prompts * n_heads * key.shape[2]))
     parts = []
     # The longest rows first: what they leave free is large enough for all others. The other way
     # round, memory would go to pieces that are too small, several hundred MB of them.
     for start in reversed(range(0, n_tokens, n_rows)):
         end = min(start + n_rows, n_tokens)
-        n_keys = n_earlier + end  # later keys are masked anyway
+        n_keys = attended.n_earlier + end  # later keys are masked anyway
+        rows = replace(attended, query=query[:, :, start:end], key=key[:, :, :n_keys])
         part = None if mask is None else mask[:, :, start:end, :n_keys]
-        scores = _scores(query[:, :, start:end], key[:, :, :n_keys], scaling, softcap)
-        positions = torch.arange(n_earlier + start, n_keys, device=query.device)
-        scores = _masked(scores, positions.expand(n_prompts, 1, -1), part)
-        parts.append(intrinsic_dimension(scores.transpose(1, 2), rule))
+        positions = torch.arange(attended.n_earlier + start, n_keys, device=query.device)
+        scores = _masked(_scores(rows), positions.expand(n_prompts, 1, -1), part)
+        parts.append(kernel(scores.transpose(1, 2)))
     return torch.cat(parts[::-1], dim=1)
 
 
-def _scores(query: Tensor, key: Tensor, scaling: float, softcap: float | None) -> Tensor:
-    """Scores of some rows, (B, H, R, S), in float32."""
+def _scores(rows: Attended) -> Tensor:
+    """Scores of some rows, (B, H, R, S), in float32, before the mask."""
+    query, key = rows.query, rows.key
     n_prompts, n_heads, n_rows, size = query.shape
     # The heads of a group share their keys: one product for all, (B, H_kv, H / H_kv * R, D).
     groups = query.float().reshape(n_prompts, key.shape[1], -1, size)
     scores = (groups @ key.float().transpose(-1, -2)).view(n_prompts, n_heads, n_rows, -1)
-    scores = scores * scaling
-    return scores if softcap is None else (scores / softcap).tanh() * softcap
+    scores = scores * rows.scaling
+    return scores if rows.softcap is None else (scores / rows.softcap).tanh() * rows.softcap
 
 
 def _masked(scores: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:

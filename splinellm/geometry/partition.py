@@ -9,11 +9,12 @@ space into the regions on which the layer is affine. For each token,
 
 A prompt's features are mean, minimum, maximum and sample standard deviation of these over its
 tokens (:mod:`splinellm.geometry.moments`). The sign blocks, which are not in the paper, are the
-same signs counted in B places instead of one.
+same signs counted in B places instead of one; the sign entropy is that of s_t.
 """
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import torch
@@ -96,6 +97,23 @@ def sign_fraction(h: Tensor) -> Tensor:
         s_t in [0, 1].
     """
     return sign_counts(h).squeeze(-1) / h.shape[-1]
+
+
+def sign_entropy(fraction: Tensor) -> Tensor:
+    """Entropy of the side of a hyperplane, were it drawn at random.
+
+    Parameters
+    ----------
+    fraction : Tensor, shape (...), float32
+        s_t, from :func:`sign_fraction`.
+
+    Returns
+    -------
+    Tensor, shape (...), float32
+        ``-s log2 s - (1 - s) log2 (1 - s)`` in bits, from 0 to 1; 0 where s is 0 or 1.
+    """
+    nats: Tensor = torch.special.entr(fraction) + torch.special.entr(1 - fraction)
+    return nats / math.log(2)
 
 
 def hyperplane_distance(h: Tensor, norms: Tensor) -> Tensor:

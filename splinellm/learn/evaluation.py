@@ -26,6 +26,7 @@ from splinellm.learn.estimators import (
 )
 from splinellm.learn.labels import Labels
 from splinellm.learn.splits import Split, stratified_splits
+from splinellm.schema import is_sign_block
 from splinellm.table import FeatureTable
 
 LENGTH_ALONE = 0.9
@@ -134,7 +135,7 @@ def evaluate(
     if not ablations:
         return
     for position, feature in enumerate(table.schema.features if n_features > 1 else ()):
-        if not feature.startswith("sign_block_"):
+        if not is_sign_block(feature):
             yield from run("feature", feature, on(array[:, :, position]))
     for position, layer in enumerate(table.schema.layers if n_layers > 1 else ()):
         yield from run("layer", str(layer), on(array[:, position]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from splinellm.learn.classifier import Card
+from splinellm.schema import is_sign_block
 
 
 def readme_of(card: Card) -> str:
@@ -82,6 +83,6 @@ def _ranges(layers: tuple[int, ...]) -> str:
 
 
 def _features(names: tuple[str, ...]) -> str:
-    blocks = [name for name in names if name.startswith("sign_block_")]
+    blocks = [name for name in names if is_sign_block(name)]
     others = [f"`{name}`" for name in names if name not in blocks]
     return ", ".join([*others, f"{len(blocks)} sign blocks"] if blocks else others)

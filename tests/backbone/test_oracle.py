@@ -20,6 +20,7 @@ from tests.tiny import (
     tiny_backbone,
 )
 
+EVERYTHING = "paper,blocks,sign_entropy"
 PROMPTS = random_prompts(1, 2, 5, WINDOW, WINDOW + 1, 13, 24)
 
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -52,9 +53,9 @@ def test_features_equal_the_oracle(name: str) -> None:
     kind, overrides = MODELS[name]
     backbone = tiny_backbone(kind, **overrides)
     rule = DimensionRule()
-    with torch.inference_mode(), recorder_of(backbone) as recorder:
+    with torch.inference_mode(), recorder_of(backbone, EVERYTHING) as recorder:
         found = recorder.read(*pad(PROMPTS)).double().numpy()
-    names = recorder_of(backbone)._reduction.schema.features
+    names = recorder._reduction.schema.features
     slow = np.stack([slow_features(backbone, prompt, names, rule) for prompt in PROMPTS])
 
     distances = [i for i, feature in enumerate(names) if feature.startswith("distance")]

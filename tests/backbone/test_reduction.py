@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from splinellm.backbone.reduction import PromptReduction, Reduction
-from splinellm.geometry import DimensionRule, real_tokens
+from splinellm.geometry import Attended, DimensionRule, real_tokens
 from splinellm.schema import FeatureSchema, FeatureSelection
 
 LENGTHS = torch.tensor([2, 4])
@@ -44,11 +44,11 @@ def test_a_nan_in_keys_spoils_the_prompt_whose_last_token_sees_it() -> None:
     query, key = torch.randn(2, 2, 2, 4, 8, generator=generator)
     reduction = reduction_of("intrinsic_dimension")
     key[0, :, 2:] = torch.nan  # padding
-    reduction.on_attention(0, query, key, None, 1.0)
+    reduction.on_attention(0, Attended(query, key, 1.0))
     assert reduction.result().isfinite().all()
     key[1, 1, 0] = torch.nan
     begin(reduction, LENGTHS, 4)
-    reduction.on_attention(0, query, key, None, 1.0)
+    reduction.on_attention(0, Attended(query, key, 1.0))
     assert reduction.result().isnan().flatten().tolist() == [False, True]
 
 

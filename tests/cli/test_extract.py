@@ -21,6 +21,7 @@ from splinellm.table import FeatureTable
 from tests.cli.conftest import Result
 from tests.fakes import FakeExtractor, fake_provenance
 from tests.io.files import set_chunk_rows
+from tests.tiny import tiny_backbone
 
 Cli = Callable[..., Result]
 ROWS = b'{"id": 1, "text": "one"}\n{"id": 2, "text": "two"}\n{"id": 3, "text": "three"}\n'
@@ -72,6 +73,36 @@ def test_standard_input_in_every_format(
     option = ["--input-format", format_] if format_ else []
     assert cli("extract", "-", "-o", output, *option, stdin=data).code == 0
     assert fake[0].seen == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("granularity", "columns"),
+    [
+        ("prompt", ["sign_entropy_mean", "sign_entropy_std"]),
+        ("prefix", ["sign_entropy_mean", "sign_entropy_std"]),
+        ("token", ["sign_entropy"]),
+    ],
+)
+def test_sign_entropy(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, granularity: str, columns: list[str]
+) -> None:
+    # A real model: the numbers are those of the library.
+    backbone = tiny_backbone()
+    monkeypatch.setattr(
+        loading,
+        "load_extractor",
+        lambda **settings: SplineExtractor(backbone, features=settings["features"]),
+    )
+    Path("in.txt").write_text("Hi there\n")
+    options = ["--features", "sign_entropy", "--granularity", granularity]
+    assert cli("extract", "in.txt", "-o", "out.parquet", *options).code == 0
+    found = pq.read_table("out.parquet")
+    names = [name for name in found.column_names if name.startswith("layer_")]
+    assert names == [f"layer_{layer:02d}.{column}" for layer in range(3) for column in columns]
+    expected = SplineExtractor(backbone, features="sign_entropy").extract(
+        ["Hi there"], granularity=granularity
+    )
+    np.testing.assert_array_equal(np.array([found[name] for name in names]).T, expected.values)
 
 
 def test_settings_reach_the_extractor(cli: Cli, fake: list[FakeExtractor]) -> None:

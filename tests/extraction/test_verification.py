@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,11 +24,11 @@ PROMPTS = ["Hi", "The capital of France is", "def add(a, b):\n    return a + b\n
 @pytest.mark.parametrize("rule", ["relative", "absolute"])
 def test_sound_model_passes(kind: str, rule: Any) -> None:
     extractor = SplineExtractor(
-        tiny_backbone(kind), features="paper,blocks", layers="0,2", dimension_rule=rule
+        tiny_backbone(kind), features="paper,blocks,sign_entropy", layers="0,2", dimension_rule=rule
     )
     report = extractor.verify()
     assert report.passed
-    assert report.n_values == 4 * 2 * 40
+    assert report.n_values == 4 * 2 * 42
     assert report.sign < 1e-6
     assert report.dimension == 0
     assert not extractor.backbone.lock.locked()
@@ -60,6 +61,8 @@ def changed(function: Callable[..., Tensor], change: Callable[[Tensor], Tensor])
         ("hyperplane_distance", lambda d: d * 1.03),
         ("hyperplane_distance", lambda d: d + 1e-4),
         ("sign_counts", lambda s: s.flip(-1)),
+        ("sign_entropy", lambda e: e + 0.02),
+        ("sign_entropy", lambda e: e.square()),
         ("block_sizes", lambda sizes: sizes[::-1]),
         ("intrinsic_dimension", lambda n: n + 1),
         ("row_norms", lambda n: n.square()),
@@ -75,7 +78,7 @@ def test_broken_formula_fails(name: str, change: Any, monkeypatch: pytest.Monkey
     monkeypatch.setattr(owner, attribute, broken)
     if name == "row_norms":
         monkeypatch.setattr("splinellm.backbone.norms.row_norms", broken)
-    extractor = SplineExtractor(tiny_backbone(), features="paper,blocks")
+    extractor = SplineExtractor(tiny_backbone(), features="paper,blocks,sign_entropy")
     report = extractor.verify(PROMPTS, raise_on_failure=False)
     assert not report.passed
     with pytest.raises(VerificationError, match="differ"):
@@ -97,7 +100,7 @@ def test_ignored_mask_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         recorder._AttentionEar,
         "__call__",
-        lambda self, query, key, mask, *rest: hear(self, query, key, None, *rest),
+        lambda self, attended: hear(self, replace(attended, mask=None)),
     )
     with pytest.raises(VerificationError):
         SplineExtractor(tiny_backbone("mistral")).verify()

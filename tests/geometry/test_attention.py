@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from splinellm.errors import ConfigurationError
-from splinellm.geometry import DimensionRule, intrinsic_dimension, last_row_scores, real_tokens
+from splinellm.geometry import (
+    Attended,
+    DimensionRule,
+    intrinsic_dimension,
+    last_row_scores,
+    real_tokens,
+)
 
 RELATIVE, ABSOLUTE = DimensionRule(), DimensionRule(kind="absolute")
 
@@ -62,7 +68,7 @@ def test_heads_are_summed_and_prompts_are_not() -> None:
 
 def test_one_token_counts_once_per_head() -> None:
     query, key = qkv(1, 1)
-    scores = last_row_scores(query, key, torch.tensor([0]), 0.5)
+    scores = last_row_scores(Attended(query, key, 0.5), torch.tensor([0]))
     for rule in (RELATIVE, ABSOLUTE):
         assert intrinsic_dimension(scores, rule).item() == 4.0
 
@@ -93,7 +99,7 @@ def test_counts_equal_the_softmax_weights(lengths: list[int], seed: int, mask_ki
         "additive": torch.zeros(window.shape).masked_fill(~window, torch.finfo().min)[None, None],
         "per head": window.expand(len(lengths), 4, -1, -1),
     }[mask_kind]
-    scores = last_row_scores(query, key, torch.tensor(lengths) - 1, 0.5, mask)
+    scores = last_row_scores(Attended(query, key, 0.5, mask), torch.tensor(lengths) - 1)
     assert not scores.isnan().any()
     for rule in (RELATIVE, ABSOLUTE):
         found = intrinsic_dimension(scores, rule)
@@ -112,15 +118,16 @@ def test_additive_mask_that_is_no_switch_shifts_the_scores() -> None:
     query, key = qkv(1, 4)
     bias = torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(1))
     last = torch.tensor([3])
-    plain = last_row_scores(query, key, last, 0.5)
-    torch.testing.assert_close(last_row_scores(query, key, last, 0.5, bias), plain + bias[:, :, 3])
+    plain = last_row_scores(Attended(query, key, 0.5), last)
+    found = last_row_scores(Attended(query, key, 0.5, bias), last)
+    torch.testing.assert_close(found, plain + bias[:, :, 3])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_scores_are_computed_in_float32(dtype: torch.dtype) -> None:
     query = torch.full((1, 1, 2, 64), 100.0, dtype=dtype)
     key = torch.stack([torch.full((64,), 100.0), torch.full((64,), 99.5)])[None, None].to(dtype)
-    scores = last_row_scores(query, key, torch.tensor([1]), 1.0)
+    scores = last_row_scores(Attended(query, key, 1.0), torch.tensor([1]))
     # 640000 overflows float16; bfloat16 would round both scores to the same number.
     assert scores.dtype == torch.float32
     assert scores[0, 0].tolist() == [640000.0, 636800.0]

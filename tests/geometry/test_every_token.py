@@ -11,17 +11,22 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from splinellm.geometry import (
+    Attended,
     DimensionRule,
     attention,
-    dimension_of_every_token,
     intrinsic_dimension,
     last_row_scores,
+    of_every_token,
 )
 
 N_TOKENS = 13
 SCALING = 0.7
 RULES = [DimensionRule(), DimensionRule(0.1, "absolute")]
 MASKS = ["none", "window", "additive window", "per head", "one for all prompts"]
+
+
+def dimensions(attended: Attended, rule: DimensionRule = RULES[0]) -> Tensor:
+    return of_every_token(attended, lambda scores: intrinsic_dimension(scores, rule))
 
 
 def queries_and_keys(n_tokens: int = N_TOKENS, n_earlier: int = 0) -> tuple[Tensor, Tensor]:
@@ -66,27 +71,21 @@ def test_equals_the_last_row_of_every_prefix(
     monkeypatch.setattr(attention, "_MAX_SCORES", max_scores)
     query, key = queries_and_keys(n_earlier=n_earlier)
     mask = mask_of(mask_kind, n_earlier)
-    found = dimension_of_every_token(query, key, rule, SCALING, mask, softcap)
+    found = dimensions(Attended(query, key, SCALING, mask, softcap), rule)
     assert (found.shape, found.dtype) == ((2, N_TOKENS), torch.float32)
     for k in range(1, N_TOKENS + 1):
         part = None if mask is None else mask[:, :, :k, : n_earlier + k]
-        scores = last_row_scores(
-            query[:, :, :k],
-            key[:, :, : n_earlier + k],
-            torch.tensor([k - 1, k - 1]),
-            SCALING,
-            part,
-            softcap,
-        )
+        prefix = Attended(query[:, :, :k], key[:, :, : n_earlier + k], SCALING, part, softcap)
+        scores = last_row_scores(prefix, torch.tensor([k - 1, k - 1]))
         assert torch.equal(found[:, k - 1], intrinsic_dimension(scores, rule))
     assert len(found.unique()) > 4
 
 
 def test_padding_is_seen_by_no_real_token() -> None:
     query, key = queries_and_keys()
-    expected = dimension_of_every_token(query, key, RULES[0], SCALING)
+    expected = dimensions(Attended(query, key, SCALING))
     query[:, :, 9:], key[:, :, 9:] = torch.nan, torch.nan
-    found = dimension_of_every_token(query, key, RULES[0], SCALING)
+    found = dimensions(Attended(query, key, SCALING))
     assert torch.equal(found[:, :9], expected[:, :9])
 
 
@@ -109,6 +108,6 @@ def test_never_holds_the_whole_attention_matrix(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(attention, "_MAX_SCORES", limit)
     query, key = queries_and_keys(n_tokens)
     with LargestTensor() as largest:
-        dimension_of_every_token(query, key, RULES[0], SCALING)
+        dimensions(Attended(query, key, SCALING))
     assert limit / 2 < largest.n_numbers <= limit
     assert largest.n_numbers < 2 * 4 * n_tokens * n_tokens / 50

@@ -17,6 +17,7 @@ from splinellm.geometry import (
     real_tokens,
     row_norms,
     sign_counts,
+    sign_entropy,
     sign_fraction,
 )
 
@@ -255,3 +256,20 @@ class TestHalfPrecisionIsReducedInFloat32:
         distance = hyperplane_distance(h, torch.tensor([0.1, 0.3]))
         assert distance.dtype == torch.float32
         assert distance.item() == pytest.approx(h[0, 0, 0].item() / 0.3, rel=1e-6)
+
+
+def test_sign_entropy_by_hand() -> None:
+    h = torch.tensor([[-1.0, -1, -1, -1], [1, -1, -1, -1], [1, 1, -1, -1], [1, 1, 1, 1]])
+    found = sign_entropy(sign_fraction(h))
+    # Of a quarter: 1/4 * 2 bits + 3/4 * log2(4/3).
+    expected = [0.0, 0.5 + 0.75 * (2 - math.log2(3)), 1.0, 0.0]
+    torch.testing.assert_close(found, torch.tensor(expected))
+    assert [math.copysign(1.0, value) for value in found] == [1.0] * 4  # no -0.0
+
+
+def test_sign_entropy_is_symmetric_and_at_most_one_bit() -> None:
+    share = torch.arange(1537) / 1536
+    found = sign_entropy(share)
+    assert ((found >= 0) & (found <= 1)).all()
+    torch.testing.assert_close(found, found.flip(0), rtol=0, atol=1e-6)
+    assert (found[:769].diff() > 0).all()

@@ -27,7 +27,7 @@ from tests.tiny import (
 )
 from tests.watched import state_of
 
-ALL = "paper,blocks"
+ALL = "paper,blocks,sign_entropy"
 
 
 PAD = 3

@@ -101,7 +101,8 @@ def test_gradients_and_training_mode_are_as_without() -> None:
         found = step()
         assert model.training
         # No graph is kept alive.
-        assert not any(d.requires_grad for d in recorder._reduction._distances.values())
+        distances = recorder._reduction._values["hyperplane_distance"]
+        assert not any(d.requires_grad for d in distances.values())
     assert all(map(torch.equal, found, plain))
     model.eval()
     check(recorder.table, extractor_of(model), PROMPTS)

@@ -225,7 +225,7 @@ def test_the_default_model_at_every_sixteenth_step(default_extractor: SplineExtr
         "def area(width, height):\n    return",
     ]
     inputs = backbone.tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left")
-    with nothing_left_behind(model), attach(model, features=ALL) as recorder:
+    with nothing_left_behind(model), attach(model, features="paper,blocks") as recorder:
         watch = Watch(recorder)
         model.generate(**inputs, **options(max_new_tokens=64, stopping_criteria=[watch]))
     assert len(watch.seen) == 64

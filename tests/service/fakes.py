@@ -222,6 +222,9 @@ class FakeExtractor:
             self.batch_tokens = padded_tokens
 
 
+LATER_FEATURES = ("sign_entropy_mean", "sign_entropy_std")
+
+
 def fake_values(
     ids: Sequence[int], layers: Sequence[int], features: Sequence[str], n_blocks: int
 ) -> np.ndarray:
@@ -232,9 +235,10 @@ def fake_values(
     present = set(ids)
     for position, word in enumerate(WORDS[:n_blocks]):
         blocks[:, position] += token_of(word) in present
-    names = (*PAPER_FEATURES, *(block_name(i) for i in range(n_blocks)))
+    names = (*PAPER_FEATURES, *(block_name(i) for i in range(n_blocks)), *LATER_FEATURES)
     columns = [names.index(name) for name in features]
-    return np.concatenate([paper, blocks], 1)[list(layers)][:, columns].ravel().astype(np.float32)
+    every = np.concatenate([paper, blocks, random.random((N_LAYERS, len(LATER_FEATURES)))], 1)
+    return every[list(layers)][:, columns].ravel().astype(np.float32)
 
 
 def fake_token_values(
@@ -250,7 +254,11 @@ def fake_token_values(
     if granularity == "prefix":
         return fake_values(seen, layers, features, n_blocks)
     # Those of a token are other numbers, but depend on what was before it, too.
-    of_prompt = {SIGN_FRACTION: "sign_mean", HYPERPLANE_DISTANCE: "distance_min"}
+    of_prompt = {
+        SIGN_FRACTION: "sign_mean",
+        HYPERPLANE_DISTANCE: "distance_min",
+        "sign_entropy": "sign_entropy_mean",
+    }
     names = [of_prompt.get(name, name) for name in features]
     return fake_values([*seen, -1], layers, names, n_blocks)
 

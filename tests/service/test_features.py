@@ -73,6 +73,19 @@ def test_layers_and_features_are_chosen(client: TestClient, layers: Any) -> None
     )
 
 
+@pytest.mark.parametrize("granularity", ["prompt", "prefix", "token"])
+@pytest.mark.parametrize("features", ["sign_entropy", ["sign_entropy_std", "sign_entropy_mean"]])
+def test_sign_entropy(client: TestClient, features: Any, granularity: str) -> None:
+    both = ("sign_entropy_mean", "sign_entropy_std")
+    names = ("sign_entropy",) if granularity == "token" else both
+    answer = ask(client, input="one", layers=0, features=features, granularity=granularity)
+    assert answer["feature_names"] == list(names)
+    values = np.array([row["values"] for row in answer["data"]], np.float32)
+    assert values.shape == (1, 1, len(names))
+    if granularity != "token":
+        np.testing.assert_array_equal(values[0], expected("one", (0,), both))
+
+
 def test_a_long_text_is_cut_and_says_so_or_refused(client: TestClient) -> None:
     text = "w " * 1500
     row = ask(client, input=text.strip())["data"][0]
