@@ -14,7 +14,7 @@ import numpy as np
 
 from splinellm.errors import ConfigurationError, PromptError
 from splinellm.extraction.stores import DiskStore, MemoryStore, Store
-from splinellm.prompts import Prompt
+from splinellm.prompts import Prompt, as_prompts
 from splinellm.provenance import Provenance
 from splinellm.schema import FeatureSchema
 from splinellm.table import FeatureTable
@@ -104,7 +104,7 @@ class CachedExtractor:
         See :meth:`splinellm.SplineExtractor.extract_valid`. What needs no forward pass, found or
         repeated, is reported to `on_progress` first, all at once.
         """
-        batch = [prompts] if isinstance(prompts, str) else list(prompts)
+        batch = as_prompts(prompts)
         tokenized, errors = self.extractor.tokenize(batch)
         keys = {position: self._key(tokenized[position].ids) for position in sorted(tokenized)}
         rows = self.store.get(set(keys.values()))

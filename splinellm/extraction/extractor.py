@@ -25,7 +25,7 @@ from splinellm.extraction.reading import BatchReader
 from splinellm.extraction.tokens import TokenizedPrompt, Tokenizer
 from splinellm.extraction.verification import PROMPTS, VerificationReport, compare_with_slow
 from splinellm.geometry import DimensionRule
-from splinellm.prompts import Prompt
+from splinellm.prompts import Prompt, as_prompts, iter_prompts
 from splinellm.provenance import Provenance, distance_precision
 from splinellm.schema import FeatureSchema, FeatureSelection, Granularity, parse_layers
 from splinellm.table import FeatureTable
@@ -240,7 +240,7 @@ allow_special_tokens
         """
         if window < 1:
             raise ConfigurationError(f"window is {window}; it must be at least 1")
-        iterator = iter([prompts] if isinstance(prompts, str) else prompts)
+        iterator = iter_prompts(prompts)
         start = 0
         while part := list(islice(iterator, window)):
             table, errors = self.extract_valid(part, granularity=granularity)
@@ -274,7 +274,7 @@ allow_special_tokens
         errors : dict of int to PromptError
             By position among the prompts.
         """
-        batch = [prompts] if isinstance(prompts, str) else list(prompts)
+        batch = as_prompts(prompts)
         schema = self.schema.at(granularity)
         tokenized, errors = self._tokenizer(batch)
         twins = _twins(tokenized)
@@ -377,7 +377,7 @@ allow_special_tokens
         VerificationError
             A feature deviates by more than its tolerance.
         """
-        chosen = list(PROMPTS if prompts is None else prompts)
+        chosen = as_prompts(PROMPTS if prompts is None else prompts)
         if not chosen:
             raise ConfigurationError("there is no prompt to verify with")
         fast = self.extract(chosen).array
@@ -392,7 +392,11 @@ allow_special_tokens
         self, prompts: Sequence[Prompt]
     ) -> tuple[dict[int, TokenizedPrompt], dict[int, PromptError]]:
         """Tokenise as :meth:`extract` does; see :class:`splinellm.extraction.tokens.Tokenizer`."""
-        return self._tokenizer(prompts)
+        return self._tokenizer(as_prompts(prompts))
+
+    def silence(self) -> None:
+        """Warn about no prompt from now on; see :class:`splinellm.prompts.PromptWarning`."""
+        self._tokenizer.silence()
 
     def _describe(self, *, allow_special_tokens: bool) -> Provenance:
         backbone, selection = self.backbone, self.schema.selection

@@ -176,6 +176,9 @@ class FakeExtractor:
             distance_precision="full" if self._selection.needs_distance else "none",
         )
 
+    def silence(self) -> None:
+        """Nothing is ever said."""
+
     def provenance_at(self, granularity: Granularity) -> Provenance:
         features = self._selection.at(granularity).names
         return replace(self.provenance, features=features, granularity=granularity)
