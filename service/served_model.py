@@ -132,6 +132,7 @@ class ServedModel:
                         **plan.settings(),
                         batch_tokens=self.engine.limits.max_batch_tokens,
                     )
+                self._extractors[plan].silence()  # what strangers send is no fault of the operator
             self._extractors.move_to_end(plan)
             if len(self._extractors) > MAX_EXTRACTORS:
                 self._extractors.popitem(last=False)
@@ -180,9 +181,11 @@ class ServedModel:
         return self._tokenizer(self._allow_special_tokens).offsets(texts)
 
     def _tokenizer(self, allow_special_tokens: bool) -> Tokenizer:
-        return Tokenizer(
+        tokenizer = Tokenizer(
             self.backbone.tokenizer,
             self.backbone.n_vocabulary,
             sys.maxsize,
             allow_special_tokens=allow_special_tokens,
         )
+        tokenizer.silence()
+        return tokenizer

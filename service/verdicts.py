@@ -124,6 +124,11 @@ class Pass:
     plan: Plan
     classifiers: tuple[ServedClassifier, ...]
 
+    @property
+    def card(self) -> Card:
+        """That of the first classifier, which says for all of them how texts are normalised."""
+        return self.classifiers[0].card
+
 
 def passes(classifiers: Sequence[ServedClassifier]) -> list[Pass]:
     """Group classifiers so that as few forward passes as possible serve all."""
@@ -132,6 +137,8 @@ def passes(classifiers: Sequence[ServedClassifier]) -> list[Pass]:
         for position, other in enumerate(found):
             if other.model is not classifier.model:
                 continue
+            if other.card.normalisation != classifier.card.normalisation:
+                continue  # they read different texts
             try:
                 plan = other.plan.union(classifier.plan)
             except ValueError:  # their token limits, say, differ

@@ -66,6 +66,7 @@ def test_special_token_that_is_not_in_the_text_is_spelled_out() -> None:
     assert "".join(index.token[1:]) == "Hi"
 
 
+@pytest.mark.filterwarnings("ignore::splinellm.prompts.SpecialTextWarning")
 def test_forged_special_token_stays_text() -> None:
     index = index_of({0: "x</s>"})
     assert len(index) > 2

@@ -99,12 +99,16 @@ class Call:
         *,
         overflow: Overflow,
         in_windows: bool = False,
+        prepare: Callable[[Sequence[Prompt]], Sequence[Prompt]] = list,
     ) -> Reading:
-        """Tokenise inputs for a plan, apply the limit, and count."""
+        """Tokenise inputs for a plan, apply the limit, and count.
+
+        What `prepare` makes of the prompts is what is tokenised.
+        """
         reading = await self.in_pool(
             read,
             inputs,
-            partial(model.tokenize, plan=plan),
+            lambda prompts: model.tokenize(prepare(prompts), plan),
             limit=self.settings.max_input_tokens if in_windows else plan.max_tokens,
             overflow=overflow,
             window=plan.max_tokens if in_windows else None,
@@ -151,6 +155,7 @@ class Call:
                 one.plan,
                 overflow=overflow or self.settings.overflow,
                 in_windows=True,
+                prepare=one.card.as_read,
             )
             table = await self.features(one.model, one.plan, reading)
             for classifier in one.classifiers:

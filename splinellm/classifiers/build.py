@@ -29,6 +29,7 @@ from splinellm.learn.evaluation import evaluate
 from splinellm.learn.labels import Labels
 from splinellm.learn.splits import leave_one_out, merged_groups, near_duplicates
 from splinellm.learn.training import train
+from splinellm.normalisation import VERSION, normalise
 from splinellm.table import FeatureTable
 
 MAX_TOKENS = 256
@@ -64,8 +65,9 @@ class Workshop:
     def load(
         self, name: str, read: Callable[[Path], pd.DataFrame]
     ) -> tuple[pd.DataFrame, FeatureTable]:
-        """Rows of a source with the features of their texts."""
+        """Rows of a source, their texts normalised, with the features of these."""
         rows = read(self._data).sample(frac=1, random_state=1).reset_index(drop=True)
+        rows["text"] = [normalise(text).text for text in rows["text"]]
         return rows, self._features(name, list(rows["text"]), BLOCKS, range(max(LAYERS.values())))
 
     def seven(self, name: str, texts: Sequence[str]) -> FeatureTable:
@@ -180,6 +182,7 @@ def build_toxicity(shop: Workshop, output: Path) -> None:
             tuning_groups=merged_groups([list(rows["source"])]),
             data=describe(rows, [*TOXICITY_SOURCES, "domains"]),
             weaknesses=WEAKNESSES[name],
+            normalisation=VERSION,
         )
         classifier.card.metrics["ROC-AUC on sources left out"] = left_out
         save_classifier(classifier, output / name)
@@ -195,6 +198,7 @@ def build_toxicity_types(shop: Workshop, output: Path) -> None:
         groups=merged_groups([near_duplicates(list(rows["text"]))]),
         data=describe(rows, ["jigsaw"]),
         weaknesses=WEAKNESSES["toxicity-types"],
+        normalisation=VERSION,
     )
     save_classifier(classifier, output / "toxicity-types")
 
@@ -209,6 +213,7 @@ def build_domain(shop: Workshop, output: Path) -> None:
         groups=merged_groups([near_duplicates(list(rows["text"]))]),
         data=describe(rows, ["domains"]),
         weaknesses=WEAKNESSES["domain"],
+        normalisation=VERSION,
     )
     save_classifier(classifier, output / "domain")
 

@@ -70,6 +70,14 @@ def train(
             help="Choose each class' threshold for this recall.",
         ),
     ] = None,
+    normalise: Annotated[
+        bool,
+        typer.Option(
+            envvar="SPLINELLM_NORMALISE",
+            help="Read texts without what hides words: invisible characters, lookalike letters, "
+            "stretched and spaced words. The classifier will do so wherever it is used.",
+        ),
+    ] = False,
     seed: learning.Seed = 0,
     model: options.Model = "smollm2-135m",
     layers: options.Layers = None,
@@ -98,11 +106,14 @@ def train(
     from splinellm.learn.artifact import save_classifier
     from splinellm.learn.metrics import Target
     from splinellm.learn.training import train as fit
+    from splinellm.normalisation import VERSION
 
     settings = learning.extractor_settings(
         model, layers, features, max_tokens, batch_tokens, dtype, device
     )
     rows = learning.read(data, text_column, on_error, columns, delimiter, encoding)
+    if normalise:
+        rows = rows.normalised()
     labels = rows.labels(learning.names(label))
     groups = learning.groups_of(rows, group)
     target = None
@@ -119,6 +130,7 @@ def train(
         tuning_groups=None if tune_across is None else learning.group_numbers(rows, tune_across),
         target=target,
         data=rows.describe(),
+        normalisation=VERSION if normalise else None,
         seed=seed,
     )
     card = save_classifier(classifier, output).card

@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 from splinellm.errors import ConfigurationError, PromptError
 from splinellm.extraction.rows import Rows, assemble
 from splinellm.extraction.tokens import TokenizedPrompt
-from splinellm.prompts import Prompt
+from splinellm.prompts import Prompt, as_prompts, iter_prompts
 from splinellm.provenance import Provenance
 from splinellm.schema import FeatureSchema, Granularity
 from splinellm.table import FeatureTable
@@ -168,7 +168,7 @@ class Extractor(ABC):
         """
         if window < 1:
             raise ConfigurationError(f"window is {window}; it must be at least 1")
-        iterator = iter([prompts] if isinstance(prompts, str) else prompts)
+        iterator = iter_prompts(prompts)
         start = 0
         while part := list(islice(iterator, window)):
             table, errors = self.extract_valid(part, granularity=granularity)
@@ -201,7 +201,7 @@ class Extractor(ABC):
         errors : dict of int to PromptError
             By position among the prompts.
         """
-        batch = [prompts] if isinstance(prompts, str) else list(prompts)
+        batch = as_prompts(prompts)
         provenance = self.provenance_at(granularity)
         tokenized, errors = self.tokenize(batch)
         rows: dict[int, Rows] = {}

@@ -23,7 +23,7 @@ from splinellm.extraction.rows import Rows
 from splinellm.extraction.tokens import TokenizedPrompt, Tokenizer
 from splinellm.extraction.verification import PROMPTS, VerificationReport, compare_with_slow
 from splinellm.plan import Plan
-from splinellm.prompts import Prompt
+from splinellm.prompts import Prompt, as_prompts
 from splinellm.schema import FeatureSelection, Granularity
 from splinellm.token_index import TokenIndex
 
@@ -153,7 +153,11 @@ allow_special_tokens
         self, prompts: Sequence[Prompt]
     ) -> tuple[dict[int, TokenizedPrompt], dict[int, PromptError]]:
         """Tokenise as :meth:`extract` does; see :class:`splinellm.extraction.tokens.Tokenizer`."""
-        return self._tokenizer(prompts)
+        return self._tokenizer(as_prompts(prompts))
+
+    def silence(self) -> None:
+        """Warn about no prompt from now on; see :class:`splinellm.prompts.PromptWarning`."""
+        self._tokenizer.silence()
 
     def token_index(
         self, prompts: Mapping[int, Prompt], tokenized: Mapping[int, TokenizedPrompt]
@@ -241,7 +245,7 @@ allow_special_tokens
         VerificationError
             A feature deviates by more than its tolerance.
         """
-        chosen = list(PROMPTS if prompts is None else prompts)
+        chosen = as_prompts(PROMPTS if prompts is None else prompts)
         if not chosen:
             raise ConfigurationError("there is no prompt to verify with")
         tokenized, errors = self.tokenize(chosen)

@@ -11,7 +11,7 @@ import torch
 from splinellm.errors import NonFiniteFeaturesError
 from splinellm.extraction.batching import batch_size, longest_first
 from splinellm.geometry import real_tokens
-from splinellm.prompts import Prompt
+from splinellm.prompts import Prompt, as_prompts
 
 if TYPE_CHECKING:
     from splinellm.extraction.extractor import SplineExtractor
@@ -43,6 +43,7 @@ def mean_hidden_states(
     PromptError
         A prompt cannot be read.
     """
+    prompts = as_prompts(prompts)
     tokenized, errors = extractor.tokenize(prompts)
     if errors:
         raise errors[min(errors)]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from splinellm.errors import PromptError
+from splinellm.extraction.notices import Notices
 from splinellm.prompts import Prompt, check_prompt
 from splinellm.token_index import NOWHERE, TokenIndex
 
@@ -54,6 +55,11 @@ class Tokenizer:
     allow_special_tokens : bool
         Whether strings such as ``</s>`` in a text become control tokens. By default they stay
         text: whoever writes a prompt must not be able to forge them.
+
+    Notes
+    -----
+    A text that spells a special token which stays text, and a prompt that begins with two BOS
+    tokens, are read as they are and warned about, each once.
     """
 
     def __init__(
@@ -63,6 +69,11 @@ class Tokenizer:
         self._n_vocabulary = n_vocabulary
         self.max_tokens = max_tokens
         self._split_special_tokens = not allow_special_tokens
+        self._notices = Notices(tokenizer, reads_special_tokens=allow_special_tokens)
+
+    def silence(self) -> None:
+        """Warn about no prompt: those of a service come from strangers, who do not see it."""
+        self._notices.silence()
 
     def __call__(
         self, prompts: Sequence[Prompt]
@@ -94,6 +105,7 @@ class Tokenizer:
             except PromptError as error:
                 errors[index] = error
         if texts:
+            self._notices.look_at_texts(texts, len(prompts))
             with _one_at_a_time:
                 encoded = self._tokenizer(
                     list(texts.values()),
@@ -102,6 +114,7 @@ class Tokenizer:
                     verbose=False,
                 )["input_ids"]
             ids.update(zip(texts, encoded, strict=True))
+        self._notices.look_at_ids(ids, len(prompts))
         tokenized = {}
         for index in sorted(ids):
             try:

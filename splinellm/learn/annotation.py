@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -39,6 +40,10 @@ def added_schema(card: Card) -> pa.Schema:
     )
 
 
+class NormalisationWarning(UserWarning):
+    """A classifier that reads normalised texts is given features of texts as they were."""
+
+
 class TextClassification:
     """Adds ``n_tokens``, ``truncated`` and predictions to rows of texts.
 
@@ -65,7 +70,9 @@ class TextClassification:
         self, rows: Chunk, *, on_progress: Listener | None = None
     ) -> tuple[pa.Table, dict[int, PromptError]]:
         """Classify the rows' texts."""
-        features, errors = self._extractor.extract_valid(rows.texts(), on_progress=on_progress)
+        features, errors = self._extractor.extract_valid(
+            self._classifier.card.as_read(rows.texts()), on_progress=on_progress
+        )
         return _added(self._classifier, features, self.schema), errors
 
 
@@ -87,6 +94,13 @@ class FeatureClassification:
 
     def __init__(self, classifier: Classifier, provenance: Provenance) -> None:
         require_match(classifier.card.provenance, provenance)
+        if classifier.card.normalisation is not None:
+            warnings.warn(
+                f"classifier '{classifier.card.name}' reads normalised texts, but these features "
+                "are of texts as they were; give it the texts",
+                NormalisationWarning,
+                stacklevel=2,
+            )
         self.schema = added_schema(classifier.card)
         self._classifier = classifier
 

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from splinellm.errors import ArtifactError
+from splinellm.errors import ArtifactError, ConfigurationError
 from splinellm.learn.labels import Kind
 from splinellm.learn.predictions import Predictions
+from splinellm.normalisation import normalised, require_known
+from splinellm.prompts import as_prompts
 from splinellm.provenance import Provenance
 from splinellm.table import FeatureTable, schema_of
 
+if TYPE_CHECKING:
+    from splinellm.extraction import SplineExtractor
+
 CARD_VERSION = 1
+NORMALISATION = "normalisation"
+"""Of a card's settings: the version of what texts are normalised by; without it, they are not."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class Card:
     data : dict
         Name, number of rows and sha256 of the training data.
     settings : dict
-        Estimator, hyperparameters, calibration.
+        Estimator, hyperparameters, calibration, normalisation of texts.
     metrics : dict
         Figures, with how they were measured.
     weaknesses : tuple of str
@@ -64,6 +71,19 @@ class Card:
     classifier_sha256: str = ""
     card_version: int = CARD_VERSION
 
+    @property
+    def normalisation(self) -> str | None:
+        """Version of the normalisation that texts are given to the classifier in; None: as is."""
+        version = self.settings.get(NORMALISATION)
+        return None if version is None else str(version)
+
+    def as_read(self, prompts: Iterable[Any]) -> list[Any]:
+        """Prompts as the classifier reads them; only texts are normalised, not token ids."""
+        version = self.normalisation
+        if version is None:
+            return list(prompts)
+        return [normalised(p, version) if isinstance(p, str) else p for p in prompts]
+
     def to_json(self) -> str:
         """Serialise, indented for readers."""
         return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
@@ -88,9 +108,13 @@ class Card:
             record["provenance"] = Provenance.from_json(json.dumps(record["provenance"]))
             record["classes"] = tuple(record["classes"])
             record["weaknesses"] = tuple(record["weaknesses"])
-            return cls(**record)
-        except (ValueError, TypeError, KeyError) as error:
+            card = cls(**record)
+            require_known(card.normalisation)
+        except ConfigurationError as error:
+            raise ArtifactError(error.message, hint=error.hint) from None
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ArtifactError(f"card.json is unreadable: {error}") from error
+        return card
 
 
 class Classifier:
@@ -108,13 +132,39 @@ class Classifier:
         self.estimators = estimators
         self.card = card
 
+    def predict_texts(self, texts: Any, extractor: SplineExtractor) -> Predictions:
+        """Classify texts: normalise them if the classifier reads such, extract, predict.
+
+        Parameters
+        ----------
+        texts : str or iterable of str
+            See :meth:`splinellm.SplineExtractor.extract`.
+        extractor : SplineExtractor
+            With the settings that ``Plan.of(card.provenance)`` gives, or more layers
+            or features.
+
+        Returns
+        -------
+        Predictions
+
+        Raises
+        ------
+        PromptError
+            A text cannot be read; names its position.
+        ArtifactError
+            As for :meth:`predict`.
+        """
+        require_match(self.card.provenance, extractor.provenance)
+        return self.predict(extractor.extract(self.card.as_read(as_prompts(texts))))
+
     def predict(self, table: FeatureTable) -> Predictions:
         """Classify the prompts of a feature table.
 
         Parameters
         ----------
         table : FeatureTable
-            With the classifier's columns, and possibly more layers or features.
+            With the classifier's columns, and possibly more layers or features; of texts that
+            went through ``card.as_read``, which :meth:`predict_texts` does.
 
         Returns
         -------

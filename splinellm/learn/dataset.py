@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from splinellm.errors import InputFileError
+from splinellm.errors import ConfigurationError, InputFileError
 from splinellm.files import file_sha256
 from splinellm.io.feature_reader import FeatureChunk, open_features
 from splinellm.io.pipeline import row_error
 from splinellm.io.readers import open_source
 from splinellm.learn.labels import Labels
+from splinellm.normalisation import normalise
 from splinellm.table import FeatureTable
 
 
@@ -60,6 +61,21 @@ class Dataset:
     def labels(self, names: Sequence[str]) -> Labels:
         """Read label columns; see :meth:`splinellm.learn.labels.Labels.from_columns`."""
         return Labels.from_columns({name: self.column(name) for name in names})
+
+    def normalised(self) -> Dataset:
+        """Give the same rows with normalised texts; columns stay as they are.
+
+        Raises
+        ------
+        ConfigurationError
+            The rows come with features of texts as they were.
+        """
+        if self.table is not None:
+            raise ConfigurationError(
+                f"'{self.name}' holds features of texts as they were",
+                hint="normalise where the texts themselves are given",
+            )
+        return replace(self, texts=[normalise(text).text for text in self.texts or []])
 
     def describe(self) -> dict[str, Any]:
         """Summarise for a classifier's card."""

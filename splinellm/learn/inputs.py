@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from numbers import Integral, Real
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
 from splinellm.errors import ConfigurationError, PromptError
-from splinellm.prompts import check_prompt
-
-_WANTED = "give a list, array or Series of texts, or a table of one column"
+from splinellm.prompts import WANTED, as_prompts, check_prompt
 
 
 def texts_of(column: Any) -> list[str]:
@@ -33,29 +28,18 @@ def texts_of(column: Any) -> list[str]:
     PromptError
         `column` is something else, or one of its values is no readable text: names its position.
     """
-    values = _values_of(column)
+    # Each of these holds prompts in order, but is hardly meant as a column.
+    is_single = isinstance(column, (str, Mapping, AbstractSet))
+    if is_single or not hasattr(column, "__len__") or not hasattr(column, "__iter__"):
+        kind = type(column).__name__
+        raise PromptError(f"expected a column of texts, got {kind}", hint=WANTED)
+    if getattr(column, "shape", None) == ():
+        raise PromptError("expected one column of texts, got a single value", hint=WANTED)
+    values = as_prompts(column)
     for index, value in enumerate(values):
-        if isinstance(value, str):
-            check_prompt(value, index)
-        elif pd.api.types.is_scalar(value) and pd.isna(value):  # None, NaN, NA, NaT
-            raise PromptError("the text is missing", index=index)
-        else:
+        if isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray)):
             raise PromptError(f"expected text, got {type(value).__name__}", index=index)
-    return values
-
-
-def _values_of(column: Any) -> list[Any]:
-    kind = type(column).__name__
-    # Each of these can be iterated, over what is hardly meant: characters, keys, columns.
-    unordered = isinstance(column, (str, bytes, bytearray, Mapping, AbstractSet))
-    if unordered or not hasattr(column, "__len__") or not hasattr(column, "__iter__"):
-        raise PromptError(f"expected a column of texts, got {kind}", hint=_WANTED)
-    if not hasattr(column, "shape"):
-        return list(column)
-    if len(column.shape) not in (1, 2) or (len(column.shape) == 2 and column.shape[1] != 1):
-        shape = " x ".join(map(str, column.shape))
-        raise PromptError(f"expected one column of texts, got {kind} of {shape}", hint=_WANTED)
-    values: list[Any] = np.asarray(column, dtype=object).ravel().tolist()
+        check_prompt(value, index)
     return values
 
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from splinellm.learn.classifier import Card, Classifier
+from splinellm.learn.classifier import NORMALISATION, Card, Classifier
 from splinellm.learn.estimators import EstimatorName, fit_calibrated
 from splinellm.learn.labels import Labels
 from splinellm.learn.metrics import Target, choose_threshold, class_figures
 from splinellm.learn.predictions import DEFAULT_THRESHOLD
 from splinellm.learn.splits import Split, stratified_splits
+from splinellm.normalisation import require_known
 from splinellm.provenance import library_versions
 from splinellm.table import FeatureTable
 
@@ -31,6 +32,7 @@ def train(
     target: Target | None = None,
     data: dict[str, Any] | None = None,
     weaknesses: Sequence[str] = (),
+    normalisation: str | None = None,
     seed: int = 0,
 ) -> Classifier:
     """Train a classifier, and measure it on a fifth of the rows kept aside.
@@ -60,6 +62,9 @@ def train(
         Name, rows and hash of the training data, for the card.
     weaknesses : sequence of str
         For the card.
+    normalisation : str, optional
+        Version of :func:`splinellm.normalisation.normalise` that the texts went through before
+        their features were computed; the classifier will read all texts through it.
     seed : int
         Of shuffles and forests.
 
@@ -71,11 +76,14 @@ def train(
     ------
     LabelError
         A class has too few rows.
+    ConfigurationError
+        The normalisation is unknown.
     TableFormatError
         The rows do not stand for prompts.
     """
     table.provenance.require_prompts("the table")
     labels.require_enough()
+    require_known(normalisation)
     learn, test = stratified_splits(labels, groups, n_splits=N_FOLDS, seed=seed)[0]
     if tuning_groups is None:
         tuning_groups = groups
@@ -90,6 +98,8 @@ def train(
     fitted, settings = _fit(estimator, table.values, labels, tuning_groups, seed)
     if target is not None:
         settings["threshold_for"] = f"{target.measure} {target.value}"
+    if normalisation is not None:
+        settings[NORMALISATION] = normalisation
     if unreached:
         settings["target_not_reached"] = unreached
     held_out = f"{len(test)} of {len(labels)} rows, stratified"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from splinellm.learn.annotation import NormalisationWarning
 from splinellm.learn.artifact import load_classifier
 from tests.cli.conftest import Result
 from tests.cli.labelled import labelled_rows, write_rows
@@ -108,3 +109,35 @@ def test_bad_rows_fail_or_are_left_out_and_counted(cli: Cli) -> None:
     assert result.code == 0
     assert result.stderr.splitlines()[0].endswith("1 rows that cannot be used were left out")
     assert json.loads(Path("mine/card.json").read_text())["data"]["rows"] == 119
+
+
+def test_texts_are_normalised_in_training_and_wherever_it_is_used(
+    cli: Cli, fake: list[FakeExtractor]
+) -> None:
+    rows = labelled_rows()
+    write_rows("plain.jsonl", rows)
+    hidden = [{**row, "text": row["text"].replace("toxic", "t\u200box\u00adic")} for row in rows]
+    write_rows("hidden.jsonl", hidden)
+    train = ("--label", "label", "-q", "-o")
+    assert cli("train", "hidden.jsonl", *train, "on", "--normalise").code == 0
+    assert fake.pop().seen == [row["text"] for row in rows]
+    assert cli("train", "hidden.jsonl", *train, "off", "--no-normalise").code == 0
+    assert fake.pop().seen == [row["text"] for row in hidden]
+    assert load_classifier("on").card.settings["normalisation"] == "1"
+    assert "normalisation" not in load_classifier("off").card.settings
+    for name, texts in (("on", rows), ("off", hidden)):
+        assert cli("predict", name, "hidden.jsonl", "-o", f"{name}.jsonl", "-q").code == 0
+        assert fake.pop().seen == [row["text"] for row in texts]
+        written = [json.loads(line) for line in Path(f"{name}.jsonl").read_text().splitlines()]
+        assert [row["text"] for row in written] == [row["text"] for row in hidden]
+
+
+def test_features_of_texts_as_they_were_cannot_be_normalised(cli: Cli) -> None:
+    write_rows("in.jsonl", labelled_rows())
+    assert cli("extract", "in.jsonl", "-o", "x.parquet", "--features", "blocks").code == 0
+    refused = cli("train", "x.parquet", "--label", "label", "-o", "mine", "--normalise")
+    assert refused.code == 1
+    assert "features of texts as they were" in refused.stderr
+    assert cli("train", "in.jsonl", "--label", "label", "-o", "mine", "--normalise").code == 0
+    with pytest.warns(NormalisationWarning, match="'mine' reads normalised texts"):
+        cli("predict", "mine", "x.parquet", "-o", "out.jsonl")

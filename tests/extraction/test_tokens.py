@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 
 from splinellm.errors import PromptError
 from splinellm.extraction.tokens import Tokenizer
+from splinellm.prompts import DoubleBosWarning, SpecialTextWarning
 from tests.tiny import VOCABULARY, tiny_tokenizer
 
 TEXT = "The capital of France is Paris."
@@ -43,6 +46,7 @@ def test_truncation_is_reported_from_one_token_too_many(surplus: int, kind: str)
     assert prompt.truncated is (surplus > 0)
 
 
+@pytest.mark.filterwarnings("ignore::splinellm.prompts.SpecialTextWarning")
 def test_special_tokens_stay_text() -> None:
     text = f"{TEXT}</s><|im_end|>"
     assert not {0, EOS, 2, 3} & set(ids_of(text))
@@ -106,7 +110,8 @@ def test_every_character_is_text(text: str) -> None:
         ("", "the text is empty"),
         (None, "the text is missing"),
         (3, "expected text, got int"),
-        (float("nan"), "expected text, got float"),
+        (float("nan"), "the text is missing"),
+        (1.5, "expected text, got float"),
         (b"bytes", "expected text, got bytes"),
         ({"text": "a"}, "expected text, got dict"),
         ("secret\ud800", "lone surrogate at character 6"),
@@ -158,6 +163,7 @@ def test_numpy_values() -> None:
     assert [type(token) for token in tokenized[1].ids] == [int, int]
 
 
+@pytest.mark.filterwarnings("ignore::splinellm.prompts.SpecialTextWarning")
 def test_threads_do_not_share_the_special_token_switch() -> None:
     # The fast tokenizer keeps it inside; without a lock a prompt could forge control tokens
     # while another extractor that allows them is at work.
@@ -175,3 +181,65 @@ def test_threads_do_not_share_the_special_token_switch() -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def said(tokenizer: Tokenizer, prompts: Sequence[Any]) -> list[warnings.WarningMessage]:
+    with warnings.catch_warnings(record=True) as messages:
+        warnings.simplefilter("always")
+        tokenizer(prompts)
+    return messages
+
+
+SPELT = ["fine", f"{TEXT}<|im_end|>", "a < b </ c", "x</s>"]
+
+
+def test_special_token_text_that_is_read_as_text_is_said_once() -> None:
+    tokenizer = make()
+    (message,) = said(tokenizer, SPELT)
+    assert message.category is SpecialTextWarning
+    assert issubclass(SpecialTextWarning, UserWarning)
+    assert str(message.message).startswith(
+        "2 of 4 prompts have text such as <|im_end|> that is read as text, the first at position 1"
+    )
+    assert "allow_special_tokens=True" in str(message.message)
+    assert TEXT not in str(message.message)
+    assert message.filename == __file__
+    assert not said(tokenizer, SPELT)
+
+
+def test_ordinary_text_and_control_tokens_are_not_warned_about() -> None:
+    assert not said(make(), ["fine", "a < b </ c", "<|im", "< s >", [0, 1, 2]])
+    assert not said(make(allow_special_tokens=True), SPELT)
+    silent = make()
+    silent.silence()
+    assert not said(silent, [*SPELT, [0, 0, 5]])
+
+
+@pytest.mark.parametrize(
+    ("prompts", "allow", "warned"),
+    [
+        (["fine", "<s>hi", "<s><s>hi"], True, "2 of 3 prompts have two <s> tokens at the start"),
+        (["fine", [0, 0, 7]], False, "1 of 2 prompts has two <s> tokens at the start"),
+        (["fine", "hi<s>", " <s>hi", [0, 7], [0], [7, 0, 0]], True, None),
+    ],
+    ids=["text", "ids", "one"],
+)
+def test_second_beginning_of_sequence_is_said_and_left(
+    prompts: list[Any], allow: bool, warned: str | None
+) -> None:
+    tokenizer = make(tiny_tokenizer(adds_bos=True), allow_special_tokens=allow)
+    messages = said(tokenizer, prompts)
+    if warned is None:
+        assert not messages
+        return
+    assert [message.category for message in messages] == [DoubleBosWarning]
+    assert str(messages[0].message).startswith(f"{warned}, the first at position 1")
+    assert not said(tokenizer, prompts)
+    tokenized, _ = tokenizer(prompts)
+    assert tokenized[1].ids[:2] == [0, 0]  # as it was given
+
+
+def test_no_bos_means_no_second_one() -> None:
+    backend = tiny_tokenizer()
+    backend.bos_token = None
+    assert not said(make(backend), [[0, 0, 7]])

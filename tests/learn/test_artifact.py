@@ -14,7 +14,14 @@ import pytest
 import skops.io
 from sklearn.linear_model import LogisticRegression
 
-from splinellm.errors import ArtifactError, ClassifierNotFoundError, SplineLLMError
+from splinellm import SplineExtractor
+from splinellm.backbone.loading import Backbone
+from splinellm.errors import (
+    ArtifactError,
+    ClassifierNotFoundError,
+    ConfigurationError,
+    SplineLLMError,
+)
 from splinellm.learn.artifact import TRUSTED_TYPES, load_classifier, save_classifier
 from splinellm.learn.estimators import ESTIMATORS
 from splinellm.learn.labels import Labels
@@ -171,3 +178,33 @@ def test_an_unknown_name_lists_the_boxed_ones() -> None:
 
 def test_only_listed_types_are_trusted() -> None:
     assert not [name for name in TRUSTED_TYPES if name.startswith(("builtins", "os", "numpy"))]
+
+
+def test_how_texts_are_read_is_part_of_the_card(folder: Path, tmp_path: Path) -> None:
+    plain = load_classifier(folder)
+    assert plain.card.normalisation is None
+    assert "normalisation" not in plain.card.settings
+    assert plain.card.as_read(["i d i o t", [5, 6]]) == ["i d i o t", [5, 6]]
+    save_classifier(train(TABLE, LABELS, name="x", normalisation="1"), tmp_path / "y")
+    card = load_classifier(tmp_path / "y").card
+    assert card.as_read(["i d i o t", [5, 6], None]) == ["idiot", [5, 6], None]
+    assert "| normalisation | 1 |" in (tmp_path / "y" / "README.md").read_text()
+    edit_card(folder, lambda record: record["settings"].update(normalisation="2"))  # type: ignore[attr-defined]
+    with pytest.raises(ArtifactError, match="version '2' are unknown"):
+        load_classifier(folder)
+    with pytest.raises(ConfigurationError, match="version 'x' are unknown"):
+        train(TABLE, LABELS, name="x", normalisation="x")
+
+
+def test_texts_are_normalised_before_they_are_read(llama: Backbone, tmp_path: Path) -> None:
+    extractor = SplineExtractor(llama, features="blocks:8")
+    texts = [f"{'bad' if i % 2 else 'good'} text number {i}" for i in range(40)]
+    labels = Labels("binary", ("clean", "toxic"), np.arange(40) % 2)
+    table = extractor.extract(texts)
+    hidden = [text.replace("b", "\u200bb\u200b") for text in texts]
+    expected = train(table, labels, name="x").predict(table).probabilities
+    on = train(table, labels, name="x", normalisation="1")
+    np.testing.assert_array_equal(on.predict_texts(hidden, extractor).probabilities, expected)
+    off = train(table, labels, name="x")
+    np.testing.assert_array_equal(off.predict_texts(texts, extractor).probabilities, expected)
+    assert not np.array_equal(off.predict_texts(hidden, extractor).probabilities, expected)

@@ -175,6 +175,9 @@ class FakeExtractor:
             distance_precision="full" if self._selection.needs_distance else "none",
         )
 
+    def silence(self) -> None:
+        """Nothing is ever said."""
+
     def provenance_at(self, granularity: Granularity) -> Provenance:
         return self.provenance.at(granularity)
 

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from service.app import create_app
 from service.models import ModelCatalog
 from service.reading import split_windows
+from service.settings import Settings
 from service.verdicts import passes
 from tests.service.fakes import CLASSIFIER_TOKENS, DOMAINS, TOXIC_WORDS, backbone_of, fake_catalog
 
@@ -142,3 +144,38 @@ class TestPasses:
         before = len(seen)
         ask(client, input=["one", "two", "three"])
         assert len(seen) == before + 1
+
+
+@pytest.fixture
+def mixed() -> Iterator[ModelCatalog]:
+    """The same model and classifiers, but `toxicity` reads normalised texts."""
+    catalog = fake_catalog()
+    catalog.classifiers["toxicity"].card.settings["normalisation"] = "1"
+    yield catalog
+    assert catalog.stop(30)
+
+
+def test_classifiers_of_one_request_read_each_its_own_text(mixed: ModelCatalog) -> None:
+    one, types = mixed.classifiers["toxicity"], mixed.classifiers["toxicity-types"]
+    assert [part.classifiers for part in passes([one, types])] == [(one,), (types,)]
+    app = create_app(Settings(), load=lambda _settings, _listener: mixed)
+    with TestClient(app) as client:
+        while client.get("/readyz").status_code != 200:
+            pass
+        body = {"input": ["a t\u200boxic text", "a toxic t e x t", "calm"]}
+        (result, plain, calm) = client.post("/v1/moderations", json=body).json()["results"]
+        assert [r["categories"]["toxic"] for r in (result, plain, calm)] == [True, True, False]
+        hidden, seen, _ = ask(client, **body, classifier="toxicity-types")
+        assert (hidden["labels"], seen["labels"]) == ([], ["toxic"])
+        assert [row["n_tokens"] for row in ask(client, **body)] == [3, 3, 1]
+        card = client.get("/v1/classifiers/toxicity").json()
+        assert card["settings"]["normalisation"] == "1"
+        comment = {
+            "comment": {"text": "Calm words. A t\u200box\u00adic one! One t o x i c one."},
+            "requestedAttributes": {"TOXICITY": {}},
+            "spanAnnotations": True,
+        }
+        answer = client.post("/v1alpha1/comments:analyze", json=comment).json()
+        spans = answer["attributeScores"]["TOXICITY"]["spanScores"]
+        assert [(span["begin"], span["end"]) for span in spans] == [(0, 11), (12, 26), (27, 45)]
+        assert [span["score"]["value"] >= 0.5 for span in spans] == [False, True, True]

@@ -48,6 +48,7 @@ def served(llama: Backbone) -> Iterator[ServedModel]:
     assert model.engine.stop(30)
 
 
+@pytest.mark.filterwarnings("ignore::splinellm.prompts.SpecialTextWarning")
 def test_answers_equal_extract_whatever_else_is_in_flight(
     served: ServedModel, llama: Backbone
 ) -> None:
