@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from splinellm.cli import learning, options
+from splinellm.cli import labelled_data, options
 from splinellm.cli.messages import say
 from splinellm.cli.train import Estimator
 
@@ -26,9 +26,9 @@ def _check_report(report: Path | None) -> Path | None:
 
 
 def evaluate(
-    data: learning.Data,
-    label: learning.Label,
-    group: learning.Group = None,
+    data: labelled_data.Data,
+    label: labelled_data.Label,
+    group: labelled_data.Group = None,
     leave_out: Annotated[
         str | None,
         typer.Option(
@@ -76,7 +76,7 @@ def evaluate(
             help="Also write .html, .csv or .json.",
         ),
     ] = None,
-    seed: learning.Seed = 0,
+    seed: labelled_data.Seed = 0,
     model: options.Model = "smollm2-135m",
     layers: options.Layers = None,
     features: options.LearntFeatures = None,
@@ -104,18 +104,18 @@ def evaluate(
     if leave_out is not None and group is not None:
         raise typer.BadParameter("--leave-out and --group exclude each other")
     shares = _shares(labelled_shares)
-    settings = learning.extractor_settings(
+    settings = labelled_data.extractor_settings(
         model, layers, features, max_tokens, batch_tokens, dtype, device
     )
-    rows = learning.read(data, text_column, on_error, columns, delimiter, encoding)
-    labels = rows.labels(learning.names(label))
+    rows = labelled_data.read(data, text_column, on_error, columns, delimiter, encoding)
+    labels = rows.labels(labelled_data.names(label))
     splits = _splits(rows, labels, group, leave_out, folds, repeats, seed)
     if hidden and rows.texts is not None:
-        table, states = learning.features_and_hidden_states(
+        table, states = labelled_data.features_and_hidden_states(
             rows, settings, default_features="paper", quiet=quiet
         )
     else:
-        table = learning.features_of(rows, settings, default_features="paper", quiet=quiet)
+        table = labelled_data.features_of(rows, settings, default_features="paper", quiet=quiet)
         states = None
     scores: list[Score] = []
     for name, part in splits.items():
@@ -159,7 +159,7 @@ def _splits(
 
     if leave_out is not None:
         return {name: [split] for name, split in leave_one_out(rows.column(leave_out)).items()}
-    groups = learning.groups_of(rows, group)
+    groups = labelled_data.groups_of(rows, group)
     return {"": stratified_splits(labels, groups, n_splits=folds, n_repeats=repeats, seed=seed)}
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from splinellm.cli.messages import say
+from splinellm.cli.tables import table
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -28,11 +29,7 @@ def models(context: typer.Context) -> None:
         )
         for m in list_models()
     ]
-    rows.insert(0, ("NAME", "CACHED", "SIZE", "DESCRIPTION", "PATH"))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        typer.echo("  ".join(cells).rstrip())
+    typer.echo(table(("NAME", "CACHED", "SIZE", "DESCRIPTION", "PATH"), rows))
 
 
 @app.command()

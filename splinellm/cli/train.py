@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from splinellm.cli import learning, options
+from splinellm.cli import labelled_data, options
 from splinellm.cli.messages import say
 
 
@@ -21,8 +21,8 @@ class Estimator(StrEnum):
 
 
 def train(
-    data: learning.Data,
-    label: learning.Label,
+    data: labelled_data.Data,
+    label: labelled_data.Label,
     output: Annotated[
         Path,
         typer.Option(
@@ -33,7 +33,7 @@ def train(
             help="Folder for the classifier; its name becomes the classifier's.",
         ),
     ],
-    group: learning.Group = None,
+    group: labelled_data.Group = None,
     tune_across: Annotated[
         str | None,
         typer.Option(
@@ -78,7 +78,7 @@ def train(
             "stretched and spaced words. The classifier will do so wherever it is used.",
         ),
     ] = False,
-    seed: learning.Seed = 0,
+    seed: labelled_data.Seed = 0,
     model: options.Model = "smollm2-135m",
     layers: options.Layers = None,
     features: options.LearntFeatures = None,
@@ -108,33 +108,35 @@ def train(
     from splinellm.learn.training import train as fit
     from splinellm.normalisation import VERSION
 
-    settings = learning.extractor_settings(
+    settings = labelled_data.extractor_settings(
         model, layers, features, max_tokens, batch_tokens, dtype, device
     )
-    rows = learning.read(data, text_column, on_error, columns, delimiter, encoding)
+    rows = labelled_data.read(data, text_column, on_error, columns, delimiter, encoding)
     if normalise:
         rows = rows.normalised()
-    labels = rows.labels(learning.names(label))
-    groups = learning.groups_of(rows, group)
+    labels = rows.labels(labelled_data.names(label))
+    groups = labelled_data.groups_of(rows, group)
     target = None
     if target_precision is not None:
         target = Target("precision", target_precision)
     elif target_recall is not None:
         target = Target("recall", target_recall)
     classifier = fit(
-        learning.features_of(rows, settings, default_features="blocks", quiet=quiet),
+        labelled_data.features_of(rows, settings, default_features="blocks", quiet=quiet),
         labels,
         name=output.name,
         estimator=estimator.value,
         groups=groups,
-        tuning_groups=None if tune_across is None else learning.group_numbers(rows, tune_across),
+        tuning_groups=None
+        if tune_across is None
+        else labelled_data.group_numbers(rows, tune_across),
         target=target,
         data=rows.describe(),
         normalisation=VERSION if normalise else None,
         seed=seed,
     )
     card = save_classifier(classifier, output).card
-    typer.echo(learning.figures_table(card.metrics["held out"], card.thresholds))
+    typer.echo(labelled_data.figures_table(card.metrics["held out"], card.thresholds))
     if "target_not_reached" in card.settings:
         say(f"warning: no threshold reaches the target for {card.settings['target_not_reached']}")
     if not quiet:

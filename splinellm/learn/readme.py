@@ -5,61 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from splinellm.learn.classifier import Card
+from splinellm.learn.rendering import render
 from splinellm.schema import is_sign_block
 
 
 def readme_of(card: Card) -> str:
     """Render a card as Markdown."""
-    source = card.provenance
-    lines = [
-        f"# {card.name}",
-        "",
-        (
-            f"A {card.kind} classifier on {len(source.features)} features of {len(source.layers)} "
-            f"layers of `{source.model}`. Classes: {', '.join(f'`{c}`' for c in card.classes)}."
-        ),
-        "",
-        "```sh",
-        f"splinellm predict {card.name} prompts.jsonl -o out.parquet",
-        "```",
-        "",
-        "| | |",
-        "|---|---|",
-        f"| weights | sha256 `{source.weights_sha256}` |",
-        f"| dtype | {source.dtype} |",
-        f"| layers | {_ranges(source.layers)} |",
-        f"| features | {_features(source.features)} |",
-        f"| tokens | at most {source.max_tokens} |",
-        *(f"| {key} | {_plain(value)} |" for key, value in card.settings.items()),
-        *(f"| data: {key} | {_plain(value)} |" for key, value in card.data.items()),
-        "",
-        "## Thresholds",
-        "",
-        *(f"- `{name}`: {value:.4g}" for name, value in card.thresholds.items()),
-        "",
-        "## Figures",
-        "",
-    ]
-    for title, figures in card.metrics.items():
-        lines += _figures(title, figures)
-    if card.weaknesses:
-        lines += ["## Known weaknesses", "", *(f"- {text}" for text in card.weaknesses), ""]
-    return "\n".join(lines)
+    filters = (_plain, _ranges, _features, _columns)
+    text = render("readme.md.j2", *filters, card=card, source=card.provenance)
+    return text.rstrip("\n") + "\n"
 
 
-def _figures(title: str, figures: Any) -> list[str]:
-    if not isinstance(figures, dict):
-        return [f"{title}: {_plain(figures)}", ""]
-    rows = {key: value for key, value in figures.items() if isinstance(value, dict)}
-    lines = [f"### {title}", ""]
-    lines += [f"{key}: {_plain(v)}  " for key, v in figures.items() if key not in rows]
-    if rows:
-        columns = list(dict.fromkeys(column for row in rows.values() for column in row))
-        lines += ["", "| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-        for key, row in rows.items():
-            cells = " | ".join(_plain(row.get(column, "")) for column in columns)
-            lines.append(f"| {key} | {cells} |")
-    return [*lines, ""]
+def _columns(figures: dict[str, Any]) -> list[str]:
+    """Columns of those figures that are rows of a table."""
+    rows = [value for value in figures.values() if isinstance(value, dict)]
+    return list(dict.fromkeys(column for row in rows for column in row))
 
 
 def _plain(value: Any) -> str:

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from splinellm.errors import ConfigurationError, OutputError
 from splinellm.learn.evaluation import Score
-
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem;
-  color: #1c2024; background: #fff }
-table { border-collapse: collapse; margin: 1rem 0 }
-th, td { padding: .25rem .75rem; text-align: left }
-th { border-bottom: 2px solid #8b9198 } tr + tr td { border-top: 1px solid #e3e6e8 }
-th, td { white-space: nowrap }
-th + th, td.number { text-align: right; font-variant-numeric: tabular-nums }
-"""
+from splinellm.learn.rendering import render
 
 
 def scores_frame(scores: Sequence[Score]) -> pd.DataFrame:
@@ -57,32 +48,14 @@ def write_report(scores: Sequence[Score], path: Path, *, title: str) -> None:
 
 
 def _page(frame: pd.DataFrame, title: str) -> str:
-    parts = [
-        '<!doctype html><html lang="en"><meta charset="utf-8">',
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style>",
-        f"<h1>{html.escape(title)}</h1>",
-        "<p>ROC-AUC in percent, one class against the rest; mean and standard deviation.</p>",
-    ]
-    for section, rows in frame.groupby("section", sort=False):
-        parts.append(f"<h2>{html.escape(str(section)).capitalize()}</h2>")
-        parts.append(_table(rows))
-    return "\n".join(parts) + "\n"
+    sections = [_section(str(name), rows) for name, rows in frame.groupby("section", sort=False)]
+    return render("report.html.j2", title=title, sections=sections)
 
 
-def _table(rows: pd.DataFrame) -> str:
+def _section(name: str, rows: pd.DataFrame) -> dict[str, Any]:
     """One line per item, one column per class, so that items can be compared at a glance."""
-    classes = list(dict.fromkeys(rows["class"]))
-    cells = {
-        (item, label): f"{100 * mean:.2f} ± {100 * std:.2f}"
-        for item, label, mean, std in rows[["item", "class", "roc_auc", "std"]].itertuples(
-            index=False
-        )
-    }
-    head = "".join(f"<th>{html.escape(label)}</th>" for label in classes)
-    lines = [f"<table><tr><th></th>{head}</tr>"]
-    for item in dict.fromkeys(rows["item"]):
-        values = "".join(
-            f'<td class="number">{cells.get((item, label), "")}</td>' for label in classes
-        )
-        lines.append(f"<tr><td>{html.escape(item)}</td>{values}</tr>")
-    return "\n".join([*lines, "</table>"])
+    lines: dict[str, dict[str, str]] = {}
+    cells = rows[["item", "class", "roc_auc", "std"]].itertuples(index=False)
+    for item, label, mean, std in cells:
+        lines.setdefault(item, {})[label] = f"{100 * mean:.2f} ± {100 * std:.2f}"
+    return {"name": name, "classes": list(dict.fromkeys(rows["class"])), "rows": lines}

@@ -1,4 +1,4 @@
-"""What the commands that learn share: their arguments, reading, grouping, features, figures."""
+"""Labelled data of ``train`` and ``evaluate``: arguments, reading, groups, features, figures."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 from splinellm.cli import loading, options
 from splinellm.cli.messages import say
 from splinellm.cli.progress import AllRead, progress_bar
+from splinellm.cli.tables import table
 from splinellm.errors import LabelError
 
 if TYPE_CHECKING:
@@ -170,13 +171,10 @@ def _selected(table: FeatureTable, settings: dict[str, Any]) -> FeatureTable:
 
 def figures_table(figures: Mapping[str, Any], thresholds: Mapping[str, float]) -> str:
     """Format held-out figures for the terminal."""
-    lines = [f"held out: {figures['measured on']}"]
-    rows = {name: row for name, row in figures.items() if isinstance(row, dict)}
-    width = max(len(name) for name in rows)
-    columns = ("rows", "ROC-AUC", "avg. precision", "Brier", "threshold", "precision", "recall")
-    lines.append(" ".join([" " * width, *(f"{c:>14}" for c in columns)]).rstrip())
-    for name, row in rows.items():
-        cells = [
+    columns = ("", "rows", "ROC-AUC", "avg. precision", "Brier", "threshold", "precision", "recall")
+    rows = [
+        (
+            name,
             f"{row['rows']:,}",
             f"{row['roc_auc']:.2%}",
             f"{row['average_precision']:.2%}",
@@ -184,6 +182,8 @@ def figures_table(figures: Mapping[str, Any], thresholds: Mapping[str, float]) -
             f"{thresholds[name]:.4f}",
             f"{row['precision']:.2%}",
             f"{row['recall']:.2%}",
-        ]
-        lines.append(" ".join([f"{name:<{width}}", *(f"{cell:>14}" for cell in cells)]))
-    return "\n".join(lines)
+        )
+        for name, row in figures.items()
+        if isinstance(row, dict)
+    ]
+    return f"held out: {figures['measured on']}\n{table(columns, rows, numbers_from=1)}"
