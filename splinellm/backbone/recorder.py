@@ -7,8 +7,8 @@ later layer, final norm or language-model head is computed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, cast
@@ -95,7 +95,7 @@ def observe(
         if wants_attention:
             owner = architecture.owner_of_layers(model)
             stack.enter_context(observed_attention(owner, implementation))
-        parts = _Parts(model, architecture, reduction, attendance, stops=stops)
+        parts = _Parts(model, architecture, reduction, attendance, implementation, stops=stops)
         stack.callback(parts.close)
         parts.watch()
         owner = architecture.owner_of_layers(model)
@@ -116,9 +116,11 @@ class _Parts:
         architecture: Architecture,
         reduction: Reduction,
         attendance: Attendance,
+        implementation: str,
         *,
         stops: bool,
     ) -> None:
+        self._implementation = implementation
         self._model, self._architecture, self._reduction = model, architecture, reduction
         self._attendance = attendance
         self._wanted = reduction.schema.layers
@@ -133,7 +135,8 @@ class _Parts:
         layers = self._architecture.decoder_layers(self._model)
         gates, attentions = dict[int, Gate](), dict[int, nn.Module]()
         for index in self._wanted:
-            with suppress(IndexError, AttributeError):  # it is gone, and will not be seen
+            # A layer that has gone since will not be seen, which the pass finds out.
+            with suppress(IndexError, AttributeError) if self._watched else nullcontext():
                 if self._wants_gate:
                     gates[index] = self._architecture.gate_of(layers[index])
                 if self._wants_attention:
@@ -159,8 +162,23 @@ class _Parts:
             hear = self._attendance.expects("attention", index, ear, turns[index])
             for part in attention.modules():  # compiled, it is inside of what stands for it
                 ears.setdefault(part, []).append(hear)
+                self._ends.enter_context(self._observed(part))
         for part, its_ears in ears.items():
             self._ends.callback(listen(part, _AllEars(its_ears)))
+
+    @contextmanager
+    def _observed(self, attention: nn.Module) -> Iterator[None]:
+        """Route an attention as the model's, where a layer of another model has a configuration."""
+        own: Any = vars(attention).get("config")
+        if getattr(own, "_attn_implementation", None) != self._implementation:
+            yield
+            return
+        shared = self._architecture.owner_of_layers(self._model).config
+        own._attn_implementation = shared._attn_implementation  # noqa: SLF001 - no public name
+        try:
+            yield
+        finally:
+            own._attn_implementation = self._implementation  # noqa: SLF001
 
     def close(self) -> None:
         """End it."""
