@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from huggingface_hub import HfApi, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from splinellm.backbone.architectures import architecture_of
@@ -70,6 +70,8 @@ class Backbone(Decoder):
     lock: Lock = field(init=False, default_factory=Lock, repr=False)
 
     def __post_init__(self) -> None:
+        if isinstance(self.model, PreTrainedModel):
+            architecture_of(self.model.config.model_type)  # which is named if it is unknown
         self.model = decoder_inside(self.model).model
         super().__post_init__()
         self.model.eval()
