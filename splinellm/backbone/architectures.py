@@ -85,7 +85,8 @@ class Architecture:
 
     def gate_of(self, layer: nn.Module) -> Gate:
         """Hyperplanes of a decoder layer."""
-        if (experts := _find(layer, self.experts)) is not None:
+        experts = None if self.experts is None else _find(layer, self.experts)
+        if experts is not None:
             return ExpertsGate(layer, innermost(experts), _find(layer, self.shared))
         gate = cast(nn.Module, attrgetter(self.gate)(layer))
         return LinearGate(layer, gate, is_fused=self.is_fused, is_flat=self.is_flat)

@@ -8,14 +8,48 @@ pass before would stand where new ones were not made.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from threading import get_ident
-from typing import Any
+from typing import Any, NamedTuple
 
-from torch import Tensor, dtype
+from torch import Tensor, dtype, nn
 
 Ear = Callable[..., None]
 """Takes what a part of a layer shows."""
+
+
+class Turn(NamedTuple):
+    """Which of the calls of a part in a forward pass is a layer's.
+
+    Parameters
+    ----------
+    n_before : int
+        Calls before it, by earlier layers that have the very same module.
+    n_turns : int
+        Calls of all layers that have it.
+    """
+
+    n_before: int = 0
+    n_turns: int = 1
+
+
+def turns_of(parts: Mapping[int, nn.Module], layers: Iterable[nn.Module]) -> dict[int, Turn]:
+    """Find the turns of layers whose modules may be tied.
+
+    Parameters
+    ----------
+    parts : mapping of int to Module
+        The part of each wanted layer.
+    layers : iterable of Module
+        All layers, in the order in which they run.
+    """
+    owners: dict[nn.Module, list[int]] = {part: [] for part in parts.values()}
+    for index, layer in enumerate(layers):
+        for part in owners.keys() & set(layer.modules()):
+            owners[part].append(index)
+    return {
+        index: Turn(owners[part].index(index), len(owners[part])) for index, part in parts.items()
+    }
 
 
 class Attendance:
@@ -29,11 +63,11 @@ class Attendance:
 
     def __init__(self) -> None:
         self.dtypes: set[dtype] = set()
-        self._expected: dict[tuple[str, int], None] = {}
+        self._expected: dict[tuple[str, int], Turn] = {}
         self._seen: Counter[tuple[str, int]] = Counter()
         self._thread: int | None = None  # of the pass that goes on
 
-    def expects(self, part: str, layer: int, ear: Ear) -> Ear:
+    def expects(self, part: str, layer: int, ear: Ear, turn: Turn) -> Ear:
         """Wrap an ear, whose part must from now on be seen in every pass.
 
         Parameters
@@ -43,10 +77,12 @@ class Attendance:
         layer : int
             Of which layer.
         ear : callable
-            Is not called outside of a pass, by another thread, or for the second time.
+            Is not called outside of a pass, by another thread, or out of turn.
+        turn : Turn
+            Which call of the part is the layer's.
         """
         key = part, layer
-        self._expected[key] = None
+        self._expected[key] = turn
 
         def hear(*shown: Any) -> None:
             if self._thread != get_ident():
@@ -54,7 +90,7 @@ class Attendance:
             self._seen[key] += 1
             if part == "gate" and isinstance(shown[0], Tensor):
                 self.dtypes.add(shown[0].dtype)
-            if self._seen[key] == 1:
+            if self._seen[key] == turn.n_before + 1:
                 ear(*shown)
 
         return hear
@@ -79,12 +115,12 @@ class Attendance:
         """What was not seen in the last pass, or more than once; None if nothing."""
         for part in ("gate", "attention"):
             counts = {
-                layer: self._seen[its_part, layer]
-                for its_part, layer in self._expected
+                layer: (self._seen[its_part, layer], turn)
+                for (its_part, layer), turn in self._expected.items()
                 if its_part == part
             }
-            missed = [layer for layer, n in counts.items() if n == 0]
-            again = [layer for layer, n in counts.items() if n > 1]
+            missed = [layer for layer, (n, turn) in counts.items() if n <= turn.n_before]
+            again = [layer for layer, (n, turn) in counts.items() if n > turn.n_turns]
             if missed or again:
                 said = "not seen" if missed else "seen more than once"
                 return (

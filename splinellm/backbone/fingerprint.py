@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import torch
+from accelerate.utils import align_module_device
 from torch import Tensor, nn
 
 from splinellm.files import file_sha256
@@ -46,6 +47,17 @@ def state_sha256(model: nn.Module) -> str:
                 continue
             digest.update(f"{name} {part.dtype} {tuple(part.shape)}\n".encode())
             dense = part.dequantize() if part.is_quantized else part
+            if part.is_meta:
+                dense = _brought(model, name)
             flat = dense.detach().cpu().contiguous().flatten()
             digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _brought(model: nn.Module, name: str) -> Tensor:
+    """A weight that accelerate keeps elsewhere."""
+    owner, _, own = name.rpartition(".")
+    module = model.get_submodule(owner)
+    with align_module_device(module):
+        tensor: Tensor = getattr(module, own)
+    return tensor

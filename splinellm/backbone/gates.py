@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from accelerate.utils import align_module_device
 from torch import Tensor, nn
 
+from splinellm.backbone.hooks import Hook
 from splinellm.backbone.linear_maps import OwnHook, is_dense, n_outputs, rows_and_bias, whole
 from splinellm.backbone.norms import (
     KeptOfExperts,
@@ -120,6 +121,7 @@ class LinearGate:
 
 class _GateHook(OwnHook):
     def __init__(self, see: See, n_gates: int | None) -> None:
+        super().__init__()
         self._see, self._n_gates = see, n_gates
 
     def see(self, output: Tensor) -> None:
@@ -174,7 +176,7 @@ class ExpertsGate:
                     stacked = self._stacked()
                     see(self._signed_distances(hidden, chosen.sort(dim=-1).values, stacked))
 
-            return self.entrance.register_forward_pre_hook(hook, with_kwargs=True).remove
+            return self.entrance.register_forward_pre_hook(Hook(hook), with_kwargs=True).remove
 
         return _watch_shaped(self.layer, see, attach)
 
@@ -262,7 +264,12 @@ def _watch_shaped(
         hidden = args[0] if args else kwargs["hidden_states"]
         shape[:] = hidden.shape[:-1]
 
+    def shaped(values: Tensor) -> None:
+        # Without a shape, it is another layer that calls a module which both of them have.
+        see(values.reshape(*shape, -1) if shape else values)
+        shape.clear()
+
     with ExitStack() as stack:
-        stack.callback(layer.register_forward_pre_hook(remember, with_kwargs=True).remove)
-        stack.callback(attach(lambda values: see(values.reshape(*shape, -1))))
+        stack.callback(layer.register_forward_pre_hook(Hook(remember), with_kwargs=True).remove)
+        stack.callback(attach(shaped))
         return stack.pop_all().close

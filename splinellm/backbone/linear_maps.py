@@ -20,6 +20,7 @@ from accelerate.utils import align_module_device
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from splinellm.backbone.hooks import Hook
 from splinellm.errors import ConfigurationError
 
 _PROBE_ROWS = 512
@@ -142,10 +143,13 @@ class Seen:
 _seen: dict[nn.Module, Seen | list[Tensor]] = {}
 
 
-class OwnHook:
+class OwnHook(Hook):
     """Base of the hooks by which this library sees a module's answer."""
 
-    def __call__(
+    def __init__(self) -> None:
+        super().__init__(self._on_answer)
+
+    def _on_answer(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
     ) -> None:
         """Show the answer of a forward pass; keep that to a question out of it."""
@@ -175,7 +179,7 @@ def others_hooks(module: nn.Module) -> list[int]:
         id(hook)
         for kind in ("_forward_pre_hooks", "_forward_hooks")
         for hook in own.get(kind, {}).values()
-        if not isinstance(hook, OwnHook)
+        if not isinstance(hook, Hook)
     ]
 
 

@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from huggingface_hub import HfApi, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from splinellm.backbone.architectures import architecture_of
 from splinellm.backbone.builtin import BUILTIN_MODELS, pull
 from splinellm.backbone.conversion import dense_folder, read_gguf
-from splinellm.backbone.decoder import Decoder
+from splinellm.backbone.decoder import Decoder, decoder_inside
 from splinellm.backbone.fingerprint import files_sha256, state_sha256
 from splinellm.errors import (
     ConfigurationError,
@@ -46,7 +46,8 @@ class Backbone(Decoder):
     Parameters
     ----------
     model : PreTrainedModel
-        Base model; put into evaluation mode.
+        Base model; put into evaluation mode. A model with heads, or with adapters, compiled or
+        other modules around it, stands for the base model inside of it.
     tokenizer : PreTrainedTokenizerBase
         A fast tokenizer.
     spec : str
@@ -69,6 +70,9 @@ class Backbone(Decoder):
     lock: Lock = field(init=False, default_factory=Lock, repr=False)
 
     def __post_init__(self) -> None:
+        if isinstance(self.model, PreTrainedModel):
+            architecture_of(self.model.config.model_type)  # which is named if it is unknown
+        self.model = decoder_inside(self.model).model
         super().__post_init__()
         self.model.eval()
         self.weights_sha256 = self.weights_sha256 or state_sha256(self.model)

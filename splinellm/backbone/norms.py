@@ -5,7 +5,8 @@ What may be kept, and for how long. Weights change without notice: in place, thr
 every forward pass that begins a text; of dense weights that is one pass over the gate, less than
 the model itself needs for one token of it. In passes that go on with a text, such as the steps of
 ``generate``, they are kept for as long as the *state* of the module is the same: of every tensor
-its address, version counter, shape, dtype and device, and of every part of the module its class,
+its address, version counter (those of inference mode have none, and nothing is kept), shape, dtype
+and device, and of every part of the module its class,
 mode, hooks and settings (an adapter's scale, which adapters are active, merged or disabled). A
 change between two tokens of one text that goes through ``.data`` is therefore not seen before the
 next text begins.
@@ -93,6 +94,7 @@ class _Kept:
     norms: Tensor
     state: Hashable
     answer: Tensor | None  # of a module that was asked
+    shows_edits: bool  # whether its state does
     is_due: bool = False  # whether a text has begun since
 
 
@@ -113,7 +115,7 @@ def current_norms(gate: nn.Module, n_inputs: int, device: Callable[[], torch.dev
     kept = _kept.get(gate)
     if kept is not None and (state is None or kept.state != state):
         kept = None
-    if kept is not None and not kept.is_due:
+    if kept is not None and kept.shows_edits and not kept.is_due:
         return kept.norms
     answer = None
     norms = _dense_norms(gate, n_inputs)
@@ -125,8 +127,13 @@ def current_norms(gate: nn.Module, n_inputs: int, device: Callable[[], torch.dev
             return kept.norms
         norms = _asked_norms(asked, gate)
     if state is not None and (is_running(gate) or not others_hooks(gate)):  # else: who knows
-        _kept[gate] = _Kept(norms, state, answer)
+        _kept[gate] = _Kept(norms, state, answer, _counts_edits(gate))
     return norms
+
+
+def _counts_edits(gate: nn.Module) -> bool:
+    """Tensors that were made in inference mode have no version counter."""
+    return not any(tensor.is_inference() for tensor in (*gate.parameters(), *gate.buffers()))
 
 
 def _unless_unfit(ask: Callable[[], Tensor]) -> Tensor | None:
@@ -205,7 +212,8 @@ _experts: WeakKeyDictionary[nn.Module, _Experts] = WeakKeyDictionary()
 def kept_of_experts(experts: nn.Module, stacked: Tensor) -> KeptOfExperts:
     """Norms of a mixture's experts that hold for `stacked`; further ones may be put in."""
     state = None
-    if isinstance(stacked, nn.Parameter):  # any other tensor was made for this pass alone
+    # Any other tensor was made for this pass alone; one of inference mode counts no edits.
+    if isinstance(stacked, nn.Parameter) and not stacked.is_inference():
         state = _tensor_state(stacked)
     kept = _experts.get(experts)
     if kept is None or state is None or kept.state != state:

@@ -7,22 +7,23 @@ later layer, final norm or language-model head is computed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, cast
 from weakref import WeakSet
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from splinellm.backbone.architectures import Architecture
-from splinellm.backbone.attendance import MISSED_HINT, Attendance
+from splinellm.backbone.attendance import MISSED_HINT, Attendance, turns_of
 from splinellm.backbone.attention import listen, observed_attention
 from splinellm.backbone.eager import has_compiled_parts, run_eagerly
 from splinellm.backbone.gates import Gate
+from splinellm.backbone.hooks import Hook
 from splinellm.backbone.reduction import PromptReduction, Reduction
 from splinellm.backbone.shared_prefix import Beginning, shared_cache
 from splinellm.errors import ConfigurationError, NothingRecordedError
@@ -63,7 +64,7 @@ def observe(
     Raises
     ------
     ConfigurationError
-        The model is being observed already.
+        The model is being observed already, or has lost wanted layers.
     AttentionUnavailableError
         The dimension is wanted, and the attention cannot be seen.
     """
@@ -73,8 +74,14 @@ def observe(
             hint="watch it once, with all the features that are wanted",
         )
     schema = reduction.schema
-    wants_gate, wants_attention = schema.selection.needs_gate, schema.selection.needs_attention
+    wants_attention = schema.selection.needs_attention
     layers = architecture.decoder_layers(model)
+    if len(layers) <= schema.layers[-1]:
+        raise ConfigurationError(
+            f"layer {schema.layers[-1]} is wanted, and the {type(model).__name__} has "
+            f"{len(layers)} layers now",
+            hint="ask anew for the layers of a model that was cut",
+        )
     if wants_attention:
         architecture.require_attention()
     if schema.selection.needs_distance:
@@ -88,25 +95,20 @@ def observe(
         if wants_attention:
             owner = architecture.owner_of_layers(model)
             stack.enter_context(observed_attention(owner, implementation))
-        if wants_gate:
-            gates = _Gates(model, architecture, reduction, attendance, stops=stops)
-            stack.callback(gates.close)
-            gates.watch()
-            owner = architecture.owner_of_layers(model)
-            stack.callback(owner.register_forward_pre_hook(lambda *_: gates.watch()).remove)
-        if wants_attention:
-            for index in schema.layers:
-                stop = stops and not wants_gate and index == schema.layers[-1]
-                ear = attendance.expects("attention", index, _AttentionEar(reduction, index, stop))
-                stack.callback(listen(architecture.attention_of(layers[index]), ear))
+        parts = _Parts(model, architecture, reduction, attendance, implementation, stops=stops)
+        stack.callback(parts.close)
+        parts.watch()
+        owner = architecture.owner_of_layers(model)
+        before = owner.register_forward_pre_hook(Hook(lambda *_: parts.watch()))
+        stack.callback(before.remove)
         return stack.pop_all()
 
 
 _observed: WeakSet[PreTrainedModel] = WeakSet()
 
 
-class _Gates:
-    """The watched gates of a model; one that was replaced since the last pass is watched anew."""
+class _Parts:
+    """The watched gates and attentions of a model; all anew if one was replaced since."""
 
     def __init__(
         self,
@@ -114,33 +116,74 @@ class _Gates:
         architecture: Architecture,
         reduction: Reduction,
         attendance: Attendance,
+        implementation: str,
         *,
         stops: bool,
     ) -> None:
+        self._implementation = implementation
         self._model, self._architecture, self._reduction = model, architecture, reduction
         self._attendance = attendance
+        self._wanted = reduction.schema.layers
+        self._wants_gate = reduction.schema.selection.needs_gate
+        self._wants_attention = reduction.schema.selection.needs_attention
         self._stops = stops
-        self._watched: dict[int, tuple[Gate, Callable[[], None]]] = {}
+        self._watched: tuple[list[Any], list[Any]] | None = None
+        self._ends = ExitStack()
 
     def watch(self) -> None:
-        """Watch the gates that the model has now."""
-        layers, wanted = self._architecture.decoder_layers(self._model), self._reduction.schema
-        for index in wanted.layers:
-            gate = self._architecture.gate_of(layers[index])
-            if index in self._watched:
-                watched, end = self._watched[index]
-                if watched == gate:
-                    continue
-                end()
-                del self._watched[index]
-            ends = self._stops and index == wanted.layers[-1]
-            ear = _GateHook(self._reduction, index, ends)
-            self._watched[index] = gate, gate.watch(self._attendance.expects("gate", index, ear))
+        """Watch the parts that the model has now."""
+        layers = self._architecture.decoder_layers(self._model)
+        gates, attentions = dict[int, Gate](), dict[int, nn.Module]()
+        for index in self._wanted:
+            # A layer that has gone since will not be seen, which the pass finds out.
+            with suppress(IndexError, AttributeError) if self._watched else nullcontext():
+                if self._wants_gate:
+                    gates[index] = self._architecture.gate_of(layers[index])
+                if self._wants_attention:
+                    attentions[index] = self._architecture.attention_of(layers[index])
+        now = [*gates.items()], [*attentions.items()]
+        if now == self._watched:
+            return
+        self.close()
+        turns = turns_of({index: gate.entrance for index, gate in gates.items()}, layers)
+        for index, gate in gates.items():
+            ear = _GateEar(self._reduction, index, self._stops and index == self._wanted[-1])
+            hear = self._attendance.expects("gate", index, ear, turns[index])
+            self._ends.callback(gate.watch(hear))
+        self._listen(attentions, layers)
+        self._watched = now
+
+    def _listen(self, attentions: dict[int, nn.Module], layers: Iterable[nn.Module]) -> None:
+        ears = dict[nn.Module, list[Callable[[Attended], None]]]()
+        turns = turns_of(attentions, layers)
+        for index, attention in attentions.items():
+            stop = self._stops and not self._wants_gate and index == self._wanted[-1]
+            ear = _AttentionEar(self._reduction, index, stop)
+            hear = self._attendance.expects("attention", index, ear, turns[index])
+            for part in attention.modules():  # compiled, it is inside of what stands for it
+                ears.setdefault(part, []).append(hear)
+                self._ends.enter_context(self._observed(part))
+        for part, its_ears in ears.items():
+            self._ends.callback(listen(part, _AllEars(its_ears)))
+
+    @contextmanager
+    def _observed(self, attention: nn.Module) -> Iterator[None]:
+        """Route an attention as the model's, where a layer of another model has a configuration."""
+        own: Any = vars(attention).get("config")
+        if getattr(own, "_attn_implementation", None) != self._implementation:
+            yield
+            return
+        shared = self._architecture.owner_of_layers(self._model).config
+        own._attn_implementation = shared._attn_implementation  # noqa: SLF001 - no public name
+        try:
+            yield
+        finally:
+            own._attn_implementation = self._implementation  # noqa: SLF001
 
     def close(self) -> None:
         """End it."""
-        while self._watched:
-            self._watched.popitem()[1][1]()
+        self._watched = None
+        self._ends.close()
 
 
 class Recorder:
@@ -261,7 +304,7 @@ class _ForwardComplete(Exception):  # noqa: N818 - control flow, not an error
 
 
 @dataclass(frozen=True)
-class _GateHook:
+class _GateEar:
     reduction: Reduction
     layer: int
     stop: bool
@@ -282,3 +325,12 @@ class _AttentionEar:
         self.reduction.on_attention(self.layer, attended.detach())
         if self.stop:
             raise _ForwardComplete
+
+
+@dataclass(frozen=True)
+class _AllEars:
+    ears: list[Callable[[Attended], None]]
+
+    def __call__(self, attended: Attended) -> None:
+        for ear in self.ears:
+            ear(attended)

@@ -17,7 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from splinellm.backbone.attendance import turns_of
+from splinellm.backbone.eager import run_eagerly
 from splinellm.backbone.gates import Gate
+from splinellm.backbone.hooks import Hook
 from splinellm.backbone.loading import Backbone
 from splinellm.geometry import DimensionRule
 from splinellm.schema import FeatureSchema
@@ -140,16 +143,14 @@ def _slow_features(
     backbone: Backbone, schema: FeatureSchema, rule: DimensionRule, ids: list[int]
 ) -> Tensor:
     """Features of one prompt, shape (L, F), float64, from the paper's formulas."""
-    gates = {
-        layer: backbone.architecture.gate_of(
-            backbone.architecture.decoder_layers(backbone.model)[layer]
-        )
-        for layer in schema.layers
-    }
+    layers = backbone.architecture.decoder_layers(backbone.model)
+    gates = {layer: backbone.architecture.gate_of(layers[layer]) for layer in schema.layers}
+    turns = turns_of({layer: gate.entrance for layer, gate in gates.items()}, layers)
     wants_attention = schema.selection.needs_attention
     with ExitStack() as stack:
         if wants_attention:
             stack.enter_context(_eager(backbone.model))
+        stack.enter_context(run_eagerly(backbone.model))
         planes = stack.enter_context(_planes_of(gates))
         output = backbone.model(
             input_ids=torch.tensor([ids], device=backbone.device),
@@ -164,7 +165,8 @@ def _slow_features(
                 weights = output.attentions[layer][0, :, -1].cpu().double().numpy()  # (H, T)
                 row |= dict.fromkeys(statistic.columns, float(statistic.slow(weights, rule)))
             else:
-                parts = [statistic.slow(h, norms) for h, norms in planes[layer]]
+                met = planes[layer][turns[layer].n_before]
+                parts = [statistic.slow(h, norms) for h, norms in met]
                 row |= _merged(statistic, np.concatenate(parts))
         rows.append([row[name] for name in schema.features])
     return torch.tensor(rows, dtype=torch.float64)
@@ -219,9 +221,9 @@ Met = tuple[np.ndarray, np.ndarray]
 
 
 @contextmanager
-def _planes_of(gates: dict[int, Gate]) -> Iterator[dict[int, list[Met]]]:
-    """Tokens and hyperplanes of each gate, taken meanwhile: some weights only exist in a pass."""
-    found: dict[int, list[Met]] = {}
+def _planes_of(gates: dict[int, Gate]) -> Iterator[dict[int, list[list[Met]]]]:
+    """Tokens and hyperplanes of each call of each gate; some weights only exist in a pass."""
+    found: dict[int, list[list[Met]]] = {layer: [] for layer in gates}
     with ExitStack() as stack:
         for layer, gate in gates.items():
 
@@ -233,7 +235,8 @@ def _planes_of(gates: dict[int, Gate]) -> Iterator[dict[int, list[Met]]]:
                 gate: Gate = gate,
             ) -> None:
                 parts = gate.planes(*args, *kwargs.values())
-                found[layer] = [_in_float64(*part) for part in parts]
+                found[layer].append([_in_float64(*part) for part in parts])
 
-            stack.callback(gate.entrance.register_forward_pre_hook(read, with_kwargs=True).remove)
+            before = gate.entrance.register_forward_pre_hook(Hook(read), with_kwargs=True)
+            stack.callback(before.remove)
         yield found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -21,15 +22,16 @@ class Conditions:
     ----------
     model : Module
         That reads.
-    dtype : str
-        Of its weights, by name.
+    dtype : callable
+        Gives that of its weights, by name: a model may be converted between two texts.
     wants_distance : bool
         Whether there is a feature that needs float32.
     """
 
-    def __init__(self, model: nn.Module, dtype: str, *, wants_distance: bool) -> None:
+    def __init__(self, model: nn.Module, dtype: Callable[[], str], *, wants_distance: bool) -> None:
         self._model = model
-        self._weights = self._computed = dtype
+        self._dtype = dtype
+        self._weights = self._computed = dtype()
         self._wants_distance = wants_distance
         self._has_warned = {"dropout": False, "precision": False}
 
@@ -41,7 +43,7 @@ class Conditions:
     def begin(self, device: torch.device, *, anew: bool) -> None:
         """Look at a pass before it runs; `anew` if it begins a text."""
         if anew:
-            self._computed = self._weights
+            self._weights = self._computed = self._dtype()
         if torch.is_autocast_enabled(device.type):
             self._narrow({torch.get_autocast_dtype(device.type)})
         if not self._has_warned["dropout"] and (rate := _dropout(self._model)):

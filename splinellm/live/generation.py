@@ -88,7 +88,7 @@ class CacheFollower:
             "batch_select_indices": self._on_rows,
             "crop": lambda n_columns: self._on_cut(abs(n_columns)),
         }.items():
-            self._overlays.callback(_overlay(cache, name, partial(self._around, cache, tell)))
+            self._overlays.callback(_overlay(cache, name, partial(_then, tell)))
         self._cache = cache
 
     def release(self) -> None:
@@ -96,10 +96,10 @@ class CacheFollower:
         self._overlays.close()
         self._cache = None
 
-    def _around(self, cache: Cache, tell: Callable[..., None], original: Any, change: Any) -> None:
-        original(change)
-        if original.__self__ is cache:  # a copy of a cache has its overlays, too
-            tell(change)
+
+def _then(tell: Callable[..., None], original: Any, change: Any) -> None:
+    original(change)
+    tell(change)
 
 
 def _overlay(owner: Any, name: str, around: Callable[..., Any]) -> Callable[[], object]:
@@ -110,9 +110,12 @@ def _overlay(owner: Any, name: str, around: Callable[..., Any]) -> Callable[[], 
 
     @wraps(method)
     def overlay(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self is not owner:
+            return MethodType(method, self)(*args, **kwargs)
         return around(before.get(name) or MethodType(method, self), *args, **kwargs)
 
-    # A bound method, and no closure: a deep copy of the owner then has one bound to the copy.
+    # A bound method, and no closure: a deep copy of the owner then has one bound to the copy,
+    # which nobody listens to.
     own[name] = MethodType(overlay, owner)
 
     def restore() -> None:

@@ -66,6 +66,7 @@ class Places:
         self._next = torch.zeros(0, dtype=torch.int64)  # (B,), place of the next token, -1: unread
         self._is_padded = torch.zeros(0, dtype=torch.bool)  # (B,)
         self._has_padding = False  # any of them: known without asking the device
+        self._is_prompt = False  # whether several columns were read last
         self._has_warned = False
 
     def select(self, rows: Tensor) -> None:
@@ -121,7 +122,10 @@ class Places:
             last = n_new - 1 - real.flip(-1).int().argmax(dim=-1)
             after = places.gather(1, last[:, None])[:, 0] + 1
         self._next = after.where(real.any(dim=-1), before)
+        was_prompt, self._is_prompt = self._is_prompt, n_new > 1
         if positions is not None:
+            if was_prompt and self._has_padding and not anew and not self._has_warned:
+                self._compare_given(real, places, before)
             return _row_of_several(real, places, has_mask=has_mask) if n_new > 1 else None
         if self._kind != "mask" and has_mask and not self._has_warned:
             self._compare(real, places, before)
@@ -147,6 +151,18 @@ class Places:
                 f"padding lies between the tokens of row {row}, and {self._model_type} takes it "
                 "for a distance",
                 "pass position_ids, or pad on the left before going on with a cache",
+            )
+
+    def _compare_given(self, real: Tensor, places: Tensor, before: Tensor) -> None:
+        """Warn where positions that were given do not go on, as `generate` gives them."""
+        first = places.gather(1, real.int().argmax(dim=-1, keepdim=True))[:, 0]
+        is_elsewhere = (first != before) & (before >= 0) & real.any(dim=-1)
+        if bool(is_elsewhere.any()):
+            row = int(is_elsewhere.int().argmax())
+            self._warn(
+                f"padding lies between the tokens of row {row}, and its position_ids go on from "
+                "the padding",
+                "pad on the left before going on with a cache",
             )
 
     def _warn(self, trouble: str, hint: str) -> None:

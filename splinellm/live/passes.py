@@ -11,6 +11,7 @@ from transformers import Cache
 
 from splinellm.backbone.attendance import MISSED_HINT, Attendance
 from splinellm.backbone.decoder import Decoder
+from splinellm.backbone.hooks import Hook
 from splinellm.backbone.reduction import PromptReduction, PromptState
 from splinellm.errors import NothingRecordedError
 from splinellm.live.arguments import Call, reader_of
@@ -58,7 +59,7 @@ class Passes:
         self.progress = Progress()
         self.conditions = Conditions(
             self._reader,
-            decoder.dtype,
+            lambda: decoder.dtype,
             wants_distance=reduction.schema.selection.needs_distance,
         )
         self._places = Places(decoder.positions, decoder.architecture.model_type)
@@ -73,9 +74,9 @@ class Passes:
     def watch(self, model: nn.Module) -> ExitStack:
         """Hear of passes of the decoder, and of calls of the model around it; ends when closed."""
         with ExitStack() as stack:
-            before = self._reader.register_forward_pre_hook(self._before, with_kwargs=True)
+            before = self._reader.register_forward_pre_hook(Hook(self._before), with_kwargs=True)
             stack.callback(before.remove)
-            after = self._reader.register_forward_hook(self._after, always_call=True)
+            after = self._reader.register_forward_hook(Hook(self._after), always_call=True)
             stack.callback(after.remove)
             if model is not self._reader:
                 stack.enter_context(self._watch_from_outside(model))
@@ -94,8 +95,8 @@ class Passes:
                 self._forget("the model ran, but its decoder was not seen", hint=MISSED_HINT)
 
         with ExitStack() as stack:
-            stack.callback(model.register_forward_pre_hook(before).remove)
-            stack.callback(model.register_forward_hook(after, always_call=True).remove)
+            stack.callback(model.register_forward_pre_hook(Hook(before)).remove)
+            stack.callback(model.register_forward_hook(Hook(after), always_call=True).remove)
             return stack.pop_all()
 
     def recorded(self) -> PromptState:

@@ -17,7 +17,7 @@ from splinellm.backbone.decoder import Decoder, decoder_inside
 from splinellm.backbone.eager import run_eagerly
 from splinellm.backbone.recorder import observe
 from splinellm.backbone.reduction import PromptReduction
-from splinellm.errors import NonFiniteFeaturesError
+from splinellm.errors import NonFiniteFeaturesError, NothingRecordedError
 from splinellm.live.generation import follow_generate
 from splinellm.live.passes import Passes
 from splinellm.plan import Plan
@@ -175,11 +175,18 @@ class LiveRecorder:
         ------
         NothingRecordedError
             There was no forward pass yet, or one that could not be recorded: it went on from
-            another cache, left layers out, held several texts in a row, or ran in two threads.
+            another cache, left layers out, held several texts in a row or none, or ran in two
+            threads.
         NonFiniteFeaturesError
             The forward pass overflowed in one of the rows.
         """
         state = self._passes.recorded()
+        n_tokens = self.n_tokens
+        if not n_tokens.all():
+            raise NothingRecordedError(
+                f"row {int(n_tokens.argmin())} holds no token: its mask is 0 everywhere",
+                hint="leave such rows out",
+            )
         values = self._reduction.features(state).flatten(1).numpy()
         if not np.isfinite(values).all():
             row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
@@ -188,7 +195,6 @@ class LiveRecorder:
                 index=row,
                 hint="use float32 or bfloat16",
             )
-        n_tokens = self.n_tokens
         provenance = replace(
             self.provenance,
             dtype=self._passes.conditions.dtype,

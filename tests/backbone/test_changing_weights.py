@@ -15,8 +15,9 @@ from transformers import PreTrainedModel
 from splinellm import FeatureTable, SplineExtractor, attach
 from splinellm.backbone import norms
 from splinellm.backbone.loading import Backbone
+from splinellm.errors import ConfigurationError, NothingRecordedError
 from tests.architectures import case_model
-from tests.live.models import causal_lm, with_head
+from tests.live.models import causal_lm, extractor_of, with_head
 from tests.tiny import random_prompts, tiny_model, tiny_tokenizer
 
 IDS = torch.tensor(random_prompts(8, 8))
@@ -200,6 +201,81 @@ def test_change_in_the_middle_of_a_text(edit: Change) -> None:
                 model(input_ids=torch.tensor([[token], [6]]), past_key_values=cache)
             found.append(column(recorder.table))
     np.testing.assert_allclose(found[1], found[0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["llama", "mixtral"])
+def test_change_of_weights_without_a_counter(kind: str) -> None:
+    # Rows that are scaled by positive numbers are the same hyperplanes, so the layer's distances
+    # stay what they would have been; nothing before the gates has changed.
+    found = []
+    with torch.inference_mode():
+        for scale in (1.0, 4.0):
+            # Not from the fixtures: its tensors are made in inference mode. Without biases.
+            model: Any = causal_lm() if kind == "llama" else with_head(case_model(kind))
+            mlp = model.model.layers[1].mlp
+            rows = mlp.experts.gate_up_proj if kind == "mixtral" else mlp.gate_proj.weight
+            assert rows.is_inference()
+            n_gates = rows.shape[-2] // 2 if kind == "mixtral" else rows.shape[-2]
+            with attach(model, features="spline") as recorder:
+                cache = model(input_ids=IDS).past_key_values
+                for token in (4, 9):
+                    rows[..., :n_gates, :] *= scale
+                    model(input_ids=torch.tensor([[token], [6]]), past_key_values=cache)
+            found.append(column(recorder.table))
+    np.testing.assert_allclose(*found, rtol=5e-4)
+
+
+def test_layers_that_change_places() -> None:
+    model: Any = causal_lm()
+    with torch.no_grad(), attach(model, features="paper") as recorder:
+        model(input_ids=IDS)
+        model.model.layers = torch.nn.ModuleList(reversed([*model.model.layers]))
+        model(input_ids=IDS, use_cache=False)
+    expected = extractor_of(copy.deepcopy(model), "paper").extract(IDS.tolist())
+    np.testing.assert_allclose(recorder.table.values, expected.values, rtol=2e-3, atol=2e-6)
+
+
+def test_layer_of_another_model_shows_its_attention() -> None:
+    model: Any = causal_lm()
+    other: Any = causal_lm()
+    with torch.no_grad():
+        other.model.layers[1].self_attn.q_proj.weight.mul_(2)
+    with torch.no_grad(), attach(model, features="paper") as recorder:
+        model(input_ids=IDS)
+        model.model.layers[1] = other.model.layers[1]
+        model(input_ids=IDS)
+    assert other.config._attn_implementation == "sdpa"
+    found = recorder.table.values
+    whole: Any = causal_lm()
+    whole.load_state_dict(model.state_dict())
+    expected = extractor_of(whole, "paper").extract(IDS.tolist())
+    np.testing.assert_allclose(found, expected.values, rtol=2e-3, atol=2e-6)
+
+
+def test_layers_that_are_taken_out() -> None:
+    model: Any = causal_lm()
+    extractor = SplineExtractor(Backbone(model.base_model, tiny_tokenizer(), "tiny"))
+    extractor.extract(IDS.tolist())
+    with torch.no_grad(), attach(model) as recorder:
+        model(input_ids=IDS)
+        model.model.layers = model.model.layers[:2]
+        model.config.num_hidden_layers = 2
+        model(input_ids=IDS)
+        with pytest.raises(NothingRecordedError, match="gate of layer 2 was not seen"):
+            _ = recorder.table
+    with pytest.raises(ConfigurationError, match="layer 2 is wanted"):
+        extractor.extract(IDS.tolist())
+
+
+@pytest.mark.filterwarnings("ignore::splinellm.errors.PrecisionWarning")
+def test_model_that_is_converted_between_two_texts() -> None:
+    model: Any = causal_lm().to(torch.bfloat16)
+    with torch.no_grad(), attach(model, features="spline") as recorder:
+        for dtype in (torch.bfloat16, torch.float32, torch.bfloat16, torch.float32):
+            model.to(dtype)
+            model(input_ids=IDS)
+            assert recorder.table.provenance.dtype == str(dtype).removeprefix("torch.")
+    np.testing.assert_allclose(column(recorder.table), truth(model), rtol=5e-4)
 
 
 def test_dense_norms_are_made_once_a_text(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 import torch
+from accelerate import cpu_offload, disk_offload
 
 from splinellm.backbone.fingerprint import files_sha256, state_sha256
 from tests.backbone.test_norms import quantised
@@ -52,3 +53,15 @@ def test_state_hash_follows_the_weights() -> None:
 def test_state_hash_of_packed_weights() -> None:
     packed = [state_sha256(quantised(tiny_model(seed=seed))) for seed in (0, 0, 1)]
     assert packed[0] == packed[1] != packed[2]
+
+
+def test_weights_that_are_kept_elsewhere(tmp_path: Path) -> None:
+    expected = state_sha256(tiny_model())
+    here = torch.device("cpu")
+    in_memory, on_disk = tiny_model(), tiny_model()
+    cpu_offload(in_memory, execution_device=here)
+    disk_offload(on_disk, str(tmp_path), execution_device=here)
+    for model in (in_memory, on_disk):
+        assert all(weight.is_meta for weight in model.parameters())
+        assert state_sha256(model) == expected
+        assert all(weight.is_meta for weight in model.parameters())

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from threading import Barrier, Thread
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -253,6 +254,28 @@ def test_extraction_from_compiled_models(way: Any) -> None:
     extractor = SplineExtractor(Backbone(model.model, tiny_tokenizer(), "tiny"), features=ALL)
     found = extractor.extract(PROMPTS)
     assert (found.values == expected.values).all()
+    assert extractor.verify(PROMPTS).passed
+
+
+@pytest.mark.parametrize("part", ["self_attn", "mlp", "mlp.gate_proj"])
+def test_a_part_that_was_replaced_by_its_compiled_self(part: str) -> None:
+    model: Any = causal_lm()
+    expected = extractor_of(model).extract(PROMPTS)
+    owner, _, name = f"model.layers.1.{part}".rpartition(".")
+    setattr(
+        model.get_submodule(owner),
+        name,
+        torch.compile(getattr(model.get_submodule(owner), name), backend="eager"),
+    )
+    with torch.no_grad():
+        model(torch.tensor([PROMPTS[1]]))
+    with torch.no_grad(), attach(model, features=ALL) as recorder:
+        model(**left_padded())
+    np.testing.assert_allclose(recorder.table.values, expected.values, rtol=2e-3, atol=2e-6)
+    extractor = SplineExtractor(Backbone(model, tiny_tokenizer(), "tiny"), features=ALL)
+    found = extractor.extract(PROMPTS)
+    np.testing.assert_allclose(found.values, expected.values, rtol=1e-5, atol=1e-7)
+    assert extractor.verify(PROMPTS).passed
 
 
 class Skipped(nn.Module):
@@ -297,8 +320,10 @@ def test_an_early_exit_is_no_table_of_the_pass_before() -> None:
 
 
 def test_a_layer_that_runs_twice() -> None:
-    model = causal_lm()
-    model.model.layers[2] = model.model.layers[0]
+    model: Any = causal_lm()
+    mlp = model.model.layers[1].mlp
+    forward = mlp.forward
+    mlp.forward = lambda x: forward(forward(x))
     with torch.no_grad(), attach(model, features="sign_mean") as recorder:
         model(**left_padded(), use_cache=False)
         with pytest.raises(NothingRecordedError, match="seen more than once"):

@@ -160,6 +160,39 @@ def test_a_prompt_padded_on_the_right_that_is_continued(name: str) -> None:
             check(recorder.table, extractor, texts)
 
 
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_generate_after_a_prompt_padded_on_the_right(name: str) -> None:
+    model = with_head(case_model(name))
+    asked = options(max_new_tokens=4)
+    for place, is_moved in ((0, False), (6, True)):
+        inputs = padded(place)
+        seen = list[Tensor]()
+        hook = model.base_model.register_forward_pre_hook(
+            lambda _module, _args, kwargs, seen=seen: seen.append(kwargs["position_ids"][0, -1:]),
+            with_kwargs=True,
+        )
+        with torch.no_grad(), warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            with attach(model, features="sign_mean"):
+                model.generate(**inputs, **asked)
+        hook.remove()
+        assert (int(seen[1]) != len(TEXT)) == is_moved  # as the model was told
+        told = [str(it.message) for it in said if issubclass(it.category, PaddingWarning)]
+        assert len(told) == is_moved
+        assert all("padding lies between the tokens of row 0" in it for it in told)
+
+
+def test_a_row_of_padding_has_no_features() -> None:
+    model = causal_lm()
+    inputs = left_padded()
+    inputs["attention_mask"][1] = 0
+    with torch.no_grad(), attach(model, features="sign_mean") as recorder:
+        model(**inputs)
+        with pytest.raises(NothingRecordedError, match="row 1 holds no token"):
+            _ = recorder.table
+        assert recorder.n_tokens.tolist() == [5, 0, 3]
+
+
 def test_positions_that_were_given_and_are_no_more() -> None:
     model = causal_lm()
     inputs = padded(0)

@@ -18,7 +18,8 @@ from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 from transformers import PreTrainedModel
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
-from splinellm import attach
+from splinellm import SplineExtractor, attach
+from splinellm.backbone.loading import Backbone
 from splinellm.errors import (
     ConfigurationError,
     NothingRecordedError,
@@ -34,6 +35,7 @@ from tests.live.models import (
     nothing_left_behind,
     options,
 )
+from tests.tiny import tiny_tokenizer
 
 # peft asks transformers for an attribute that goes by another name now.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
@@ -155,6 +157,16 @@ def test_the_table_is_that_of_the_bare_model(name: str, bare: np.ndarray) -> Non
     assert table.provenance.model == "somebody/llama"
     assert table.provenance.dtype == "float32"
     assert [len(part._forward_hooks) for part in wrapped.modules()] == hooks
+
+
+@pytest.mark.parametrize("name", ["module", "adapter", "distributed", "compiled"])
+@pytest.mark.usefixtures("one_process")
+def test_extraction_is_that_of_the_bare_model(name: str) -> None:
+    expected = extractor_of(causal_lm()).extract(PROMPTS)
+    wrapped: Any = WRAPPERS[name](causal_lm())
+    extractor = SplineExtractor(Backbone(wrapped, tiny_tokenizer(), "wrapped"), features=ALL)
+    assert (extractor.extract(PROMPTS).values == expected.values).all()
+    assert extractor.verify(PROMPTS).passed
 
 
 @pytest.mark.parametrize("name", ["module", "adapter", "task adapter", "distributed", "compiled"])
