@@ -18,6 +18,7 @@ from splinellm.io.encodings import (
     Utf8Stream,
     is_utf8,
     marked_encoding,
+    needs_mark,
     read_some,
     unmarked_encoding,
 )
@@ -148,6 +149,11 @@ class ByteStream:
             raise InputFileError(
                 f"'{self.name}' is {found.upper()} without a byte order mark, not UTF-8",
                 hint=f"--encoding {found} reads it",
+            )
+        if encoding is not None and needs_mark(encoding) and head and not marked_encoding(head):
+            raise InputFileError(
+                f"'{self.name}' has no byte order mark, which {encoding.upper()} begins with",
+                hint=f"--encoding {unmarked_encoding(head) or encoding + '-le'} reads it without",
             )
         if encoding is None or is_utf8(encoding):
             return stream, head
