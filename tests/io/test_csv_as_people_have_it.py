@@ -151,7 +151,7 @@ def test_quotes_that_close_too_late_are_told_of(tmp_path: Path) -> None:
 def test_header_in_another_encoding_is_refused_with_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "in.csv"
     path.write_bytes("schlüssel,text\n1,hello\n".encode("cp1252"))
-    with pytest.raises(InputFileError, match="header of .*in.csv.* column 1 .*--encoding cp1252"):
+    with pytest.raises(InputFileError, match=r"header of .*in\.csv.* column 1 .*--encoding cp1252"):
         read_chunks(path)
     assert read_good(path, columns=[]) == [{"text": "hello"}]
     assert read_good(path, encoding="cp1252") == [{"schlüssel": "1", "text": "hello"}]

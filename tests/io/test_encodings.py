@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import sys
 from pathlib import Path
 
@@ -143,7 +145,7 @@ def test_name_that_is_no_encoding_of_files(tmp_path: Path, name: str) -> None:
 def test_utf16_appended_to_utf8_is_told_of(tmp_path: Path) -> None:
     path = tmp_path / "in.txt"
     path.write_bytes(b"plain text\n" * 2000 + "hello\nyou there\n".encode("utf-16-le"))
-    with pytest.warns(UserWarning, match=r"in.txt'?: 2 texts have a NUL .*UTF-16"):
+    with pytest.warns(UserWarning, match=r"in\.txt'?: 2 texts have a NUL .*UTF-16"):
         texts_of(path)
 
 
@@ -155,3 +157,23 @@ def test_table_that_is_read_as_lines_is_told_of(tmp_path: Path, head: str) -> No
         assert texts_of(path)[0] == head
     path.write_text("a text, and more\ntext\n")
     assert len(texts_of(path)) == 2
+
+
+@pytest.mark.parametrize("suffix", ["csv", "txt", "jsonl"])
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (gzip.compress(b"text\nhello\n"), r"packed with gzip.*name it \.gz"),
+        (bz2.compress(b"text\nhello\n"), "packed with bzip2"),
+        (lzma.compress(b"text\nhello\n"), "packed with xz"),
+        (b"PK\x03\x04" + b"hello\n" * 9, "packed with zip, as .xlsx are"),
+        (b"PAR1\0hello\n", "is parquet, not text.*--input-format parquet"),
+        (b"ARROW1\0\0hello\n", "is arrow, not text.*--input-format arrow"),
+    ],
+)
+def test_file_that_is_no_text_is_refused_by_name(
+    tmp_path: Path, suffix: str, data: bytes, message: str
+) -> None:
+    (tmp_path / f"in.{suffix}").write_bytes(data)
+    with pytest.raises(InputFileError, match=message):
+        read_chunks(tmp_path / f"in.{suffix}")
