@@ -40,8 +40,9 @@ MONGOLIAN = re.compile("[\u1820-\u18af]")
 ZWNJ, ZWJ, EMOJI_STYLE, KEYCAP = "\u200c", "\u200d", "\ufe0f", "\u20e3"
 MONGOLIAN_SELECTORS = "\u180b\u180c\u180d\u180f"
 
-OVERLAYS = "\u0334\u0335\u0336\u0337\u0338\u20d2\u20d3\u20d8\u20d9\u20da\u20e5\u20e6\u20eb"
-"""Strokes through a letter; no letter of a language is spelt with one."""
+OVERLAYS = "\u0305\u0332\u0333\u033f"
+OVERLAYS += "\u0334\u0335\u0336\u0337\u0338\u20d2\u20d3\u20d8\u20d9\u20da\u20e5\u20e6\u20eb"
+"""Strokes through a letter, over and under it; no letter of a language is spelt with one."""
 
 
 def _paired(others: str, ascii_letters: str) -> dict[str, str]:

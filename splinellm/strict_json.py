@@ -30,8 +30,8 @@ def loads(
     unique_keys : bool
         Refuse objects that have a key twice.
     on_constant : callable, optional
-        Makes a value of the words ``NaN``, ``Infinity`` and ``-Infinity``, which are refused
-        by default.
+        Makes a value of the words ``NaN``, ``Infinity`` and ``-Infinity``, and of numbers as
+        large as 1e999, for which it is told one of the latter. They are refused by default.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def decoder(
     """
     return json.JSONDecoder(
         parse_constant=on_constant or _refuse_constant,
-        parse_float=_finite_float,
+        parse_float=_finite_float if on_constant is None else _float_or(on_constant),
         object_pairs_hook=_unique_keys if unique_keys else None,
     )
 
@@ -101,6 +101,16 @@ def _finite_float(digits: str) -> float:
     if not math.isfinite(value):
         raise ValueError("a number is too large for a float")
     return value
+
+
+def _float_or(on_constant: Callable[[str], Any]) -> Callable[[str], Any]:
+    def parse(digits: str) -> Any:
+        value = float(digits)
+        if math.isfinite(value):
+            return value
+        return on_constant("Infinity" if value > 0 else "-Infinity")
+
+    return parse
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -33,6 +33,7 @@ ENGLAND = "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007
         "\u24d8\u24d3\u24d8\u24de\u24e3",  # circled
         "\u026a\u1d05\u026a\u1d0f\u1d1b",  # small capitals
         "i\u0336d\u0336i\u0336o\u0336t\u0336",
+        "i\u0332d\u0332i\u0305o\u0333t\u033f",
         "i d i o t",
         "i\u00a0d\u00a0i\u00a0o\u00a0t",
         "i  d  i  o  t",

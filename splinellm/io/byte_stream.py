@@ -18,6 +18,7 @@ from splinellm.io.encodings import (
     Utf8Stream,
     is_utf8,
     marked_encoding,
+    needs_mark,
     read_some,
     unmarked_encoding,
 )
@@ -29,6 +30,13 @@ if TYPE_CHECKING:
 _BLANK = b" \t\r\n\xef\xbb\xbf"  # white space and the UTF-8 byte order mark
 _HEAD_BYTES = 1 << 16
 """How much is looked at to tell format, encoding and line ends."""
+_PACKED = {
+    b"\x1f\x8b": "gzip",
+    b"PK\x03\x04": "zip, as .xlsx are",
+    b"(\xb5/\xfd": "zstd",
+    b"\xfd7zXZ\0": "xz",
+    **{b"BZh%d1AY&SY" % level: "bzip2" for level in range(1, 10)},
+}
 _JSON = re.compile(r'\{|\[\s*(?:[{"]|\]?\s*$)')  # a text may well begin with a bracket, as [INST]
 
 
@@ -143,16 +151,35 @@ class ByteStream:
             stream.seek(0)
         else:
             stream, head = _look_ahead(stream)
+        self._check_is_text(head)
         encoding = self.encoding or marked_encoding(head)
         if encoding is None and (found := unmarked_encoding(head)):
             raise InputFileError(
                 f"'{self.name}' is {found.upper()} without a byte order mark, not UTF-8",
                 hint=f"--encoding {found} reads it",
             )
+        if encoding is not None and needs_mark(encoding) and head and not marked_encoding(head):
+            raise InputFileError(
+                f"'{self.name}' has no byte order mark, which {encoding.upper()} begins with",
+                hint=f"--encoding {unmarked_encoding(head) or encoding + '-le'} reads it without",
+            )
         if encoding is None or is_utf8(encoding):
             return stream, head
         decoded = io.BufferedReader(Utf8Stream(self.name, stream, encoding), 1 << 16)
         return cast("BinaryIO", decoded), head.decode(encoding, "ignore").encode("utf-8", "ignore")
+
+    def _check_is_text(self, head: bytes) -> None:
+        """Refuse what is no text in any encoding, and might be read as some in part."""
+        known = next((k for k in FORMATS if k.begins and head.startswith(k.begins)), None)
+        if known is not None and b"\0" in head:
+            raise InputFileError(
+                f"'{self.name}' is {known.name}, not text",
+                hint=f"--input-format {known.name} reads it",
+            )
+        packed = next((name for begin, name in _PACKED.items() if head.startswith(begin)), None)
+        if packed is not None:
+            hint = "name it .gz, and it is unpacked" if packed == "gzip" else "unpack it first"
+            raise InputFileError(f"'{self.name}' is packed with {packed}, not text", hint=hint)
 
     def progress(self) -> float | None:
         """Share of the bytes that were read."""

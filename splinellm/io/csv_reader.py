@@ -25,7 +25,10 @@ _MOST_LINES = 10_000
 _MOST_CHARACTERS = 16 << 20
 """A record of several lines ends here: an unclosed quote must not swallow the file."""
 _MANY_LINES = 10
-"""Lines in quotes, from which on it is looked whether they are rows."""
+"""Lines in quotes, from which on it is enough that they have as many values as a row."""
+_FEW = 0.01
+"""Of the rows of a single column: so many may span lines, and be looked at for it."""
+_NUMBER = re.compile(r"\s*[-+]?\d+(?:[.,]\d+)?\s*")
 
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 _EXCEL_DELIMITER = re.compile(r"sep=(.)\s*")
@@ -59,6 +62,7 @@ class CsvSource(RowSource):
         self._header = self._read_header(delimiter)
         self._columns = [(i, name) for i, name in enumerate(self._header) if options.keeps(name)]
         self._swallowed: list[tuple[int, int]] = []
+        self._n_spanning = 0
 
     def _told_delimiter(self) -> str:
         """Delimiter that the header makes certain, or the format's own."""
@@ -96,6 +100,7 @@ class CsvSource(RowSource):
         while names and not names[-1].strip():
             names.pop()
         self._n_unnamed = len(header) - len(names)
+        self._check_decodable(names)
         hint = None
         if names and names[0].startswith("#"):
             hint = "the first line must be the header; remove comments before it"
@@ -103,13 +108,25 @@ class CsvSource(RowSource):
             marks = [
                 f"{word} (--delimiter '{m}')" for m, word in _DELIMITERS.items() if m in names[0]
             ]
-            hint = f"is the delimiter another, such as {' or '.join(marks)}?" if marks else None
+            hint = "is the delimiter another? --delimiter names it"
+            if marks:
+                hint = f"is the delimiter another, such as {' or '.join(marks)}?"
         elif delimiter != self.delimiter:
             word = _DELIMITERS.get(delimiter, delimiter)
             hint = f"read with delimiter {word}; --delimiter names another"
         check_columns(self.name, names, self.options, hint=hint)
         self._lines.take()
         return names
+
+    def _check_decodable(self, names: list[str]) -> None:
+        """Refuse names that could not be written again; columns that are not kept may have them."""
+        for place, name in enumerate(names, 1):
+            if self.options.keeps(name) and _undecodable_column({name: name}) is not None:
+                raise InputFileError(
+                    f"the header of '{self.name}' is not valid {self.encoding_name()} in column "
+                    f"{place}",
+                    hint=self.encoding_hint(),
+                )
 
     def schema(self) -> pa.Schema:
         """Return the header's columns, all strings."""
@@ -130,8 +147,10 @@ class CsvSource(RowSource):
                 raw = self._lines.take()
                 yield Row(number, None, raw, len(raw), Problem("invalid_csv", reason))
                 continue
-            if self._lines.n_taken > _MANY_LINES and self._are_rows(self._lines.taken):
-                self._swallowed.append((number, self._lines.n_taken))
+            if (n_lines := self._lines.n_taken) > 1:
+                self._n_spanning += 1
+                if self._are_rows(self._lines.taken):
+                    self._swallowed.append((number, n_lines))
             yield self._row(number, cells, self._lines.take())
 
     def _row(self, number: int, cells: list[str], raw: str) -> Row:
@@ -158,20 +177,39 @@ class CsvSource(RowSource):
         return Row(number, values, n_bytes=len(raw), problem=problem)
 
     def _are_rows(self, lines: list[str]) -> bool:
-        """Whether each line within a record would be a row: then a quote has swallowed them."""
-        n_columns = len(self._header)
+        """Whether each line within a record would be a row: then a quote has swallowed them.
+
+        Texts of a few lines may well have as many delimiters; of those it takes a number in the
+        same place of every line, such as the rows' own.
+        """
         delimiter = self._reader.dialect.delimiter
-        return n_columns > 1 and all(line.count(delimiter) == n_columns - 1 for line in lines[1:-1])
+        if (n_columns := len(self._header)) == 1:
+            return len(lines) > _MANY_LINES  # nothing else tells; see below
+        if any(line.count(delimiter) != n_columns - 1 for line in lines[1:-1]):
+            return False
+        if len(lines) > _MANY_LINES:
+            return True
+        values = [line.rstrip("\r\n").split(delimiter) for line in lines]
+        return all(len(of_line) == n_columns for of_line in values) and any(
+            all(map(_NUMBER.fullmatch, in_place)) for in_place in zip(*values, strict=True)
+        )
 
     def tell(self) -> None:
         """Warn of a row that may have swallowed others."""
-        if self._swallowed:
-            row, n_lines = max(self._swallowed, key=lambda found: found[1])
-            warnings.warn(
-                f"'{self.name}': row {row} holds {n_lines:,} lines in quotes, each of which would "
-                "be a row; is there a quote too much?",
-                stacklevel=2,
-            )
+        if not self._swallowed:
+            return
+        row, n_lines = max(self._swallowed, key=lambda found: found[1])
+        are_what = "each of which would be a row"
+        if len(self._header) == 1:
+            if self._n_spanning > _FEW * self.n_read:
+                return  # texts of many lines are usual here
+            are_what = "while nearly all others have one"
+        more = f" (so have {len(self._swallowed) - 1:,} more rows)" if self._swallowed[1:] else ""
+        warnings.warn(
+            f"'{self.name}': row {row} holds {n_lines:,} lines in quotes, {are_what}{more}; "
+            "is there a quote too much?",
+            stacklevel=2,
+        )
 
 
 class TsvSource(CsvSource):

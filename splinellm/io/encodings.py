@@ -29,6 +29,7 @@ def check_encoding(name: str) -> None:
     """
     try:
         "".encode(name)
+        b"a".decode(name, "ignore")  # that of domain names reads nothing else, and ignores nothing
         codecs.getincrementaldecoder(name)
     except (LookupError, ValueError) as error:
         raise ConfigurationError(
@@ -40,6 +41,11 @@ def check_encoding(name: str) -> None:
 def is_utf8(encoding: str | None) -> bool:
     """Whether bytes can be read as they are."""
     return encoding is None or codecs.lookup(encoding).name == "utf-8"
+
+
+def needs_mark(encoding: str) -> bool:
+    """Whether a byte order mark is to tell the order, so that without one nothing can be read."""
+    return codecs.lookup(encoding).name in ("utf-16", "utf-32")
 
 
 def marked_encoding(head: bytes) -> str | None:

@@ -45,8 +45,8 @@ class Format:
         Whether a file is lines of text; else it is read from its end, and never piecewise.
     may_be_gzipped : bool
         Whether it is read and written as ``.gz``, too.
-    begins : bytes
-        How every file of the format begins, if that tells it from others.
+    begins : tuple of bytes
+        How files of the format begin, if that tells it from others.
     has_header : bool
         Whether the columns are known before the rows are read.
     has_delimiter : bool
@@ -68,7 +68,7 @@ class Format:
     provenance: str = ""
     is_text: bool = True
     may_be_gzipped: bool = True
-    begins: bytes = b""
+    begins: tuple[bytes, ...] = ()
     has_header: bool = True
     has_delimiter: bool = False
     needs_schema: bool = True
@@ -111,7 +111,7 @@ FORMATS = (
         provenance="splinellm.io.parquet_reader:read_provenance",
         is_text=False,
         may_be_gzipped=False,
-        begins=b"PAR1",
+        begins=(b"PAR1",),
         keeps_whole_rows=False,
     ),
     Format(
@@ -123,7 +123,7 @@ FORMATS = (
         provenance="splinellm.io.arrow_files:read_provenance",
         is_text=False,
         may_be_gzipped=False,
-        begins=b"ARROW1",
+        begins=(b"ARROW1", b"\xff\xff\xff\xff"),  # a file, a stream
         keeps_whole_rows=False,
     ),
     Format(

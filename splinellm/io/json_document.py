@@ -16,6 +16,8 @@ _LARGEST_BYTES = 1 << 30
 _LOOK_AHEAD_BYTES = 4 << 20
 _LIST = re.compile(r"\[\s*(?:[{\[\"\]]|$)")
 _BETWEEN = re.compile(r"[ \t\r\n,]*")
+_LENIENT = json.JSONDecoder(parse_int=str)
+"""Tells where a value ends that is JSON, but no row."""
 _HINT = "one object per line is read in any size: jq -c '.[]' FILE, or jq -c . FILE"
 
 
@@ -32,7 +34,7 @@ def is_document(lines: Iterator[bytes], begin: list[bytes]) -> bool:
     first = _next_line(lines, begin)
     try:
         text = first.decode("utf-8")
-        value, end = json.JSONDecoder().raw_decode(text)
+        value, end = _LENIENT.raw_decode(text)
         rest = text[end:].strip()
         if isinstance(value, dict):  # one, and the next after it without a line end
             return rest.startswith(("{", ",{", ", {"))
@@ -69,7 +71,7 @@ def _spans_lines(lines: Iterator[bytes], begin: list[bytes]) -> bool:
         if n_bytes > _LOOK_AHEAD_BYTES:
             break
     try:
-        json.JSONDecoder().raw_decode(b"\n".join(begin).decode("utf-8", "replace").lstrip())
+        _LENIENT.raw_decode(b"\n".join(begin).decode("utf-8", "replace").lstrip())
     except (ValueError, RecursionError):
         return False
     return True
@@ -101,7 +103,7 @@ def items(
         except RecursionError:
             raise InputFileError(f"'{name}': row {number}: JSON is nested too deeply") from None
         except ValueError as error:
-            value, end = error, json.JSONDecoder().raw_decode(text, position)[1]
+            value, end = error, _LENIENT.raw_decode(text, position)[1]
         yield number, text[position:end], value
         position = _after_blanks(text, end)
     if is_list and (position == len(text) or text[position + 1 :].strip()):

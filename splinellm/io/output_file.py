@@ -69,6 +69,10 @@ class OutputFile:
         with writing(path):
             if self.path.is_dir():
                 raise OutputError(f"cannot write {path}: it is a folder")
+            if not self.path.parent.exists():
+                raise OutputError(
+                    f"cannot write {path}: there is no such folder", hint="make the folder first"
+                )
             # Opened early, to fail before the model loads; emptied late, when rows are to come.
             self._file: BinaryIO = open(self.partial, "wb", opener=_open_without_emptying)  # noqa: SIM115 (abandon() and commit() close it)
         self._stream: BinaryIO = self._file

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from splinellm.io.byte_stream import ByteStream
 
 BLANK_LINE = Problem("blank_line", "the line is blank")
+_AS_IF_UTF16 = re.compile(r"\0?(?:[^\0]\0){3,}[^\0]?")
+_BETWEEN_CELLS = re.compile(r'"?[,;\t|]"?')
 
 
 class RowSource:
@@ -33,6 +37,7 @@ class RowSource:
         self.n_read = 0
         self.stream = stream
         self.options = options
+        self._n_nul = 0
 
     def rows(self) -> Iterator[Row]:
         """All rows, numbered from 1."""
@@ -45,9 +50,10 @@ class RowSource:
     def chunks(self) -> Iterator[RecordChunk]:
         """Rows in chunks of bounded length and size."""
         chunk: list[Row] = []
-        n_bytes = 0
+        self._n_nul = n_bytes = 0
         for row in _without_blank_end(self.rows()):
             chunk.append(row)
+            self._note_nul(row)
             n_bytes += row.n_bytes
             self.n_read += 1
             if len(chunk) == self.options.chunk_rows or n_bytes >= CHUNK_BYTES:
@@ -55,7 +61,21 @@ class RowSource:
                 chunk, n_bytes = [], 0
         if chunk:
             yield RecordChunk(self.name, chunk, self.options.text_column)
+        if self._n_nul:
+            warnings.warn(
+                f"'{self.name}': {self._n_nul:,} texts have a NUL after each character; is a part "
+                "of it UTF-16?",
+                stacklevel=2,
+            )
         self.tell()
+
+    def _note_nul(self, row: Row) -> None:
+        """Count texts that look like UTF-16 among UTF-8: every second character is NUL."""
+        text = row.values.get(self.options.text_column or "") if row.values else None
+        if not isinstance(text, str) or "\0" not in text or row.problem is not None:
+            return
+        if _AS_IF_UTF16.fullmatch(text):
+            self._n_nul += 1
 
     def tell(self) -> None:
         """Warn of what was noticed while the rows were read."""
@@ -112,6 +132,7 @@ class TextSource(RowSource):
         super().__init__(stream, options)
         self._column = options.text_column or "text"
         check_columns(self.name, [self._column], options)
+        self._is_header = False
 
     def rows(self) -> Iterator[Row]:
         """One row per line."""
@@ -124,7 +145,18 @@ class TextSource(RowSource):
             except UnicodeDecodeError as error:
                 yield Row(number, None, raw_text(line), len(line), self.bad_encoding(error))
                 continue
+            if number == 1:
+                self._is_header = self._column in _BETWEEN_CELLS.split(f",{text},")[1:-1]
             yield Row(number, {self._column: text}, n_bytes=len(line))
+
+    def tell(self) -> None:
+        """Warn of a table that was read as a prompt a line, header and all."""
+        if self._is_header and self.n_read > 1:
+            warnings.warn(
+                f"'{self.name}' was read as a prompt a line, but its first line is the header of "
+                f"a table with a column '{self._column}'; --input-format csv reads it as one",
+                stacklevel=2,
+            )
 
     def schema(self) -> pa.Schema:
         """Return the one column."""

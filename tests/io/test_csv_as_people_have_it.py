@@ -146,3 +146,46 @@ def test_quotes_that_close_too_late_are_told_of(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="row 2 holds 19 lines in quotes"):
         good = read_good(path)
     assert [record["id"] for record in good] == ["1", "2", "21"]
+
+
+def test_header_in_another_encoding_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_bytes("schlüssel,text\n1,hello\n".encode("cp1252"))
+    with pytest.raises(InputFileError, match=r"header of .*in\.csv.* column 1 .*--encoding cp1252"):
+        read_chunks(path)
+    assert read_good(path, columns=[]) == [{"text": "hello"}]
+    assert read_good(path, encoding="cp1252") == [{"schlüssel": "1", "text": "hello"}]
+
+
+def test_header_of_one_strange_name_asks_for_the_delimiter(tmp_path: Path) -> None:
+    with pytest.raises(InputFileError, match=r"only: 'id\^text' .*--delimiter names it"):
+        read_chunks(write(tmp_path, "id^text\n1^hello\n"))
+
+
+@pytest.mark.parametrize("form", ["{i},{text}", "{text},{i}"])
+@pytest.mark.parametrize("n_lines", [2, 3, 10, 40])
+def test_two_stray_quotes_do_not_swallow_rows_without_a_word(
+    tmp_path: Path, form: str, n_lines: int
+) -> None:
+    quoted = {20: '"oops', 20 + n_lines - 1: 'oops"'}
+    if form.startswith("{text}"):
+        quoted[20 + n_lines - 1] = 'x"'
+    rows = [form.format(i=i, text=quoted.get(i, f"row {i}")) for i in range(100)]
+    path = write(tmp_path, "\n".join([form.format(i="id", text="text"), *rows]) + "\n")
+    with pytest.warns(UserWarning, match=f"row 21 holds {n_lines} lines .* a quote too much"):
+        assert len(read_good(path)) == 100 - n_lines + 1
+
+
+def test_texts_of_a_few_lines_are_no_reason_to_worry(tmp_path: Path) -> None:
+    rows = [f'{i},"Dear all,\nthanks, again.\nYours, A"' for i in range(20)]
+    assert len(read_good(write(tmp_path, "id,text\n" + "\n".join(rows)))) == 20
+    poem = '"' + "\n".join(f"line {i}" for i in range(40)) + '"'
+    assert len(read_good(write(tmp_path, "text\n" + f"{poem}\nshort\n" * 20))) == 40
+
+
+def test_single_column_whose_quote_swallows_lines(tmp_path: Path) -> None:
+    rows = [f"row {i}" for i in range(2000)]
+    rows[50], rows[900] = '"oops', 'oops"'
+    path = write(tmp_path, "text\n" + "\n".join(rows) + "\n")
+    with pytest.warns(UserWarning, match="row 51 holds 851 lines in quotes, while nearly all"):
+        assert len(read_good(path)) == 2000 - 850

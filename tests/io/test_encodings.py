@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import sys
 from pathlib import Path
 
@@ -70,7 +72,7 @@ def test_without_a_mark_it_is_refused_by_name_and_read_if_told(
 
 def test_nul_in_utf8_is_text(tmp_path: Path) -> None:
     path = tmp_path / "in.txt"
-    texts = ["a\0b", "\0", "x\0\0", "c"] * 5
+    texts = ["a\0b", "\0long text", "c"] * 5
     path.write_bytes("\n".join(texts).encode())
     assert texts_of(path) == texts
 
@@ -119,3 +121,59 @@ def test_line_ends_of_old_macs(tmp_path: Path, suffix: str, encoding: str) -> No
     assert texts_of(path) == TEXTS
     path.write_bytes(content(suffix, TEXTS, end="\r").rstrip("\r").encode(encoding))
     assert texts_of(path) == TEXTS
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_encoding_that_needs_a_mark_says_which_one_does_not(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "in.txt"
+    path.write_bytes("hello\nyou\n".encode(f"{encoding}-be"))
+    with pytest.raises(InputFileError, match=f"no byte order mark.*--encoding {encoding}-be"):
+        read_chunks(path, encoding=encoding)
+    path.write_bytes("hello\nyou\n".encode(encoding))
+    assert texts_of(path, encoding=encoding) == ["hello", "you"]
+    path.write_bytes(b"")
+    assert texts_of(path, encoding=encoding) == []
+
+
+@pytest.mark.parametrize("name", ["idna", "punycode2", "base64", "hex"])
+def test_name_that_is_no_encoding_of_files(tmp_path: Path, name: str) -> None:
+    (tmp_path / "in.txt").write_text("hello\n")
+    with pytest.raises(ConfigurationError, match=f"no text encoding '{name}'"):
+        read_chunks(tmp_path / "in.txt", encoding=name)
+
+
+def test_utf16_appended_to_utf8_is_told_of(tmp_path: Path) -> None:
+    path = tmp_path / "in.txt"
+    path.write_bytes(b"plain text\n" * 2000 + "hello\nyou there\n".encode("utf-16-le"))
+    with pytest.warns(UserWarning, match=r"in\.txt'?: 2 texts have a NUL .*UTF-16"):
+        texts_of(path)
+
+
+@pytest.mark.parametrize("head", ["id,text", '"text";"id"', "id\ttext\tlabel"])
+def test_table_that_is_read_as_lines_is_told_of(tmp_path: Path, head: str) -> None:
+    path = tmp_path / "in.txt"
+    path.write_text(f"{head}\n1,hello\n")
+    with pytest.warns(UserWarning, match=r"header of a table .*--input-format csv"):
+        assert texts_of(path)[0] == head
+    path.write_text("a text, and more\ntext\n")
+    assert len(texts_of(path)) == 2
+
+
+@pytest.mark.parametrize("suffix", ["csv", "txt", "jsonl"])
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (gzip.compress(b"text\nhello\n"), r"packed with gzip.*name it \.gz"),
+        (bz2.compress(b"text\nhello\n"), "packed with bzip2"),
+        (lzma.compress(b"text\nhello\n"), "packed with xz"),
+        (b"PK\x03\x04" + b"hello\n" * 9, "packed with zip, as .xlsx are"),
+        (b"PAR1\0hello\n", "is parquet, not text.*--input-format parquet"),
+        (b"ARROW1\0\0hello\n", "is arrow, not text.*--input-format arrow"),
+    ],
+)
+def test_file_that_is_no_text_is_refused_by_name(
+    tmp_path: Path, suffix: str, data: bytes, message: str
+) -> None:
+    (tmp_path / f"in.{suffix}").write_bytes(data)
+    with pytest.raises(InputFileError, match=message):
+        read_chunks(tmp_path / f"in.{suffix}")

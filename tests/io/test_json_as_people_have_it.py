@@ -86,7 +86,7 @@ def test_items_of_a_list_are_judged_one_by_one(tmp_path: Path) -> None:
         4: "invalid_prompt",
         5: "invalid_json",
         6: "invalid_prompt",
-        7: "invalid_json",
+        7: "invalid_prompt",
     }
     assert "one object per line" in problems[2][1]
 
@@ -145,3 +145,23 @@ def test_columns_that_are_not_wanted_are_not_looked_at(tmp_path: Path) -> None:
     assert read_good(tmp_path / "in.jsonl", columns=["x"]) == [{"text": "a", "x": 1}, {"text": "b"}]
     with pytest.warns(UserWarning, match="no row has column 'w'"):
         read_good(tmp_path / "in.jsonl", columns=["x", "w"])
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "Infinity", '[1, {"b": 1e400}]'])
+@pytest.mark.parametrize("form", ['{{"text": "a", "x": {}}}\n', '[{{"text": "a", "x": {}}}]'])
+def test_number_too_large_for_a_float_in_another_column_is_null(
+    tmp_path: Path, number: str, form: str
+) -> None:
+    (tmp_path / "in.json").write_text(form.format(number))
+    with pytest.warns(UserWarning, match="became null: 1 in column 'x'"):
+        (row,) = read_good(tmp_path / "in.json")
+    assert row["text"] == "a"
+    assert row["x"] in (None, [1, {"b": None}])
+
+
+def test_whole_number_with_too_many_digits_spoils_its_row_of_a_list(tmp_path: Path) -> None:
+    (tmp_path / "in.json").write_text(f'[{{"text": "a", "x": {"9" * 5000}}}, {{"text": "b"}}]')
+    assert read_good(tmp_path / "in.json") == [{"text": "b"}]
+    assert read_problems(tmp_path / "in.json") == {
+        1: ("invalid_json", "a whole number has too many digits")
+    }

@@ -110,7 +110,7 @@ def test_blank_line_between_rows_is_bad_and_after_the_last_is_none(
         (b'{"text": -Infinity, "x": 1}', "expected text, got NaN or infinity"),
         (b'{"text": "a"}{"text": "b"}', "one object per line"),
         (b'{"text": "a"},,', "one object per line"),
-        (b'{"text": "a", "x": 1e999}', "too large"),
+        (b'{"text": 1e999, "x": 1}', "expected text, got NaN or infinity"),
         (b'{"text": "a", "x": ' + b"9" * 5000 + b"}", "too many digits"),
         (b'{"text": "a", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply"),
         (b'{"text": "a", "x": ' + b"[" * 300 + b"]" * 300 + b"}", "nested too deeply"),
