@@ -72,7 +72,8 @@ def test_report(cli: Cli, suffix: str) -> None:
     assert result.code == 0
     if suffix == "html":
         assert "<h1>in.jsonl: label</h1>" in Path(path).read_text()
-        assert Path(path).read_text().count("<th>toxic</th>") == 2  # features, baselines
+        page = Path(path).read_text()
+        assert page.count('<th scope="col">toxic</th>') == 2  # features, baselines
         return
     rows = (
         pd.read_csv(path) if suffix == "csv" else pd.DataFrame(json.loads(Path(path).read_text()))
