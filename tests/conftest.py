@@ -10,6 +10,8 @@ import signal
 # processes inherit it; pytest-xdist gives every core a worker.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -40,3 +42,12 @@ def mistral() -> Backbone:
 def default_extractor() -> SplineExtractor:
     """The default model as a user gets it; for tests marked `model`."""
     return SplineExtractor.from_pretrained("smollm2-135m", features="paper,blocks")
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name what is another one in every process: workers must agree on the tests' names."""
+    if isinstance(val, bytes) and val.startswith(b"\x1f\x8b"):
+        return "gzipped"  # holds the time
+    if isinstance(val, (set, frozenset, Iterator)):
+        return type(val).__name__
+    return None

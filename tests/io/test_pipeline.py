@@ -204,7 +204,7 @@ def test_full_device_is_one_clear_error_and_leaves_nothing(tmp_path: Path, outpu
 
 def test_output_that_cannot_be_written_fails_before_any_work(tmp_path: Path) -> None:
     source = write_input(tmp_path / "in.jsonl", ROWS)
-    with pytest.raises(OutputError, match=r"no such folder .make the folder first"):
+    with pytest.raises(OutputError, match="no such folder"):
         open_sink(str(tmp_path / "none" / "out.csv"), str(source))
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(OutputError, match="it is a folder"):
