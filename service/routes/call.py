@@ -113,6 +113,7 @@ class Call:
             overflow=overflow,
             window=plan.max_tokens if in_windows else None,
             prefix=model.prefix,
+            suffix=model.suffix,
         )
         self._record.n_inputs += len(reading)
         self._record.n_tokens += sum(reading.n_tokens)

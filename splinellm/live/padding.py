@@ -8,10 +8,12 @@ tokens of it, as after a prompt that was padded on the right, it changes what ne
 from __future__ import annotations
 
 import warnings
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from splinellm.backbone.architectures import Positions
 
 
 def real_by_mask(mask: Any, n_rows: int, n_cached: int, n_new: int, device: torch.device) -> Tensor:
@@ -20,8 +22,8 @@ def real_by_mask(mask: Any, n_rows: int, n_cached: int, n_new: int, device: torc
     Parameters
     ----------
     mask : Tensor, dict or None
-        A model's ``attention_mask``: (B, S) with 1 at tokens that count; (B, 1, T, S), bool or
-        added to the scores; or several of those by kind of layer, as `generate` prepares them for
+        A model's ``attention_mask``: (B, S) with 1 at tokens that count; (B, 1, T, S) or, for all
+        tokens alike, (B, 1, 1, S), bool or added to the scores; or several of those by kind of layer, as `generate` prepares them for
         static caches. Without one, or with one of another kind, every token counts.
     n_rows, n_cached, n_new : int
         B, tokens in the cache, and T.
@@ -41,7 +43,7 @@ def real_by_mask(mask: Any, n_rows: int, n_cached: int, n_new: int, device: torc
     if mask.ndim == 2:
         return mask[:, first : first + n_new].to(device).bool()
     # A token that does not attend to itself is padding.
-    attends = mask[:, 0].diagonal(offset=first, dim1=-2, dim2=-1).to(device)
+    attends = mask[:, 0].expand(-1, n_new, -1).diagonal(offset=first, dim1=-2, dim2=-1).to(device)
     return real & (attends >= 0 if attends.is_floating_point() else attends.bool())
 
 
@@ -54,13 +56,13 @@ class Places:
 
     Parameters
     ----------
-    kind : {"relative", "columns", "mask"}
+    kind : {"relative", "columns", "mask", "ids"}
         See :class:`splinellm.backbone.architectures.Architecture`.
     model_type : str
         For messages.
     """
 
-    def __init__(self, kind: Literal["relative", "columns", "mask"], model_type: str) -> None:
+    def __init__(self, kind: Positions, model_type: str) -> None:
         self._kind = kind
         self._model_type = model_type
         self._next = torch.zeros(0, dtype=torch.int64)  # (B,), place of the next token, -1: unread
@@ -123,7 +125,7 @@ class Places:
         self._next = after.where(real.any(dim=-1), before)
         if positions is not None:
             return _row_of_several(real, places, has_mask=has_mask) if n_new > 1 else None
-        if self._kind != "mask" and has_mask and not self._has_warned:
+        if self._kind not in ("mask", "ids") and has_mask and not self._has_warned:
             self._compare(real, places, before)
         return None
 

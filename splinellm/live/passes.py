@@ -83,7 +83,7 @@ class Passes:
             return stack.pop_all()
 
     def _watch_from_outside(self, model: nn.Module) -> ExitStack:
-        """Notice calls of the whole model in which the decoder's own hooks do not run."""
+        """Notice calls of the whole model in which our hooks on what is watched do not run."""
         n_before = list[int]()
 
         def before(_module: nn.Module, _args: tuple[Any, ...]) -> None:
@@ -91,7 +91,7 @@ class Passes:
 
         def after(_module: nn.Module, _args: tuple[Any, ...], _output: Any) -> None:
             if n_before and n_before.pop() == self._n_begun:
-                self._forget("the model ran, but its decoder was not seen", hint=MISSED_HINT)
+                self._forget("the model ran, but its layers were not seen", hint=MISSED_HINT)
 
         with ExitStack() as stack:
             stack.callback(model.register_forward_pre_hook(before).remove)
@@ -120,7 +120,14 @@ class Passes:
         self._trouble, self._hint = trouble, hint
 
     def on_start(self) -> None:
-        """Take note of a call of ``generate``."""
+        """Take note of a call of ``generate``, or refuse it: an encoder has no running features.
+
+        Raises
+        ------
+        PrefixUnavailableError
+            Names the architecture.
+        """
+        self._decoder.architecture.require_generation()
         if self._turns.begin("generate"):
             self.progress.on_start()
         else:
@@ -168,7 +175,7 @@ class Passes:
             return None
         counts = progress.read(call.n_rows, call.n_new, call.n_cached, call.device, goes_on=goes_on)
         real = real & counts
-        last = call.n_new - 1 - real.flip(-1).int().argmax(dim=-1)  # the end where none is real
+        last = self._decoder.architecture.counted_token(real)
         self._reduction.begin(real, last, past)
         self.conditions.begin(call.device, anew=past is None)
         self.attendance.begin()

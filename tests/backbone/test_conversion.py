@@ -12,7 +12,7 @@ import torch
 from splinellm import SplineExtractor
 from splinellm.backbone import conversion
 from splinellm.backbone.builtin import BUILTIN_MODELS, BuiltinModel
-from splinellm.backbone.conversion import dense_folder
+from splinellm.backbone.conversion import checkpoint_folder
 from splinellm.backbone.loading import Backbone, load_backbone
 from splinellm.errors import IntegrityError
 from splinellm.files import file_sha256
@@ -46,8 +46,8 @@ def contents(gguf: Path) -> set[str]:
 
 
 def test_copy_is_made_once_and_holds_the_same_numbers(gguf: Path, conversions: list[Path]) -> None:
-    folder = dense_folder(gguf, file_sha256(gguf))
-    assert dense_folder(gguf, file_sha256(gguf)) == folder
+    folder = checkpoint_folder(gguf, file_sha256(gguf))
+    assert checkpoint_folder(gguf, file_sha256(gguf)) == folder
     assert conversions == [gguf]
     assert contents(gguf) == {"toy.gguf", folder.name}
     found = SplineExtractor(load_backbone(str(folder), device="cpu")).extract(["a text"])
@@ -60,13 +60,13 @@ def test_copy_is_made_once_and_holds_the_same_numbers(gguf: Path, conversions: l
 def test_damaged_copy_is_made_anew(
     gguf: Path, conversions: list[Path], name: str, damage: str
 ) -> None:
-    folder = dense_folder(gguf, file_sha256(gguf))
+    folder = checkpoint_folder(gguf, file_sha256(gguf))
     expected = (folder / "model.safetensors").read_bytes()
     if damage == "cut":
         (folder / name).write_bytes((folder / name).read_bytes()[:-1])
     else:
         (folder / name).unlink()
-    assert dense_folder(gguf, file_sha256(gguf)) == folder
+    assert checkpoint_folder(gguf, file_sha256(gguf)) == folder
     assert len(conversions) == 2
     assert (folder / "model.safetensors").read_bytes() == expected
     assert contents(gguf) == {"toy.gguf", folder.name}
@@ -74,7 +74,7 @@ def test_damaged_copy_is_made_anew(
 
 def test_wrong_weights_are_not_unpacked(gguf: Path, conversions: list[Path]) -> None:
     with pytest.raises(IntegrityError, match="delete the file"):
-        dense_folder(gguf, "0" * 64)
+        checkpoint_folder(gguf, "0" * 64)
     assert conversions == []
     assert contents(gguf) == {"toy.gguf"}
 
@@ -87,14 +87,14 @@ def test_conversion_that_fails_leaves_nothing(
 
     monkeypatch.setattr(conversion, "save_file", full)
     with pytest.raises(OSError, match="No space"):
-        dense_folder(gguf, file_sha256(gguf))
+        checkpoint_folder(gguf, file_sha256(gguf))
     assert contents(gguf) == {"toy.gguf"}
 
 
 def test_threads_convert_once(gguf: Path, conversions: list[Path]) -> None:
     folders: list[Path] = []
     threads = [
-        threading.Thread(target=lambda: folders.append(dense_folder(gguf, file_sha256(gguf))))
+        threading.Thread(target=lambda: folders.append(checkpoint_folder(gguf, file_sha256(gguf))))
         for _ in range(4)
     ]
     for thread in threads:

@@ -269,7 +269,7 @@ def test_a_call_that_goes_past_the_decoder_leaves_no_old_table() -> None:
         wrapped(**left_padded())
         assert recorder.n_tokens.tolist() == [5, 9, 3]
         wrapped(input_ids=torch.tensor([[5, 6]]))
-        with pytest.raises(NothingRecordedError, match="its decoder was not seen"):
+        with pytest.raises(NothingRecordedError, match="its layers were not seen"):
             _ = recorder.table
         model(**left_padded())  # the decoder itself is still there
         assert recorder.n_tokens.tolist() == [5, 9, 3]
