@@ -85,7 +85,7 @@ class ServedModel:
     def plan(
         self,
         layers: str | int | Iterable[int] | None = None,
-        features: str | Iterable[str] = "paper",
+        features: str | Iterable[str] | None = None,
         max_tokens: int | None = None,
         granularity: Granularity = "prompt",
     ) -> Plan:
@@ -94,7 +94,8 @@ class ServedModel:
         Parameters
         ----------
         layers, features
-            See :class:`splinellm.extraction.SplineExtractor`.
+            See :class:`splinellm.extraction.SplineExtractor`; by default ``paper``, or ``spline``
+            where the attention cannot be seen.
         max_tokens : int, optional
             The model's limit by default.
         granularity : {"prompt", "prefix", "token"}
@@ -108,6 +109,8 @@ class ServedModel:
             Prefixes are wanted of an encoder.
         """
         self.backbone.architecture.require_granularity(granularity)
+        if features is None:
+            features = "paper" if self.backbone.architecture.shows_attention else "spline"
         limit = self.max_tokens
         if max_tokens is not None and not 1 <= max_tokens <= limit:
             raise SchemaError(f"max_tokens is {max_tokens}", hint=f"it can be 1 to {limit}")

@@ -102,7 +102,7 @@ class Case:
             "norm after the MLP": config.get("do_layer_norm_before") is False,
             "model for text and images": self.kind == "gemma3",
             "relative positions": "relative_attention" in config or self.kind == "mpnet",
-            "positions from behind the padding's": "pad_token_id" in config,
+            "positions from behind the padding's": config.get("pad_token_id") == 1,
             "embedding of another size": "embedding_size" in config,
         }
         return [trait for trait, applies in named.items() if applies] or ["plain"]

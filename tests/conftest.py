@@ -40,3 +40,9 @@ def mistral() -> Backbone:
 def default_extractor() -> SplineExtractor:
     """The default model as a user gets it; for tests marked `model`."""
     return SplineExtractor.from_pretrained("smollm2-135m", features="paper,blocks")
+
+
+@pytest.fixture(scope="session")
+def minilm() -> SplineExtractor:
+    """The built-in encoder as a user gets it; for tests marked `model`."""
+    return SplineExtractor.from_pretrained("minilm-l6", features="paper,blocks")

