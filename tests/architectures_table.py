@@ -68,7 +68,7 @@ weights of one layer at a time.
 
 Bloom and Falcon compute their attention by themselves, where it cannot be seen. Asking for
 `intrinsic_dimension`, which is part of `paper`, is refused with `attention_unavailable`; `spline`
-and `blocks` work. MPNet and DeBERTa-v2 likewise: biases by distance are added to their scores inside.
+and `blocks` work. So it is with MPNet and DeBERTa-v2, which add biases to their scores inside.
 
 **Encoders** attend both ways. The dimension is that of the first token (`[CLS]`, `<s>`) over all
 tokens of the text, padding excluded; sign features and distances are taken over all tokens, those

@@ -1,4 +1,4 @@
-"""A slow, readable NumPy reading of arXiv 2312.01648, of the Llama/Mistral architecture and of BERT.
+"""A slow, readable NumPy reading of arXiv 2312.01648, and of the Llama/Mistral and BERT models.
 
 One prompt, float64, loops over tokens and heads. It shares no code with splinellm: the weights
 come as a state dict of arrays, the shapes from the model's config, and every name and formula is

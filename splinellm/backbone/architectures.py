@@ -23,7 +23,6 @@ from splinellm.errors import (
 )
 from splinellm.schema import Granularity
 
-
 Positions = Literal["relative", "columns", "mask", "ids"]
 """See :class:`Architecture`."""
 
@@ -137,7 +136,7 @@ class Architecture:
         if self.is_encoder and granularity == "prefix":
             raise PrefixUnavailableError(
                 f"architecture '{self.model_type}' has no features of prefixes: its tokens attend "
-                "both ways, so that one forward pass shows no beginning as it would be alone",
+                "both ways",
                 hint="ask for granularity 'token', or pass each beginning as a prompt of its own",
             )
 

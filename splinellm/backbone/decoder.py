@@ -22,8 +22,7 @@ from splinellm.errors import ConfigurationError, UnsupportedArchitectureError
 
 @dataclass
 class Decoder:
-    """A transformers base model of a supported architecture: a stack of layers, whichever way
-    its tokens attend.
+    """A transformers base model of a supported architecture, whichever way its tokens attend.
 
     Parameters
     ----------
@@ -71,7 +70,8 @@ class Decoder:
         if not limit or has_alibi:
             return None
         # RoBERTa's table of positions starts with those of padding.
-        n_unused = self.model.embeddings.padding_idx + 1 if self.positions == "ids" else 0
+        embeddings: Any = self.model.embeddings if self.positions == "ids" else None
+        n_unused = embeddings.padding_idx + 1 if embeddings is not None else 0
         return int(limit) - int(n_unused)
 
     @property

@@ -129,7 +129,7 @@ class BatchReader:
     def pad(self, prompts: list[list[int]]) -> tuple[Tensor, Tensor]:
         """Stack token ids, padded on the right: ids (B, T) and lengths (B,), on the device."""
         lengths = torch.tensor([len(ids) for ids in prompts])
-        # Any valid id will do: real tokens do not see what is on the right, by causality or by mask.
+        # Any valid id will do: by causality or by mask, real tokens do not see it.
         input_ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.int64)
         for row, ids in zip(input_ids, prompts, strict=True):
             row[: len(ids)] = torch.tensor(ids)

@@ -23,8 +23,9 @@ def real_by_mask(mask: Any, n_rows: int, n_cached: int, n_new: int, device: torc
     ----------
     mask : Tensor, dict or None
         A model's ``attention_mask``: (B, S) with 1 at tokens that count; (B, 1, T, S) or, for all
-        tokens alike, (B, 1, 1, S), bool or added to the scores; or several of those by kind of layer, as `generate` prepares them for
-        static caches. Without one, or with one of another kind, every token counts.
+        tokens alike, (B, 1, 1, S), bool or added to the scores; or several of those by kind of
+        layer, as `generate` prepares them for static caches. Without one, or with one of another
+        kind, every token counts.
     n_rows, n_cached, n_new : int
         B, tokens in the cache, and T.
     device : torch.device

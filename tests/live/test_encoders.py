@@ -150,7 +150,7 @@ def test_generate_is_refused() -> None:
     with torch.no_grad(), attach(model) as recorder:
         model(**inputs, position_ids=positions_of(inputs["attention_mask"]))
         before = recorder.table
-        with pytest.raises(PrefixUnavailableError, match="'bert'.*while it generates"):
+        with pytest.raises(PrefixUnavailableError, match=r"'bert'.*while it generates"):
             model.generate(**inputs, max_new_tokens=2, pad_token_id=PAD)
         assert np.array_equal(recorder.table.values, before.values)
 
