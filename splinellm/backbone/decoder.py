@@ -120,6 +120,20 @@ class Decoder:
             return "relative"
         return self.architecture.positions
 
+    def positions_among(self, ids: Tensor | None, real: Tensor) -> Positions:
+        """What a token's place is in a pass over these ids (B, T), where not all are real.
+
+        RoBERTa passes over the padding's own id, and over no other that stands in its place; MPNet
+        likewise, but the distances that it counts besides are those of columns.
+        """
+        if self.positions != "ids":
+            return self.positions
+        embeddings: Any = self.model.embeddings
+        if ids is None or not bool((ids[~real] == embeddings.padding_idx).all()):
+            return "columns"
+        has_distances = hasattr(self.model.config, "relative_attention_num_buckets")
+        return "relative" if has_distances else "mask"
+
     def norms(self, layer: int) -> Tensor:
         """Hyperplane norms of a layer as its weights are now, shape (K,), float32.
 

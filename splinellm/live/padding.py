@@ -57,14 +57,11 @@ class Places:
 
     Parameters
     ----------
-    kind : {"relative", "columns", "mask", "ids"}
-        See :class:`splinellm.backbone.architectures.Architecture`.
     model_type : str
         For messages.
     """
 
-    def __init__(self, kind: Positions, model_type: str) -> None:
-        self._kind = kind
+    def __init__(self, model_type: str) -> None:
         self._model_type = model_type
         self._next = torch.zeros(0, dtype=torch.int64)  # (B,), place of the next token, -1: unread
         self._is_padded = torch.zeros(0, dtype=torch.bool)  # (B,)
@@ -79,7 +76,14 @@ class Places:
             self._has_padding = bool(self._is_padded.any())
 
     def read(
-        self, real: Tensor, n_cached: int, positions: Tensor | None, *, has_mask: bool, anew: bool
+        self,
+        real: Tensor,
+        n_cached: int,
+        positions: Tensor | None,
+        *,
+        has_mask: bool,
+        anew: bool,
+        kind: Positions,
     ) -> int | None:
         """Go over the columns of a forward pass, and warn once of padding that moved tokens.
 
@@ -95,6 +99,9 @@ class Places:
             Whether the model was told of padding.
         anew : bool
             Whether there is no past.
+        kind : {"relative", "columns", "mask"}
+            What a token's place is where no positions are given; see
+            :meth:`splinellm.backbone.decoder.Decoder.positions_among`.
 
         Returns
         -------
@@ -126,18 +133,18 @@ class Places:
         self._next = after.where(real.any(dim=-1), before)
         if positions is not None:
             return _row_of_several(real, places, has_mask=has_mask) if n_new > 1 else None
-        if self._kind not in ("mask", "ids") and has_mask and not self._has_warned:
-            self._compare(real, places, before)
+        if kind != "mask" and has_mask and not self._has_warned:
+            self._compare(real, places, before, kind)
         return None
 
-    def _compare(self, real: Tensor, places: Tensor, before: Tensor) -> None:
+    def _compare(self, real: Tensor, places: Tensor, before: Tensor, kind: Positions) -> None:
         """Warn where columns are not the places that the text alone would have."""
         n_before = (real.cumsum(dim=-1) - 1).clamp(min=0)
         first = places.gather(1, real.int().argmax(dim=-1, keepdim=True))[:, 0]
         start = before.where(before >= 0, first)  # of a text that begins here, its own first place
         has_gap = ((places != start[:, None] + n_before) & real).any(dim=-1)
         is_late = (before < 0) & (first > 0) & real.any(dim=-1)
-        if self._kind == "columns" and bool(is_late.any()):
+        if kind == "columns" and bool(is_late.any()):
             row = int(is_late.int().argmax())
             self._warn(
                 f"row {row} is padded on the left, and {self._model_type} counts its positions "

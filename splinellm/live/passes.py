@@ -61,7 +61,7 @@ class Passes:
             decoder.dtype,
             wants_distance=reduction.schema.selection.needs_distance,
         )
-        self._places = Places(decoder.positions, decoder.architecture.model_type)
+        self._places = Places(decoder.architecture.model_type)
         self._turns = Turns()
         self._cache = CacheFollower(self._on_rows, self._on_cut)
         self._state: PromptState | None = None
@@ -185,7 +185,12 @@ class Passes:
     def _is_one_text(self, call: Call, real: Tensor, *, anew: bool) -> bool:
         """Whether every row is a text; if not, nothing is recorded."""
         row = self._places.read(
-            real, call.n_cached, call.positions, has_mask=call.mask is not None, anew=anew
+            real,
+            call.n_cached,
+            call.positions,
+            has_mask=call.mask is not None,
+            anew=anew,
+            kind=self._decoder.positions_among(call.ids, real),
         )
         if row is None and not call.has_borders:
             return True

@@ -247,7 +247,7 @@ def test_what_lost_its_modules_is_no_decoder() -> None:
     class Exported(nn.Module):
         """As `torch.export` and tracing make: the weights, and no module of transformers."""
 
-    with pytest.raises(UnsupportedArchitectureError, match="Exported holds no decoder"):
+    with pytest.raises(UnsupportedArchitectureError, match="Exported holds no model"):
         attach(Exported())
 
 
