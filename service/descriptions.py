@@ -45,7 +45,7 @@ def describe_model(model: ServedModel, settings: Settings) -> dict[str, Any]:
         "feature_names": list(provenance.features),
         "dtype": provenance.dtype,
         "fingerprint": fingerprint(provenance),
-        "limits": limits(settings),
+        "limits": limits(settings) | {"max_input_tokens": model.max_tokens},
     }
 
 

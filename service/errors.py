@@ -17,6 +17,8 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "invalid_encoding": 400,
     "invalid_prompt": 400,
     "invalid_schema": 400,
+    "attention_unavailable": 400,
+    "prefix_unavailable": 400,
     "input_too_long": 400,
     "missing_api_key": 401,
     "invalid_api_key": 401,

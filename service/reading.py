@@ -9,7 +9,7 @@ from typing import Literal
 from service.errors import InputTooLongError
 from service.inputs import Inputs, blame
 from splinellm.errors import PromptError
-from splinellm.extraction.tokens import TokenizedPrompt
+from splinellm.extraction.tokens import TokenizedPrompt, cut_to
 from splinellm.prompts import Prompt
 
 Overflow = Literal["error", "truncate", "window"]
@@ -67,6 +67,7 @@ def read(
     overflow: Overflow,
     window: int | None = None,
     prefix: Sequence[int] = (),
+    suffix: Sequence[int] = (),
 ) -> Reading:
     """Tokenise, and apply the limit.
 
@@ -85,6 +86,9 @@ def read(
         `overflow` must not forbid.
     prefix : sequence of int
         Token ids that the tokenizer starts every text with; every window starts with them.
+    suffix : sequence of int
+        Token ids that the tokenizer ends every text with, if what is cut is to keep them; every
+        window ends with them.
 
     Raises
     ------
@@ -104,8 +108,8 @@ def read(
                 f"{name} has {len(ids)} tokens, but the limit is {limit}", param=name
             )
         is_cut = too_long and overflow == "truncate"
-        kept = ids[:limit] if is_cut else ids
-        parts = [kept] if window is None else split_windows(kept, window, prefix)
+        kept = cut_to(ids, limit, len(_end_of(ids, suffix))) if is_cut else ids
+        parts = [kept] if window is None else split_windows(kept, window, prefix, suffix)
         reading.windows.extend(TokenizedPrompt(part, is_cut) for part in parts)
         reading.owners.extend([owner] * len(parts))
         reading.n_tokens.append(len(kept))
@@ -113,7 +117,9 @@ def read(
     return reading
 
 
-def split_windows(ids: list[int], size: int, prefix: Sequence[int] = ()) -> list[list[int]]:
+def split_windows(
+    ids: list[int], size: int, prefix: Sequence[int] = (), suffix: Sequence[int] = ()
+) -> list[list[int]]:
     """Cut token ids into windows that overlap by a quarter; the last is moved back to be full.
 
     Parameters
@@ -124,6 +130,8 @@ def split_windows(ids: list[int], size: int, prefix: Sequence[int] = ()) -> list
         Tokens of a window.
     prefix : sequence of int
         If `ids` starts with them, so does every window.
+    suffix : sequence of int
+        If `ids` ends with them, so does every window.
 
     Returns
     -------
@@ -135,8 +143,18 @@ def split_windows(ids: list[int], size: int, prefix: Sequence[int] = ()) -> list
     head = list(prefix)
     if not head or len(head) >= size or ids[: len(head)] != head:
         head = []
-    body, room = ids[len(head) :], size - len(head)
+    tail = _end_of(ids, suffix)
+    if len(head) + len(tail) >= size:
+        tail = []
+    body = ids[len(head) : len(ids) - len(tail)]
+    room = size - len(head) - len(tail)
     step = max(1, room - room // 4)
     last = len(body) - room
     starts = [*range(0, last, step), last]
-    return [head + body[start : start + room] for start in starts]
+    return [head + body[start : start + room] + tail for start in starts]
+
+
+def _end_of(ids: list[int], suffix: Sequence[int]) -> list[int]:
+    """The suffix, if `ids` ends with it."""
+    tail = list(suffix)
+    return tail if tail and ids[-len(tail) :] == tail else []

@@ -66,12 +66,15 @@ class ServedModel:
         self._make_extractor = make_extractor
         self._extractors: OrderedDict[Plan, SplineExtractor] = OrderedDict()
         self._lock = Lock()
-        self.prefix = tuple(self._tokenizer(allow_special_tokens).prefix)
+        tokenizer = self._tokenizer(allow_special_tokens)
+        self.prefix = tuple(tokenizer.prefix)
         """Token ids that every text starts with."""
+        self.suffix = tuple(tokenizer.suffix)
+        """Token ids that every text ends with, however it is cut."""
 
     @property
     def n_layers(self) -> int:
-        """Number of decoder layers."""
+        """Number of layers."""
         return self.backbone.n_layers
 
     @property
@@ -82,7 +85,7 @@ class ServedModel:
     def plan(
         self,
         layers: str | int | Iterable[int] | None = None,
-        features: str | Iterable[str] = "paper",
+        features: str | Iterable[str] | None = None,
         max_tokens: int | None = None,
         granularity: Granularity = "prompt",
     ) -> Plan:
@@ -91,7 +94,8 @@ class ServedModel:
         Parameters
         ----------
         layers, features
-            See :class:`splinellm.extraction.SplineExtractor`.
+            See :class:`splinellm.extraction.SplineExtractor`; by default ``paper``, or ``spline``
+            where the attention cannot be seen.
         max_tokens : int, optional
             The model's limit by default.
         granularity : {"prompt", "prefix", "token"}
@@ -101,7 +105,12 @@ class ServedModel:
         ------
         SchemaError
             A layer or feature does not exist, or `max_tokens` is out of range.
+        PrefixUnavailableError
+            Prefixes are wanted of an encoder.
         """
+        self.backbone.architecture.require_granularity(granularity)
+        if features is None:
+            features = "paper" if self.backbone.architecture.shows_attention else "spline"
         limit = self.max_tokens
         if max_tokens is not None and not 1 <= max_tokens <= limit:
             raise SchemaError(f"max_tokens is {max_tokens}", hint=f"it can be 1 to {limit}")
@@ -186,6 +195,7 @@ class ServedModel:
             self.backbone.n_vocabulary,
             sys.maxsize,
             allow_special_tokens=allow_special_tokens,
+            keeps_end=self.backbone.architecture.is_encoder,
         )
         tokenizer.silence()
         return tokenizer

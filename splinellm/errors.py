@@ -26,6 +26,7 @@ __all__ = [
     "OutOfMemoryError",
     "OutputError",
     "PrecisionWarning",
+    "PrefixUnavailableError",
     "PromptError",
     "RowError",
     "SchemaError",
@@ -155,6 +156,12 @@ class AttentionUnavailableError(SplineLLMError):
     """The model's attention cannot be observed, so the intrinsic dimension cannot be computed."""
 
     code = "attention_unavailable"
+
+
+class PrefixUnavailableError(SplineLLMError):
+    """The model's tokens see what comes after them: no pass shows a text's beginning alone."""
+
+    code = "prefix_unavailable"
 
 
 class NothingRecordedError(SplineLLMError):

@@ -38,7 +38,7 @@ class Plan:
     Parameters
     ----------
     layers : tuple of int
-        Decoder layers, ascending, counted from 0. The forward pass stops after the last.
+        Layers, ascending, counted from 0. The forward pass stops after the last.
     selection : FeatureSelection
         Features of each layer.
     max_tokens : int

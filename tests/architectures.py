@@ -60,6 +60,8 @@ class Case:
         Weights of a mixture of experts.
     choose : callable
         The experts of a token, from its router's logits.
+    encoder : bool
+        Whether tokens attend both ways; the dimension is then that of the first one.
     """
 
     kind: str
@@ -74,6 +76,7 @@ class Case:
     router: str = ""
     shared: str = ""
     has_dimension: bool = True
+    encoder: bool = False
     n_hyperplanes: int = 72
 
     @property
@@ -86,7 +89,8 @@ class Case:
             "layers without experts": bool(self.dense_layers),
             "fused gate and up projection": self.fused,
             "transposed weights": self.transposed,
-            "no gate": "gate" not in self.rows,
+            "both ways": self.encoder,
+            "no gate": "gate" not in self.rows and not self.fused,
             "multi-query": bool(config.get("multi_query")),
             "ALiBi": self.kind == "bloom" or bool(config.get("alibi")),
             "grouped queries": self._is_grouped,
@@ -97,6 +101,9 @@ class Case:
             "scaling by layer": "scale_attn_by_inverse_layer_idx" in config,
             "norm after the MLP": config.get("do_layer_norm_before") is False,
             "model for text and images": self.kind == "gemma3",
+            "relative positions": "relative_attention" in config or self.kind == "mpnet",
+            "positions from behind the padding's": config.get("pad_token_id") == 1,
+            "embedding of another size": "embedding_size" in config,
         }
         return [trait for trait, applies in named.items() if applies] or ["plain"]
 
@@ -104,7 +111,7 @@ class Case:
     def _is_grouped(self) -> bool:
         without = ("biogpt", "bloom", "gpt2", "gpt_bigcode", "gpt_neox", "opt", "persimmon")
         n_key_heads = self.config.get("num_key_value_heads", _SHAPE["num_key_value_heads"])
-        return self.kind not in (*without, "falcon") and n_key_heads == 2
+        return not self.encoder and self.kind not in (*without, "falcon") and n_key_heads == 2
 
 
 def _moe(kind: str, router: str = "mlp.gate.weight", shared: str = "", **kwargs: Any) -> Case:
@@ -139,7 +146,55 @@ _UP = {"rows": "layers.{}.mlp.up_proj.weight"}
 _FUSED = {"rows": "layers.{}.mlp.gate_up_proj.weight", "fused": True}
 _C_FC = {"rows": "h.{}.mlp.c_fc.weight", "read": "h.{}.mlp"}
 
+_BERT: dict[str, Any] = {
+    "read": "encoder.layer.{}.intermediate",
+    "rows": "encoder.layer.{}.intermediate.dense.weight",
+    "encoder": True,
+}
+_DEBERTA = {
+    "type_vocab_size": 0,
+    "relative_attention": True,
+    "pos_att_type": ["c2p", "p2c"],
+    "position_buckets": 8,
+    "norm_rel_ebd": "layer_norm",
+    "share_att_key": True,
+    "position_biased_input": False,
+    "pad_token_id": 0,
+}
+
 CASES = {
+    "bert": Case("bert", **_BERT),
+    "deberta-v2": Case("deberta-v2", _DEBERTA, has_dimension=False, **_BERT),
+    "deberta-v2-xlarge": Case(
+        "deberta-v2",
+        {**_DEBERTA, "conv_kernel_size": 3, "position_biased_input": True, "embedding_size": 16},
+        has_dimension=False,
+        **_BERT,
+    ),
+    "distilbert": Case(
+        "distilbert",
+        {"hidden_dim": 72},
+        read="transformer.layer.{}.ffn",
+        rows="transformer.layer.{}.ffn.lin1.weight",
+        encoder=True,
+    ),
+    "electra": Case("electra", {"embedding_size": 16}, **_BERT),
+    "modernbert": Case(
+        "modernbert",
+        {
+            **_ALTERNATING,
+            "local_attention": 2 * WINDOW,
+            "mlp_bias": True,
+            "attention_bias": True,
+            "norm_bias": True,
+        },
+        rows="layers.{}.mlp.Wi.weight",
+        fused=True,
+        encoder=True,
+    ),
+    "mpnet": Case("mpnet", {"pad_token_id": 1}, has_dimension=False, **_BERT),
+    "roberta": Case("roberta", {"pad_token_id": 1}, **_BERT),
+    "xlm-roberta": Case("xlm-roberta", {"pad_token_id": 1}, **_BERT),
     "apertus": Case("apertus", _WIDE_HEAD, **_UP),
     "arcee": Case("arcee", {"mlp_bias": True}, **_UP),
     "biogpt": Case(
@@ -283,9 +338,11 @@ CASES = {
 }
 
 
-PREFIX_CASES = set(CASES)
+ENCODERS = {name for name, case in CASES.items() if case.encoder}
+"""Cases that attend both ways: nothing is made of their beginnings, and they do not generate."""
+PREFIX_CASES = set(CASES) - ENCODERS
 """Cases on which prefixes are checked, for the table in the documents."""
-ATTACH_CASES = set(CASES)
+ATTACH_CASES = set(CASES) - ENCODERS
 """Cases on which a user's own model is watched while it generates."""
 
 
@@ -311,7 +368,7 @@ def case_model(name: str, *, seed: int = 0) -> PreTrainedModel:
     model = AutoModel.from_config(CONFIG_MAPPING[case.kind](**values)).eval()
     with torch.no_grad():
         for parameter_name, parameter in model.named_parameters():
-            if re.search(r"norm|ln_|layernorm", parameter_name):
+            if re.search(r"norm|ln_|layernorm|LayerNorm", parameter_name):
                 mean = 1.0 if parameter.mean() > 0.5 else 0.0  # Gemma's norms scale by 1 + weight
                 parameter.normal_(mean=mean, std=0.3)
             else:

@@ -44,6 +44,12 @@ def default_extractor() -> SplineExtractor:
     return SplineExtractor.from_pretrained("smollm2-135m", features="paper,blocks")
 
 
+@pytest.fixture(scope="session")
+def minilm() -> SplineExtractor:
+    """The built-in encoder as a user gets it; for tests marked `model`."""
+    return SplineExtractor.from_pretrained("minilm-l6", features="paper,blocks")
+
+
 def pytest_make_parametrize_id(val: object) -> str | None:
     """Name what is another one in every process: workers must agree on the tests' names."""
     if isinstance(val, bytes) and val.startswith(b"\x1f\x8b"):

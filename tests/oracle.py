@@ -1,4 +1,4 @@
-"""A slow, readable NumPy reading of arXiv 2312.01648 and of the Llama/Mistral architecture.
+"""A slow, readable NumPy reading of arXiv 2312.01648, and of the Llama/Mistral and BERT models.
 
 One prompt, float64, loops over tokens and heads. It shares no code with splinellm: the weights
 come as a state dict of arrays, the shapes from the model's config, and every name and formula is
@@ -23,7 +23,7 @@ class LayerView:
 
     h: np.ndarray  # (T, K) pre-activations w_k . x_t + b_k
     gate: np.ndarray  # (K, D) rows w_k
-    attention: np.ndarray  # (H, T) weights of the last token
+    attention: np.ndarray  # (H, T) weights of the token whose dimension is wanted
 
 
 def read_prompt(weights: Weights, config: Any, ids: list[int]) -> list[LayerView]:
@@ -72,6 +72,55 @@ def _attention(
                 if i == n_tokens - 1:
                     last_row[head, j] = weight
     return _linear(weights, prefix + "o_proj", output.reshape(n_tokens, -1)), last_row
+
+
+def read_encoder(weights: Weights, config: Any, ids: list[int], token: int = 0) -> list[LayerView]:
+    """Run BERT over one text and keep what its layers show, and the attention of one token."""
+    x = _get(weights, "embeddings.word_embeddings.weight")[ids]  # (T, D)
+    x = x + _get(weights, "embeddings.position_embeddings.weight")[: len(ids)]
+    x = x + _get(weights, "embeddings.token_type_embeddings.weight")[0]
+    x = _layer_norm(weights, "embeddings.LayerNorm", x, config)
+    views = []
+    for layer in range(config.num_hidden_layers):
+        prefix = f"encoder.layer.{layer}."
+        attended, row = _attention_both_ways(weights, prefix + "attention.", config, x, token)
+        x = _layer_norm(weights, prefix + "attention.output.LayerNorm", x + attended, config)
+        h = _linear(weights, prefix + "intermediate.dense", x)  # (T, K)
+        gelu = h * (1.0 + np.vectorize(math.erf)(h / math.sqrt(2.0))) / 2.0
+        y = _linear(weights, prefix + "output.dense", gelu)
+        x = _layer_norm(weights, prefix + "output.LayerNorm", x + y, config)
+        views.append(LayerView(h, _get(weights, prefix + "intermediate.dense.weight"), row))
+    return views
+
+
+def _attention_both_ways(
+    weights: Weights, prefix: str, config: Any, x: np.ndarray, token: int
+) -> tuple[np.ndarray, np.ndarray]:
+    n_tokens, n_heads = len(x), config.num_attention_heads
+    size = config.hidden_size // n_heads
+    queries, keys, values = (
+        _linear(weights, f"{prefix}self.{name}", x).reshape(n_tokens, n_heads, size)
+        for name in ("query", "key", "value")
+    )
+    output = np.zeros((n_tokens, n_heads, size))
+    row = np.zeros((n_heads, n_tokens))
+    for head in range(n_heads):
+        for i in range(n_tokens):
+            scores = np.array(
+                [queries[i, head] @ keys[j, head] / math.sqrt(size) for j in range(n_tokens)]
+            )
+            attention = np.exp(scores - scores.max())
+            attention /= attention.sum()
+            output[i, head] = sum(attention[j] * values[j, head] for j in range(n_tokens))
+            if i == token:
+                row[head] = attention
+    return _linear(weights, prefix + "output.dense", output.reshape(n_tokens, -1)), row
+
+
+def _layer_norm(weights: Weights, name: str, x: np.ndarray, config: Any) -> np.ndarray:
+    centred = x - x.mean(axis=-1, keepdims=True)
+    scale = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + config.layer_norm_eps)
+    return centred / scale * _get(weights, name + ".weight") + _get(weights, name + ".bias")
 
 
 def _rotate(vector: np.ndarray, position: int, theta: float) -> np.ndarray:

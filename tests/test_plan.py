@@ -142,7 +142,7 @@ def test_every_door_refuses_what_the_model_cannot_do(
 def test_every_door_refuses_the_dimension_of_attention_that_does_not_show(door: Refuser) -> None:
     backbone = case_backbone("falcon")
     with pytest.raises(AttentionUnavailableError, match="without intrinsic_dimension"):
-        door(backbone, {})
+        door(backbone, {"features": "paper"})
     door(backbone, {"features": "spline"})
 
 

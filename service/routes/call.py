@@ -88,7 +88,6 @@ class Call:
         self, model: ServedModel, layers: Any, features: Any, granularity: Granularity = "prompt"
     ) -> Plan:
         """Make the plan of the layers and features that a request names."""
-        features = "paper" if features is None else features
         return await self.in_pool(model.plan, layers, features, granularity=granularity)
 
     async def read(
@@ -113,6 +112,7 @@ class Call:
             overflow=overflow,
             window=plan.max_tokens if in_windows else None,
             prefix=model.prefix,
+            suffix=model.suffix,
         )
         self._record.n_inputs += len(reading)
         self._record.n_tokens += sum(reading.n_tokens)

@@ -1,6 +1,6 @@
 """Where each architecture keeps the parts that are observed. One entry each, nothing else.
 
-To add one: find its ``model_type`` in transformers, say where the decoder layers are and where
+To add one: find its ``model_type`` in transformers, say where the layers are and where
 their attention and the first linear map of their MLP sit, describe a tiny model of it in
 ``tests/architectures.py``, and the parametrised tests do the rest.
 """
@@ -9,14 +9,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from splinellm.backbone.gates import ExpertsGate, Gate, LinearGate
 from splinellm.backbone.linear_maps import innermost
-from splinellm.errors import AttentionUnavailableError, UnsupportedArchitectureError
+from splinellm.errors import (
+    AttentionUnavailableError,
+    PrefixUnavailableError,
+    UnsupportedArchitectureError,
+)
+from splinellm.schema import Granularity
+
+Positions = Literal["relative", "columns", "mask", "ids"]
+"""See :class:`Architecture`."""
 
 
 @dataclass(frozen=True)
@@ -28,19 +36,19 @@ class Architecture:
     model_type : str
         transformers' name of the architecture.
     layers : str
-        Path from the base model to the list of decoder layers.
+        Path from the base model to the list of layers.
     attention : str
-        Path from a decoder layer to its attention module.
+        Path from a layer to its attention module.
     gate : str
-        Path from a decoder layer to the first linear map of its MLP, whose rows are the
+        Path from a layer to the first linear map of its MLP, whose rows are the
         hyperplanes.
     is_fused : bool
-        Whether that map's rows are the gate's and then the up projection's; only the first half
-        are hyperplanes.
+        Whether that map's rows are the gate's, which are activated, and then the up projection's;
+        only the first half are hyperplanes.
     is_flat : bool
         Whether the layer calls that map with all tokens of a batch in one row.
     experts : str, optional
-        Path from a decoder layer to the module of all experts, in layers that have one.
+        Path from a layer to the module of all experts, in layers that have one.
     shared : str, optional
         Path from such a layer to the gate projection of the expert that reads every token.
     shows_attention : bool
@@ -49,10 +57,13 @@ class Architecture:
     attention_implementation : str
         transformers' attention that the model is loaded and observed with: ``sdpa``, or ``eager``
         where the model has no other (T x T weights are then held for one layer at a time).
-    positions : {"relative", "columns", "mask"}
+    positions : {"relative", "columns", "mask", "ids"}
         What a token's place is without ``position_ids``: ``relative`` where only the distance
         between columns matters, ``columns`` where the number of the column does, padding included,
-        ``mask`` where the attention mask is counted, so that padding changes nothing.
+        ``mask`` where the attention mask is counted, so that padding changes nothing, ``ids`` where
+        the ids are that are not padding's, from behind the padding's own row on.
+    is_encoder : bool
+        Whether tokens attend both ways: to all of the text, padding excluded.
     """
 
     model_type: str
@@ -65,10 +76,11 @@ class Architecture:
     shared: str | None = None
     shows_attention: bool = True
     attention_implementation: str = "sdpa"
-    positions: Literal["relative", "columns", "mask"] = "relative"
+    positions: Positions = "relative"
+    is_encoder: bool = False
 
     def decoder_layers(self, model: nn.Module) -> nn.ModuleList:
-        """Decoder layers of `model`, in order."""
+        """Layers of `model`, decoder or encoder, in order."""
         return cast(nn.ModuleList, attrgetter(self.layers)(model))
 
     def owner_of_layers(self, model: nn.Module) -> PreTrainedModel:
@@ -80,16 +92,69 @@ class Architecture:
         return cast(PreTrainedModel, owner)
 
     def attention_of(self, layer: nn.Module) -> nn.Module:
-        """Attention module of a decoder layer."""
+        """Attention module of a layer."""
         return cast(nn.Module, attrgetter(self.attention)(layer))
 
     def gate_of(self, layer: nn.Module) -> Gate:
-        """Hyperplanes of a decoder layer."""
+        """Hyperplanes of a layer."""
         experts = None if self.experts is None else _find(layer, self.experts)
         if experts is not None:
             return ExpertsGate(layer, innermost(experts), _find(layer, self.shared))
         gate = cast(nn.Module, attrgetter(self.gate)(layer))
         return LinearGate(layer, gate, is_fused=self.is_fused, is_flat=self.is_flat)
+
+    def arguments(self, real: Tensor) -> dict[str, Any]:
+        """What a forward pass over right-padded texts is given beside their ids.
+
+        Parameters
+        ----------
+        real : Tensor, shape (B, T)
+            True or 1 at the tokens that are no padding.
+        """
+        if self.is_encoder:
+            return {"attention_mask": real.long()}  # which DeBERTa subtracts
+        # Attention is causal: real tokens never see the padding to their right.
+        return {"use_cache": False}
+
+    def counted_token(self, real: Tensor) -> Tensor:
+        """Find the token whose attention is the text's, shape (B,), among the real ones (B, T).
+
+        In a decoder the last one, which alone sees all the others; in an encoder the first, which
+        is ``[CLS]`` or the like. Where none is real, anything that is there.
+        """
+        if self.is_encoder:
+            return real.int().argmax(dim=-1)
+        return real.shape[1] - 1 - real.flip(-1).int().argmax(dim=-1)
+
+    def require_granularity(self, granularity: Granularity) -> None:
+        """Refuse prefixes where tokens see what comes after them.
+
+        Raises
+        ------
+        PrefixUnavailableError
+            Names the architecture and what to ask for instead.
+        """
+        if self.is_encoder and granularity == "prefix":
+            raise PrefixUnavailableError(
+                f"architecture '{self.model_type}' has no features of prefixes: its tokens attend "
+                "both ways",
+                hint="ask for granularity 'token', or pass each beginning as a prompt of its own",
+            )
+
+    def require_generation(self) -> None:
+        """Refuse to follow ``generate`` where every new token changes all that came before.
+
+        Raises
+        ------
+        PrefixUnavailableError
+            Names the architecture and what to do instead.
+        """
+        if self.is_encoder:
+            raise PrefixUnavailableError(
+                f"architecture '{self.model_type}' cannot be watched while it generates: its "
+                "tokens attend both ways",
+                hint="run the model on whole texts",
+            )
 
     def require_attention(self) -> None:
         """Refuse the intrinsic dimension where the attention cannot be seen.
@@ -113,6 +178,18 @@ def _find(layer: nn.Module, path: str | None) -> nn.Module | None:
     for name in path.split(".") if path else ["\0"]:
         found = getattr(found, name, None)
     return found if isinstance(found, nn.Module) else None
+
+
+def _encoder(model_type: str, **differences: Any) -> Architecture:
+    """An encoder with BERT's parts, but for those that are given."""
+    parts: dict[str, Any] = {
+        "layers": "encoder.layer",
+        "attention": "attention.self",
+        "gate": "intermediate.dense",
+        "positions": "columns",
+        "is_encoder": True,
+    }
+    return Architecture(model_type, **parts | differences)
 
 
 ARCHITECTURES = {
@@ -178,6 +255,29 @@ ARCHITECTURES = {
         Architecture("persimmon", gate="mlp.dense_h_to_4h"),
         Architecture("phi", gate="mlp.fc1"),
         Architecture("starcoder2", gate="mlp.c_fc"),
+        # encoders: the map before the activation
+        _encoder("bert"),
+        _encoder("electra"),
+        _encoder("roberta", positions="ids"),
+        _encoder("xlm-roberta", positions="ids"),
+        _encoder("distilbert", layers="transformer.layer", attention="attention", gate="ffn.lin1"),
+        _encoder(
+            "mpnet",
+            attention="attention.attn",
+            positions="ids",
+            shows_attention=False,
+            attention_implementation="eager",
+        ),
+        _encoder("deberta-v2", shows_attention=False, attention_implementation="eager"),
+        # one map for gate and up projection
+        _encoder(
+            "modernbert",
+            layers="layers",
+            attention="attn",
+            gate="mlp.Wi",
+            is_fused=True,
+            positions="relative",
+        ),
     ]
 }
 

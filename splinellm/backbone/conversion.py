@@ -1,8 +1,8 @@
-"""Read .gguf files, and keep a dequantised copy of the default model.
+"""Read .gguf files, and keep built-in models as checkpoint folders.
 
-transformers reads GGUF, but unpacking weights and rebuilding the tokenizer takes many seconds. The
+transformers reads GGUF, but unpacking weights and rebuilding the tokenizer takes many seconds. A
 built-in model is therefore unpacked once, into a folder of safetensors that loads in a fraction of
-that, and whose hash is checked on every load.
+that, and whose hash is checked on every load. One that comes as a zip is unzipped likewise.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import io
 import json
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +49,15 @@ def read_gguf(path: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, Any]:
         return model, AutoTokenizer.from_pretrained(**where)
 
 
-def dense_folder(gguf: Path, gguf_sha256: str) -> Path:
-    """Folder with the dequantised copy of a built-in model; made on first use.
+def checkpoint_folder(source: Path, sha256: str) -> Path:
+    """Folder with the checkpoint of a built-in model; made on first use.
 
     Parameters
     ----------
-    gguf : Path
-        The packed weights.
-    gguf_sha256 : str
-        Their expected hash.
+    source : Path
+        Packed weights (.gguf), which are dequantised, or a zip of a checkpoint.
+    sha256 : str
+        Its expected hash.
 
     Returns
     -------
@@ -66,43 +67,49 @@ def dense_folder(gguf: Path, gguf_sha256: str) -> Path:
     Raises
     ------
     IntegrityError
-        The packed weights are not the expected ones.
+        The source is not the expected one.
     """
-    folder = gguf.parent / f"float32-{_CONVERSION}"
-    if _is_intact(folder, gguf_sha256):
+    folder = source.parent / f"float32-{_CONVERSION}"
+    if _is_intact(folder, sha256):
         return folder
-    with FileLock(gguf.parent / ".lock"):
-        if _is_intact(folder, gguf_sha256):
+    with FileLock(source.parent / ".lock"):
+        if _is_intact(folder, sha256):
             return folder
-        found = file_sha256(gguf)
-        if found != gguf_sha256:
+        found = file_sha256(source)
+        if found != sha256:
             raise IntegrityError(
-                f"{gguf} has sha256 {found}, expected {gguf_sha256}",
+                f"{source} has sha256 {found}, expected {sha256}",
                 hint="delete the file; it is fetched again",
             )
-        with tempfile.TemporaryDirectory(dir=gguf.parent) as temporary:
+        with tempfile.TemporaryDirectory(dir=source.parent) as temporary:
             made = Path(temporary) / folder.name
-            _convert(gguf, made, gguf_sha256)
+            made.mkdir()
+            if source.suffix == ".zip":
+                with zipfile.ZipFile(source) as archive:
+                    archive.extractall(made)
+            else:
+                _convert(source, made)
+            _write_manifest(made, sha256)
             if folder.exists():  # damaged, or of another conversion
                 folder.rename(Path(temporary) / "damaged")
             made.rename(folder)
     return folder
 
 
-def _is_intact(folder: Path, gguf_sha256: str) -> bool:
+def _is_intact(folder: Path, sha256: str) -> bool:
     try:
         manifest = json.loads((folder / _MANIFEST).read_text())
         hashes: dict[str, str] = manifest["files"]
-        return manifest["gguf_sha256"] == gguf_sha256 and all(
+        made_of = manifest.get("source_sha256", manifest.get("gguf_sha256"))  # as older ones say
+        return made_of == sha256 and all(
             file_sha256(folder / name) == digest for name, digest in hashes.items()
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
-def _convert(gguf: Path, folder: Path, gguf_sha256: str) -> None:
+def _convert(gguf: Path, folder: Path) -> None:
     model, tokenizer = read_gguf(gguf, torch.float32)
-    folder.mkdir()
     # save_pretrained refuses a model that came from a quantised file, dequantised or not.
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     save_file(state, folder / _WEIGHTS, metadata={"format": "pt"})
@@ -111,9 +118,12 @@ def _convert(gguf: Path, folder: Path, gguf_sha256: str) -> None:
     model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    files = [path for path in sorted(folder.iterdir()) if path.is_file()]
+
+
+def _write_manifest(folder: Path, sha256: str) -> None:
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     manifest = {
-        "gguf_sha256": gguf_sha256,
-        "files": {path.name: file_sha256(path) for path in files},
+        "source_sha256": sha256,
+        "files": {path.relative_to(folder).as_posix(): file_sha256(path) for path in files},
     }
     (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1))

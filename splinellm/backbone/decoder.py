@@ -1,4 +1,4 @@
-"""A decoder without its head, and what can be asked of any."""
+"""A decoder or encoder without its head, and what can be asked of any."""
 
 from __future__ import annotations
 
@@ -6,19 +6,24 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from splinellm.backbone.architectures import ARCHITECTURES, Architecture, architecture_of
+from splinellm.backbone.architectures import (
+    ARCHITECTURES,
+    Architecture,
+    Positions,
+    architecture_of,
+)
 from splinellm.errors import ConfigurationError, UnsupportedArchitectureError
 
 
 @dataclass
 class Decoder:
-    """A transformers base model of a supported architecture.
+    """A transformers base model of a supported architecture, whichever way its tokens attend.
 
     Parameters
     ----------
@@ -29,22 +34,33 @@ class Decoder:
     ----------
     architecture : Architecture
         Where the model's parts are.
+
+    Raises
+    ------
+    UnsupportedArchitectureError
+        The model is of another architecture, or an encoder that is made to attend like a decoder.
     """
 
     model: PreTrainedModel
     architecture: Architecture = field(init=False)
 
     def __post_init__(self) -> None:
-        self.architecture = architecture_of(self.model.config.model_type)
+        config = self.model.config
+        self.architecture = architecture_of(config.model_type)
+        if self.architecture.is_encoder and getattr(config, "is_decoder", False):
+            raise UnsupportedArchitectureError(
+                f"a '{config.model_type}' with is_decoder=True is not supported",
+                hint="load it as an encoder, with is_decoder=False",
+            )
 
     @property
     def n_layers(self) -> int:
-        """Number of decoder layers of the whole model, loaded or not."""
+        """Number of layers of the whole model, loaded or not."""
         return self.n_loaded_layers
 
     @property
     def n_loaded_layers(self) -> int:
-        """Number of decoder layers that are there, from the first on."""
+        """Number of layers that are there, from the first on."""
         return len(self.architecture.decoder_layers(self.model))
 
     @property
@@ -52,7 +68,12 @@ class Decoder:
         """Longest prompt that the model has positions for; None if unlimited."""
         limit = getattr(self._text_config, "max_position_embeddings", None)
         has_alibi = getattr(self._text_config, "alibi", False)  # Falcon's limit is for the others
-        return int(limit) if limit and not has_alibi else None
+        if not limit or has_alibi:
+            return None
+        # RoBERTa's table of positions starts with those of padding.
+        embeddings: Any = self.model.embeddings if self.positions == "ids" else None
+        n_unused = embeddings.padding_idx + 1 if embeddings is not None else 0
+        return int(limit) - int(n_unused)
 
     @property
     def n_vocabulary(self) -> int:
@@ -91,11 +112,28 @@ class Decoder:
         return str(config._attn_implementation).removeprefix("splinellm_")  # noqa: SLF001
 
     @property
-    def positions(self) -> Literal["relative", "columns", "mask"]:
+    def positions(self) -> Positions:
         """What a token's place is without position ids; see :class:`Architecture`."""
-        # Falcon's biases count the mask, its rotations do not.
-        has_alibi = getattr(self._text_config, "alibi", False)
-        return "mask" if has_alibi else self.architecture.positions
+        config = self._text_config
+        if getattr(config, "alibi", False):  # Falcon's biases count the mask, its rotations do not
+            return "mask"
+        if not getattr(config, "position_biased_input", True):  # of DeBERTa: only distances count
+            return "relative"
+        return self.architecture.positions
+
+    def positions_among(self, ids: Tensor | None, real: Tensor) -> Positions:
+        """What a token's place is in a pass over these ids (B, T), where not all are real.
+
+        RoBERTa passes over the padding's own id, and over no other that stands in its place; MPNet
+        likewise, but the distances that it counts besides are those of columns.
+        """
+        if self.positions != "ids":
+            return self.positions
+        embeddings: Any = self.model.embeddings
+        if ids is None or not bool((ids[~real] == embeddings.padding_idx).all()):
+            return "columns"
+        has_distances = hasattr(self.model.config, "relative_attention_num_buckets")
+        return "relative" if has_distances else "mask"
 
     def norms(self, layer: int) -> Tensor:
         """Hyperplane norms of a layer as its weights are now, shape (K,), float32.
@@ -129,20 +167,20 @@ class Decoder:
 
 
 def decoder_inside(model: nn.Module) -> Decoder:
-    """Find the decoder inside a model, which may have heads and wrappers around it.
+    """Find the decoder or encoder inside a model, which may have heads and wrappers around it.
 
     Parameters
     ----------
     model : Module
         A transformers model, or whatever holds one: adapters, data-parallel wrappers, compiled
-        modules, modules of one's own. Of decoders one in the other, the outer one is meant.
+        modules, modules of one's own. Of two that are one in the other, the outer one is meant.
 
     Raises
     ------
     UnsupportedArchitectureError
         There is none, or none that is supported.
     ConfigurationError
-        It is no module, or holds several decoders.
+        It is no module, or holds several of them.
     """
     if not isinstance(model, nn.Module):
         raise _no_module(model)
@@ -152,13 +190,13 @@ def decoder_inside(model: nn.Module) -> Decoder:
             found[name] = cast(PreTrainedModel, module)
     if not found:
         raise UnsupportedArchitectureError(
-            f"{type(model).__name__} holds no decoder of a supported architecture",
+            f"{type(model).__name__} holds no model of a supported architecture",
             hint=f"supported: {', '.join(sorted(ARCHITECTURES))}",
         )
     if len(found) > 1:
         names = [f"{type(it).__name__} at '{name[:80]}'" for name, it in [*found.items()][:4]]
         raise ConfigurationError(
-            f"{type(model).__name__} holds {len(found)} decoders: {', '.join(names)}",
+            f"{type(model).__name__} holds {len(found)} models: {', '.join(names)}",
             hint="pass the part that holds the one to be watched",
         )
     return Decoder(*found.values())

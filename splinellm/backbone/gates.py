@@ -1,4 +1,4 @@
-"""How a decoder layer shows the pre-activations of its hyperplanes, and how long their normals are.
+"""How a layer shows the pre-activations of its hyperplanes, and how long their normals are.
 
 The hyperplanes of a layer are the rows of the first linear map of its MLP. Where that map also
 holds the rows of the up projection, only the gate's half counts. In a mixture of experts the

@@ -20,7 +20,7 @@ from transformers.utils import logging as transformers_logging
 
 from splinellm.backbone.architectures import architecture_of
 from splinellm.backbone.builtin import BUILTIN_MODELS, pull
-from splinellm.backbone.conversion import dense_folder, read_gguf
+from splinellm.backbone.conversion import checkpoint_folder, read_gguf
 from splinellm.backbone.decoder import Decoder, decoder_inside
 from splinellm.backbone.fingerprint import files_sha256, state_sha256
 from splinellm.errors import (
@@ -41,7 +41,7 @@ TOKENIZER_PROBE = "Café naïve 3.14\n\tdef f(x): return 'ÿ'  <|im_end|></s>[IN
 
 @dataclass
 class Backbone(Decoder):
-    """A decoder with its tokenizer, ready to be read, and what identifies it.
+    """A decoder or encoder with its tokenizer, ready to be read, and what identifies it.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class Backbone(Decoder):
     weights_sha256 : str, optional
         Hash of the checkpoint; computed from the weights in memory when not given.
     n_layers_of_checkpoint : int, optional
-        Decoder layers of the whole model, where only the first ones were loaded.
+        Layers of the whole model, where only the first ones were loaded.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class Backbone(Decoder):
 
     @property
     def n_layers(self) -> int:
-        """Number of decoder layers of the whole model, loaded or not."""
+        """Number of layers of the whole model, loaded or not."""
         return self.n_layers_of_checkpoint or super().n_layers
 
     @cached_property
@@ -149,8 +149,10 @@ def _load(
     path = Path(spec).expanduser()
     if spec in BUILTIN_MODELS:
         builtin = BUILTIN_MODELS[spec]
-        folder = dense_folder(pull(spec), builtin.gguf_sha256)
-        return _load_checkpoint(str(folder), spec, dtype, device_map, layers, builtin.gguf_sha256)
+        folder = checkpoint_folder(pull(spec), builtin.sha256)
+        return _load_checkpoint(
+            str(folder), spec, dtype, device_map, layers, builtin.weights_sha256
+        )
     if path.suffix == ".gguf":
         if not path.is_file():
             raise ModelNotFoundError(f"there is no file '{spec[:200]}'")
@@ -186,7 +188,9 @@ def _load_checkpoint(
         output_loading_info=True,
         **common,
     )
-    if missing := sorted(info["missing_keys"]):
+    # Checkpoints of masked language models have no pooler, which is behind the layers: not read.
+    missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
+    if missing:
         raise ModelLoadError(
             f"the checkpoint of '{spec[:200]}' lacks {len(missing)} weights, first '{missing[0]}'"
         )

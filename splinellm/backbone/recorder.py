@@ -244,8 +244,7 @@ class Recorder:
         Parameters
         ----------
         input_ids : Tensor, shape (B, T), int64
-            Token ids; any valid id at padding. Attention is causal, so real tokens never see the
-            padding to their right, and no padding mask is needed.
+            Token ids; any valid id at padding, which real tokens never see.
         lengths : Tensor, shape (B,), int64
             Real tokens of each prompt, at least 1.
         beginning : Beginning, optional
@@ -262,10 +261,11 @@ class Recorder:
         NothingRecordedError
             The model did not show every wanted layer once.
         """
-        real, last = real_tokens(lengths, input_ids.shape[1]), lengths - 1
+        real = real_tokens(lengths, input_ids.shape[1])
+        last = self._architecture.counted_token(real)
         if beginning is None:
             self._reduction.begin(real, last)
-            self._forward(input_ids=input_ids, use_cache=False)
+            self._forward(input_ids=input_ids, **self._architecture.arguments(real))
         else:
             cast(PromptReduction, self._reduction).begin(real, last, beginning.state)
             self._forward(

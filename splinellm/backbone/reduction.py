@@ -72,7 +72,7 @@ class Reduction(ABC):
         real : Tensor, shape (B, T), bool
             True at the tokens that count.
         last : Tensor, shape (B,), int64
-            Index of each prompt's last one.
+            Index of each prompt's last one; of its first, where tokens attend both ways.
         """
         self._real, self._last = real, last
         self._kept = {}
@@ -135,7 +135,7 @@ class Reduction(ABC):
 
     @abstractmethod
     def _reduce_attention(self, layer: int, attended: Attended, /) -> dict[str, Tensor]:
-        """Numbers of the last token (B,) or of every token (B, T), by their statistic's name."""
+        """Numbers of the token `last` (B,) or of every token (B, T), by their statistic's name."""
 
     def _in_order(self, columns: list[Columns], broken: Tensor) -> Tensor:
         """Pick the wanted features and put layers behind prompts (and tokens)."""

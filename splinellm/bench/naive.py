@@ -50,6 +50,7 @@ class NaiveExtractor:
 
     def _read(self, ids: Sequence[int]) -> Tensor:
         decoder, model = self._decoder, self._decoder.model
+        is_encoder = decoder.architecture.is_encoder
         gates = [
             decoder.architecture.gate_of(layer)
             for layer in decoder.architecture.decoder_layers(model)
@@ -60,8 +61,9 @@ class NaiveExtractor:
             output = model(
                 input_ids=torch.tensor([ids], device=decoder.device), output_attentions=True
             )
-            embedding = model.get_input_embeddings().get_parameter("weight")
-            F.linear(output.last_hidden_state, embedding)  # the head's logits, which nobody uses
+            if not is_encoder:
+                embedding = model.get_input_embeddings().get_parameter("weight")
+                F.linear(output.last_hidden_state, embedding)  # the logits, which nobody uses
         finally:
             for end in ends:
                 end()
@@ -71,7 +73,7 @@ class NaiveExtractor:
             norms = gate.norms(decoder.hidden_size, decoder.device)
             signs = (h > 0).float().mean(dim=1)
             distances = (h.abs() / norms).min(dim=1).values
-            last = attention[0, :, -1].float()  # (H, T)
+            last = attention[0, :, 0 if is_encoder else -1].float()  # (H, T)
             dimension = (last > EPSILON * last.max(dim=1, keepdim=True).values).sum().float()
             rows.append(
                 torch.stack(

@@ -23,7 +23,7 @@ class Result:
     Parameters
     ----------
     workload : str
-        Name of the prompts' length.
+        Name of the prompts' length; the model's limit, if that is less.
     dtype : str
         Of the forward pass.
     layers : str
@@ -91,6 +91,10 @@ def measure(
             features = ",".join(FeatureSelection.parse(features).in_half_precision().names)
         for workload in workloads:
             n_prompts, n_sentences, max_tokens = WORKLOADS[workload]
+            if (limit := backbone.max_positions or max_tokens) < max_tokens:
+                max_tokens, length = limit, str(limit)  # an encoder has positions for no more
+            else:
+                length = workload
             prompts = prompts_of(n_prompts, n_sentences)
             whole, first = (
                 SplineExtractor(backbone, layers=layers, features=features, max_tokens=max_tokens)
@@ -106,6 +110,4 @@ def measure(
                 else:
                     timed[EXTRACT] = seconds["0-2"]
                 megabytes = peak_megabytes(partial(extractor.extract, prompts))
-                yield Result(
-                    workload, dtype, layers, features, n_prompts, n_tokens, timed, megabytes
-                )
+                yield Result(length, dtype, layers, features, n_prompts, n_tokens, timed, megabytes)

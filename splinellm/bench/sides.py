@@ -13,6 +13,7 @@ from transformers.pytorch_utils import Conv1D
 from splinellm.bench.naive import NaiveExtractor
 from splinellm.extraction import SplineExtractor
 from splinellm.extraction.batching import batch_size, longest_first
+from splinellm.geometry import real_tokens
 
 NAIVE, BARE, PRODUCTS, EXTRACT = "naive", "bare", "products", "extract"
 
@@ -49,18 +50,22 @@ def sides(extractor: SplineExtractor, prompts: Sequence[str]) -> dict[str, Run]:
     }
 
 
-def _batches(extractor: SplineExtractor, ids: Sequence[list[int]]) -> Iterator[Tensor]:
+def _batches(
+    extractor: SplineExtractor, ids: Sequence[list[int]]
+) -> Iterator[tuple[Tensor, Tensor]]:
     order = [ids[i] for i in longest_first([len(prompt) for prompt in ids])]
     while order:
         size = batch_size([len(prompt) for prompt in order], extractor.batch_tokens)
-        yield extractor.reader.pad(order[:size])[0]
+        yield extractor.reader.pad(order[:size])
         order = order[size:]
 
 
 @torch.inference_mode()
 def _read_bare(extractor: SplineExtractor, ids: Sequence[list[int]]) -> None:
-    for batch in _batches(extractor, ids):
-        extractor.backbone.model(input_ids=batch, use_cache=False)
+    backbone = extractor.backbone
+    for batch, lengths in _batches(extractor, ids):
+        arguments = backbone.architecture.arguments(real_tokens(lengths, batch.shape[1]))
+        backbone.model(input_ids=batch, **arguments)
 
 
 def _products_of(

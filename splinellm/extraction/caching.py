@@ -78,6 +78,10 @@ class CachedExtractor(Extractor):
         """Say which tokens were read, as the extractor does."""
         return self.extractor.token_index(prompts, tokenized)
 
+    def provenance_at(self, granularity: Granularity) -> Provenance:
+        """What tables of this granularity come from, as the extractor says."""
+        return self.extractor.provenance_at(granularity)
+
     def read(
         self,
         prompts: Mapping[KeyT, TokenizedPrompt],

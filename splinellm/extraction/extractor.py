@@ -24,6 +24,7 @@ from splinellm.extraction.tokens import TokenizedPrompt, Tokenizer
 from splinellm.extraction.verification import PROMPTS, VerificationReport, compare_with_slow
 from splinellm.plan import Plan
 from splinellm.prompts import Prompt, as_prompts
+from splinellm.provenance import Provenance
 from splinellm.schema import FeatureSelection, Granularity
 from splinellm.token_index import TokenIndex
 
@@ -39,12 +40,13 @@ class SplineExtractor(Extractor):
     backbone : Backbone
         A loaded model; see :meth:`from_pretrained` for the usual way.
     layers : str, iterable of int, or None
-        Decoder layers counted from 0, such as ``"0-2,29"``; None is all.
+        Layers counted from 0, such as ``"0-2,29"``; None is all.
     features : str, iterable of str, or FeatureSelection
         ``paper`` (the seven spline features and the intrinsic dimension), ``blocks``, ``spline``,
         or names; see :meth:`splinellm.schema.FeatureSelection.parse`.
     max_tokens : int, optional
-        Prompts are cut to this many tokens; 1024 or the model's limit, if that is less.
+        Prompts are cut to this many tokens; 1024 or the model's limit, if that is less. What is
+        left of a text ends with the special tokens of an encoder, such as ``[SEP]``.
     batch_tokens : int, optional
         Padded tokens of a batch; 512 on a CPU, 16384 elsewhere.
     dimension_rule, dimension_threshold : str, float
@@ -88,6 +90,7 @@ class SplineExtractor(Extractor):
             backbone.n_vocabulary,
             self.plan.max_tokens,
             allow_special_tokens=allow_special_tokens,
+            keeps_end=backbone.architecture.is_encoder,
         )
         if batch_tokens is None:
             on_cpu = backbone.device.type == "cpu"
@@ -155,6 +158,11 @@ allow_special_tokens
         """Tokenise as :meth:`extract` does; see :class:`splinellm.extraction.tokens.Tokenizer`."""
         return self._tokenizer(as_prompts(prompts))
 
+    def provenance_at(self, granularity: Granularity) -> Provenance:
+        """What tables of this granularity come from; refuses prefixes of an encoder at once."""
+        self.backbone.architecture.require_granularity(granularity)
+        return super().provenance_at(granularity)
+
     def silence(self) -> None:
         """Warn about no prompt from now on; see :class:`splinellm.prompts.PromptWarning`."""
         self._tokenizer.silence()
@@ -175,7 +183,13 @@ allow_special_tokens
         """Compute the rows of prompts that are tokenised.
 
         See :meth:`splinellm.extraction.base.Extractor.read`.
+
+        Raises
+        ------
+        PrefixUnavailableError
+            Prefixes are wanted of an encoder.
         """
+        self.backbone.architecture.require_granularity(granularity)
         schema = self.schema.at(granularity)
         twins: dict[bytes, list[KeyT]] = {}  # prompts that are alike, which are read once
         for key, prompt in prompts.items():

@@ -55,8 +55,10 @@ def mean_hidden_states(
             size = batch_size([len(tokenized[i].ids) for i in order], extractor.batch_tokens)
             batch, order = order[:size], order[size:]
             input_ids, lengths = extractor.reader.pad([tokenized[i].ids for i in batch])
-            states = backbone.model(input_ids=input_ids, use_cache=False).last_hidden_state
-            real = real_tokens(lengths, input_ids.shape[1])[..., None].to(states.device)
+            real = real_tokens(lengths, input_ids.shape[1])
+            arguments = backbone.architecture.arguments(real)
+            states = backbone.model(input_ids=input_ids, **arguments).last_hidden_state
+            real = real[..., None].to(states.device)
             total = states.float().where(real, 0.0).sum(dim=1)
             means[batch] = (total / lengths[:, None].to(states.device)).cpu().numpy()
             if on_progress is not None:

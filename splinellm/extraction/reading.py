@@ -81,8 +81,10 @@ class BatchReader:
         by_prompt = schema.granularity == "prompt"
         kind: type[Reduction] = PromptReduction if by_prompt else TokenReduction
         reduction = kind(schema, self._backbone.norms, self._rule)
-        groups = group_by_beginning(prompts) if by_prompt else [Group([*range(len(prompts))], 0)]
         backbone = self._backbone
+        # What a token of an encoder is depends on what follows it: beginnings cannot be shared.
+        shares = by_prompt and not backbone.architecture.is_encoder
+        groups = group_by_beginning(prompts) if shares else [Group([*range(len(prompts))], 0)]
         with (
             backbone.lock,
             torch.inference_mode(),
@@ -127,7 +129,7 @@ class BatchReader:
     def pad(self, prompts: list[list[int]]) -> tuple[Tensor, Tensor]:
         """Stack token ids, padded on the right: ids (B, T) and lengths (B,), on the device."""
         lengths = torch.tensor([len(ids) for ids in prompts])
-        # Any valid id will do: causal attention keeps real tokens from seeing what is on the right.
+        # Any valid id will do: by causality or by mask, real tokens do not see it.
         input_ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.int64)
         for row, ids in zip(input_ids, prompts, strict=True):
             row[: len(ids)] = torch.tensor(ids)

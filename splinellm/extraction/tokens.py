@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from splinellm.errors import PromptError
 from splinellm.extraction.notices import Notices
 from splinellm.prompts import Prompt, check_prompt
 from splinellm.token_index import NOWHERE, TokenIndex
+
+_T = TypeVar("_T")
 
 _one_at_a_time = Lock()
 """A fast tokenizer keeps whether to split special tokens in itself: for another thread's, too."""
@@ -41,6 +43,28 @@ class TokenizedPrompt:
         return array("q", self.ids).tobytes()
 
 
+def cut_to(tokens: Sequence[_T], size: int, n_kept: int = 0) -> list[_T]:
+    """Cut what is too long, one item a token.
+
+    Parameters
+    ----------
+    tokens : sequence
+        Ids of a prompt, or whatever goes with them.
+    size : int
+        At most so many are left.
+    n_kept : int
+        So many at the end stay, as transformers cuts texts, if there is room for others.
+
+    Returns
+    -------
+    list
+    """
+    if len(tokens) <= size:
+        return list(tokens)
+    n_kept = n_kept if n_kept < size else 0
+    return [*tokens[: size - n_kept], *tokens[len(tokens) - n_kept :]]
+
+
 class Tokenizer:
     """Tokenise prompts the same way everywhere.
 
@@ -52,6 +76,8 @@ class Tokenizer:
         Token ids must be below this.
     max_tokens : int
         Prompts are cut to their first so many tokens.
+    keeps_end : bool
+        Whether a prompt that is cut keeps the special tokens that the tokenizer ends texts with.
     allow_special_tokens : bool
         Whether strings such as ``</s>`` in a text become control tokens. By default they stay
         text: whoever writes a prompt must not be able to forge them.
@@ -63,11 +89,18 @@ class Tokenizer:
     """
 
     def __init__(
-        self, tokenizer: Any, n_vocabulary: int, max_tokens: int, *, allow_special_tokens: bool
+        self,
+        tokenizer: Any,
+        n_vocabulary: int,
+        max_tokens: int,
+        *,
+        allow_special_tokens: bool,
+        keeps_end: bool = False,
     ) -> None:
         self._tokenizer = tokenizer
         self._n_vocabulary = n_vocabulary
         self.max_tokens = max_tokens
+        self._keeps_end = keeps_end
         self._split_special_tokens = not allow_special_tokens
         self._notices = Notices(tokenizer, reads_special_tokens=allow_special_tokens)
 
@@ -122,7 +155,7 @@ class Tokenizer:
                     raise PromptError("the text has no tokens", index=index)
                 # Of texts, too: a tokenizer may have tokens that its model has no embedding for.
                 self._check_vocabulary(ids[index], index)
-                cut = list(ids[index][: self.max_tokens])
+                cut = cut_to(ids[index], self.max_tokens, self._n_kept(ids[index]))
                 tokenized[index] = TokenizedPrompt(cut, len(ids[index]) > self.max_tokens)
             except PromptError as error:
                 errors[index] = error
@@ -131,12 +164,28 @@ class Tokenizer:
     @property
     def prefix(self) -> list[int]:
         """Ids that every text starts with, such as that of a BOS token."""
+        return self._around[0]
+
+    @property
+    def suffix(self) -> list[int]:
+        """Ids that every text ends with, however it is cut; none for a decoder."""
+        return self._around[1] if self._keeps_end else []
+
+    @cached_property
+    def _around(self) -> tuple[list[int], list[int]]:
         with _one_at_a_time:
             bare = self._tokenizer("a", add_special_tokens=False)["input_ids"]
             whole = self._tokenizer("a")["input_ids"]
         starts = range(len(whole) - len(bare) + 1)
-        first = next((i for i in starts if whole[i : i + len(bare)] == bare), 0)
-        return list(whole[:first])
+        first = next((i for i in starts if whole[i : i + len(bare)] == bare), None)
+        if first is None:
+            return [], []
+        return list(whole[:first]), list(whole[first + len(bare) :])
+
+    def _n_kept(self, ids: Sequence[int]) -> int:
+        """How many of the last tokens stay where they are cut."""
+        suffix = self.suffix
+        return len(suffix) if suffix and [*ids[-len(suffix) :]] == suffix else 0
 
     def offsets(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
         """Where in its text each token is.
@@ -181,7 +230,8 @@ class Tokenizer:
         spans: list[tuple[int, int]] = []
         for position, prompt in prompts.items():
             ids = tokenized[position].ids
-            where = offsets.get(position, [(NOWHERE, NOWHERE)] * len(ids))[: len(ids)]
+            where = offsets.get(position, [(NOWHERE, NOWHERE)] * len(ids))
+            where = cut_to(where, len(ids), self._n_kept(ids))
             text = prompt if isinstance(prompt, str) else ""
             spans.extend(where)
             tokens.extend(

@@ -152,17 +152,19 @@ def _slow_features(
             stack.enter_context(_eager(backbone.model))
         stack.enter_context(run_eagerly(backbone.model))
         planes = stack.enter_context(_planes_of(gates))
+        input_ids = torch.tensor([ids], device=backbone.device)
         output = backbone.model(
-            input_ids=torch.tensor([ids], device=backbone.device),
-            use_cache=False,
+            input_ids=input_ids,
+            **backbone.architecture.arguments(torch.ones_like(input_ids)),
             output_attentions=wants_attention,
         )
+    token = 0 if backbone.architecture.is_encoder else -1
     rows = []
     for layer in schema.layers:
         row: dict[str, float] = {}
         for statistic in schema.selection.statistics:
             if statistic.is_of_attention:
-                weights = output.attentions[layer][0, :, -1].cpu().double().numpy()  # (H, T)
+                weights = output.attentions[layer][0, :, token].cpu().double().numpy()  # (H, T)
                 row |= dict.fromkeys(statistic.columns, float(statistic.slow(weights, rule)))
             else:
                 met = planes[layer][turns[layer].n_before]

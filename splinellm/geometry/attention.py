@@ -5,11 +5,12 @@ effectively in that of the few tokens it attends to. Counting those over all hea
 
     ID_i = sum_heads #{ j <= i : a_{i,j} > eps * max_j a_{i,j} },
 
-bounds the dimension of the layer's attention embedding. Softmax is monotone, so
+bounds the dimension of the layer's attention embedding. (Where tokens attend both ways, j is any
+token of the text.) Softmax is monotone, so
 
     a_{i,j} > eps * max_j a_{i,j}   <=>   score_{i,j} > max_j score_{i,j} + ln(eps),
 
-and the last token's dimension needs one row of scores: neither a softmax nor the T x T matrix.
+and one token's dimension needs one row of scores: neither a softmax nor the T x T matrix.
 Where every row is wanted, they are made a few at a time.
 """
 
@@ -69,9 +70,11 @@ class Attended:
         Factor of the dot product.
     mask : Tensor, broadcastable to (B, H, T, S), optional
         The mask that the model's attention uses beyond causality: bool (True attends) or added to
-        the scores. None is plain causal attention.
+        the scores. None is plain attention.
     softcap : float, optional
         Scores are bent to ``softcap * tanh(score / softcap)``, as in Gemma 2.
+    is_causal : bool
+        Whether a token attends to none after it. In encoders it attends to all that `mask` lets it.
     """
 
     query: Tensor
@@ -79,6 +82,7 @@ class Attended:
     scaling: float
     mask: Tensor | None = None
     softcap: float | None = None
+    is_causal: bool = True
 
     @property
     def n_earlier(self) -> int:
@@ -91,14 +95,14 @@ class Attended:
 
 
 def last_row_scores(attended: Attended, last: Tensor) -> Tensor:
-    """Attention scores of one token of each prompt, its last.
+    """Attention scores of one token of each prompt: its last, or in an encoder its first.
 
     Parameters
     ----------
     attended : Attended
         Queries and keys.
     last : Tensor, shape (B,), integer
-        Index of each prompt's last token among the T.
+        Index of each prompt's token among the T.
 
     Returns
     -------
@@ -112,9 +116,10 @@ def last_row_scores(attended: Attended, last: Tensor) -> Tensor:
     prompts = torch.arange(len(query), device=query.device)
     rows = query[prompts, :, last][:, :, None]  # (B, H, 1, D)
     if mask is not None:
-        mask = mask.expand(len(query), -1, -1, -1)[prompts, :, last][:, :, None]
+        mask = mask.expand(len(query), -1, query.shape[2], -1)[prompts, :, last][:, :, None]
     scores = _scores(replace(attended, query=rows))
-    return _masked(scores, attended.n_earlier + last[:, None, None], mask).squeeze(2)
+    positions = attended.n_earlier + last[:, None, None] if attended.is_causal else None
+    return _masked(scores, positions, mask).squeeze(2)
 
 
 def of_every_token(attended: Attended, kernel: Callable[[Tensor], Tensor]) -> Tensor:
@@ -137,17 +142,23 @@ def of_every_token(attended: Attended, kernel: Callable[[Tensor], Tensor]) -> Te
     """
     query, key, mask = attended.query, attended.key, attended.mask
     n_prompts, n_heads, n_tokens, _ = query.shape
+    if mask is not None:
+        mask = mask.expand(-1, -1, n_tokens, -1)
     n_rows = max(1, _MAX_SCORES // (n_prompts * n_heads * key.shape[2]))
     parts = []
     # The longest rows first: what they leave free is large enough for all others. The other way
     # round, memory would go to pieces that are too small, several hundred MB of them.
     for start in reversed(range(0, n_tokens, n_rows)):
         end = min(start + n_rows, n_tokens)
-        n_keys = attended.n_earlier + end  # later keys are masked anyway
+        # Later keys are masked anyway, where attention is causal.
+        n_keys = attended.n_earlier + end if attended.is_causal else key.shape[2]
         rows = replace(attended, query=query[:, :, start:end], key=key[:, :, :n_keys])
         part = None if mask is None else mask[:, :, start:end, :n_keys]
-        positions = torch.arange(attended.n_earlier + start, n_keys, device=query.device)
-        scores = _masked(_scores(rows), positions.expand(n_prompts, 1, -1), part)
+        positions = None
+        if attended.is_causal:
+            columns = torch.arange(attended.n_earlier + start, n_keys, device=query.device)
+            positions = columns.expand(n_prompts, 1, -1)
+        scores = _masked(_scores(rows), positions, part)
         parts.append(kernel(scores.transpose(1, 2)))
     return torch.cat(parts[::-1], dim=1)
 
@@ -163,11 +174,13 @@ def _scores(rows: Attended) -> Tensor:
     return scores if rows.softcap is None else (scores / rows.softcap).tanh() * rows.softcap
 
 
-def _masked(scores: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
-    """Minus infinity where the tokens at `positions` (B, 1, R) do not attend."""
-    attends = torch.arange(scores.shape[-1], device=scores.device) <= positions[..., None]
+def _masked(scores: Tensor, positions: Tensor | None, mask: Tensor | None) -> Tensor:
+    """Minus infinity where the tokens at `positions` (B, 1, R) do not attend; None sees all."""
     if mask is not None:
         scores = _by_mask(scores, mask)
+    if positions is None:
+        return scores
+    attends = torch.arange(scores.shape[-1], device=scores.device) <= positions[..., None]
     return scores.where(attends, -torch.inf)
 
 

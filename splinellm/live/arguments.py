@@ -31,6 +31,8 @@ class Call:
         Positions of the tokens, if they were given.
     device : torch.device
         Of the tokens.
+    ids : Tensor of shape (B, T), optional
+        Token ids; None where embeddings were given.
     has_borders : bool
         Whether the rows are said to hold several texts.
     """
@@ -42,6 +44,7 @@ class Call:
     mask: Any
     positions: Tensor | None
     device: torch.device
+    ids: Tensor | None
     has_borders: bool
 
 
@@ -74,6 +77,7 @@ def reader_of(decoder: nn.Module) -> Callable[..., Call | None]:
             mask=given.get("attention_mask"),
             positions=positions if isinstance(positions, Tensor) and positions.ndim == 2 else None,
             device=tokens.device,
+            ids=ids if isinstance(ids, Tensor) else None,
             has_borders=any(given.get(name) is not None for name in _BORDERS),
         )
 

@@ -8,10 +8,12 @@ tokens of it, as after a prompt that was padded on the right, it changes what ne
 from __future__ import annotations
 
 import warnings
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from splinellm.backbone.architectures import Positions
 
 
 def real_by_mask(mask: Any, n_rows: int, n_cached: int, n_new: int, device: torch.device) -> Tensor:
@@ -20,9 +22,10 @@ def real_by_mask(mask: Any, n_rows: int, n_cached: int, n_new: int, device: torc
     Parameters
     ----------
     mask : Tensor, dict or None
-        A model's ``attention_mask``: (B, S) with 1 at tokens that count; (B, 1, T, S), bool or
-        added to the scores; or several of those by kind of layer, as `generate` prepares them for
-        static caches. Without one, or with one of another kind, every token counts.
+        A model's ``attention_mask``: (B, S) with 1 at tokens that count; (B, 1, T, S) or, for all
+        tokens alike, (B, 1, 1, S), bool or added to the scores; or several of those by kind of
+        layer, as `generate` prepares them for static caches. Without one, or with one of another
+        kind, every token counts.
     n_rows, n_cached, n_new : int
         B, tokens in the cache, and T.
     device : torch.device
@@ -41,7 +44,7 @@ def real_by_mask(mask: Any, n_rows: int, n_cached: int, n_new: int, device: torc
     if mask.ndim == 2:
         return mask[:, first : first + n_new].to(device).bool()
     # A token that does not attend to itself is padding.
-    attends = mask[:, 0].diagonal(offset=first, dim1=-2, dim2=-1).to(device)
+    attends = mask[:, 0].expand(-1, n_new, -1).diagonal(offset=first, dim1=-2, dim2=-1).to(device)
     return real & (attends >= 0 if attends.is_floating_point() else attends.bool())
 
 
@@ -54,14 +57,11 @@ class Places:
 
     Parameters
     ----------
-    kind : {"relative", "columns", "mask"}
-        See :class:`splinellm.backbone.architectures.Architecture`.
     model_type : str
         For messages.
     """
 
-    def __init__(self, kind: Literal["relative", "columns", "mask"], model_type: str) -> None:
-        self._kind = kind
+    def __init__(self, model_type: str) -> None:
         self._model_type = model_type
         self._next = torch.zeros(0, dtype=torch.int64)  # (B,), place of the next token, -1: unread
         self._is_padded = torch.zeros(0, dtype=torch.bool)  # (B,)
@@ -77,7 +77,14 @@ class Places:
             self._has_padding = bool(self._is_padded.any())
 
     def read(
-        self, real: Tensor, n_cached: int, positions: Tensor | None, *, has_mask: bool, anew: bool
+        self,
+        real: Tensor,
+        n_cached: int,
+        positions: Tensor | None,
+        *,
+        has_mask: bool,
+        anew: bool,
+        kind: Positions,
     ) -> int | None:
         """Go over the columns of a forward pass, and warn once of padding that moved tokens.
 
@@ -93,6 +100,9 @@ class Places:
             Whether the model was told of padding.
         anew : bool
             Whether there is no past.
+        kind : {"relative", "columns", "mask"}
+            What a token's place is where no positions are given; see
+            :meth:`splinellm.backbone.decoder.Decoder.positions_among`.
 
         Returns
         -------
@@ -127,18 +137,18 @@ class Places:
             if was_prompt and self._has_padding and not anew and not self._has_warned:
                 self._compare_given(real, places, before)
             return _row_of_several(real, places, has_mask=has_mask) if n_new > 1 else None
-        if self._kind != "mask" and has_mask and not self._has_warned:
-            self._compare(real, places, before)
+        if kind != "mask" and has_mask and not self._has_warned:
+            self._compare(real, places, before, kind)
         return None
 
-    def _compare(self, real: Tensor, places: Tensor, before: Tensor) -> None:
+    def _compare(self, real: Tensor, places: Tensor, before: Tensor, kind: Positions) -> None:
         """Warn where columns are not the places that the text alone would have."""
         n_before = (real.cumsum(dim=-1) - 1).clamp(min=0)
         first = places.gather(1, real.int().argmax(dim=-1, keepdim=True))[:, 0]
         start = before.where(before >= 0, first)  # of a text that begins here, its own first place
         has_gap = ((places != start[:, None] + n_before) & real).any(dim=-1)
         is_late = (before < 0) & (first > 0) & real.any(dim=-1)
-        if self._kind == "columns" and bool(is_late.any()):
+        if kind == "columns" and bool(is_late.any()):
             row = int(is_late.int().argmax())
             self._warn(
                 f"row {row} is padded on the left, and {self._model_type} counts its positions "

@@ -62,7 +62,7 @@ class Passes:
             lambda: decoder.dtype,
             wants_distance=reduction.schema.selection.needs_distance,
         )
-        self._places = Places(decoder.positions, decoder.architecture.model_type)
+        self._places = Places(decoder.architecture.model_type)
         self._turns = Turns()
         self._cache = CacheFollower(self._on_rows, self._on_cut)
         self._state: PromptState | None = None
@@ -84,7 +84,7 @@ class Passes:
             return stack.pop_all()
 
     def _watch_from_outside(self, model: nn.Module) -> ExitStack:
-        """Notice calls of the whole model in which the decoder's own hooks do not run."""
+        """Notice calls of the whole model in which our hooks on what is watched do not run."""
         n_before = list[int]()
 
         def before(_module: nn.Module, _args: tuple[Any, ...]) -> None:
@@ -92,7 +92,7 @@ class Passes:
 
         def after(_module: nn.Module, _args: tuple[Any, ...], _output: Any) -> None:
             if n_before and n_before.pop() == self._n_begun:
-                self._forget("the model ran, but its decoder was not seen", hint=MISSED_HINT)
+                self._forget("the model ran, but its layers were not seen", hint=MISSED_HINT)
 
         with ExitStack() as stack:
             stack.callback(model.register_forward_pre_hook(Hook(before)).remove)
@@ -121,7 +121,14 @@ class Passes:
         self._trouble, self._hint = trouble, hint
 
     def on_start(self) -> None:
-        """Take note of a call of ``generate``."""
+        """Take note of a call of ``generate``, or refuse it: an encoder has no running features.
+
+        Raises
+        ------
+        PrefixUnavailableError
+            Names the architecture.
+        """
+        self._decoder.architecture.require_generation()
         if self._turns.begin("generate"):
             self.progress.on_start()
         else:
@@ -169,7 +176,7 @@ class Passes:
             return None
         counts = progress.read(call.n_rows, call.n_new, call.n_cached, call.device, goes_on=goes_on)
         real = real & counts
-        last = call.n_new - 1 - real.flip(-1).int().argmax(dim=-1)  # the end where none is real
+        last = self._decoder.architecture.counted_token(real)
         self._reduction.begin(real, last, past)
         self.conditions.begin(call.device, anew=past is None)
         self.attendance.begin()
@@ -179,7 +186,12 @@ class Passes:
     def _is_one_text(self, call: Call, real: Tensor, *, anew: bool) -> bool:
         """Whether every row is a text; if not, nothing is recorded."""
         row = self._places.read(
-            real, call.n_cached, call.positions, has_mask=call.mask is not None, anew=anew
+            real,
+            call.n_cached,
+            call.positions,
+            has_mask=call.mask is not None,
+            anew=anew,
+            kind=self._decoder.positions_among(call.ids, real),
         )
         if row is None and not call.has_borders:
             return True

@@ -42,7 +42,7 @@ def attach(
     Parameters
     ----------
     model : Module
-        Any transformers model that holds a supported decoder, such as those of
+        Any transformers model that holds a supported decoder or encoder, such as those of
         ``AutoModelForCausalLM``, or a module around it: adapters, data-parallel wrappers, what
         ``torch.compile`` gives. Compiled code runs uncompiled within the block.
     layers, features, dimension_rule, dimension_threshold
@@ -56,15 +56,17 @@ def attach(
     Raises
     ------
     UnsupportedArchitectureError
-        The model holds no supported decoder.
+        The model holds nothing of a supported architecture.
     SchemaError, ConfigurationError
         A layer or feature does not exist, or the threshold is impossible; or `model` is no module,
-        or holds several decoders.
+        or holds several of them.
     AttentionUnavailableError
         The dimension is wanted, and the architecture does not show its attention; on entry: the
         attention is neither SDPA nor eager.
     ConfigurationError
         On entry: the model is being watched already; one recorder takes all features.
+    PrefixUnavailableError
+        In ``generate``: the model is an encoder, whose every new token changes all others.
 
     Examples
     --------

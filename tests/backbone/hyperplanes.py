@@ -23,7 +23,8 @@ def exact_model(name: str) -> PreTrainedModel:
 def read_layers(name: str, model: PreTrainedModel, ids: list[int]) -> list[tuple[np.ndarray, ...]]:
     """Run one prompt through an exact model.
 
-    Returns for each layer h (T, K), norms (T, K), and the last token's attention (H, T).
+    Returns for each layer h (T, K), norms (T, K), and the attention (H, T) of the last token, or of
+    an encoder's first.
     """
     case = CASES[name]
     weights = {key: value.numpy() for key, value in model.state_dict().items()}
@@ -37,9 +38,7 @@ def read_layers(name: str, model: PreTrainedModel, ids: list[int]) -> list[tuple
         for layer in range(N_LAYERS)
     ]
     with torch.no_grad():
-        output = model(
-            input_ids=torch.tensor([ids]), use_cache=False, output_attentions=case.has_dimension
-        )
+        output = model(input_ids=torch.tensor([ids]), output_attentions=case.has_dimension)
     for handle in handles:
         handle.remove()
     views = []
@@ -47,7 +46,7 @@ def read_layers(name: str, model: PreTrainedModel, ids: list[int]) -> list[tuple
         h, norms = _meet(case, weights, layer, inputs[layer])
         attention = np.ones((1, 1))
         if case.has_dimension:
-            attention = output.attentions[layer][0, :, -1].numpy()
+            attention = output.attentions[layer][0, :, 0 if case.encoder else -1].numpy()
         views.append((h, norms, attention))
     return views
 

@@ -33,7 +33,18 @@ RULES = [DimensionRule(), DimensionRule(0.1, "absolute")]
 WITH_DIMENSION = [name for name, case in CASES.items() if case.has_dimension]
 WITHOUT_DIMENSION = [name for name, case in CASES.items() if not case.has_dimension]
 MIXTURES = [name for name, case in CASES.items() if case.experts]
-HALF_PRECISION = ["gemma2", "gpt2", "llama", "mixtral", "opt", "phi3", "qwen2_moe", "bloom"]
+HALF_PRECISION = [
+    "bert",
+    "modernbert",
+    "gemma2",
+    "gpt2",
+    "llama",
+    "mixtral",
+    "opt",
+    "phi3",
+    "qwen2_moe",
+    "bloom",
+]
 
 pytestmark = pytest.mark.filterwarnings("ignore::splinellm.extraction.PrecisionWarning")
 
@@ -90,12 +101,14 @@ def test_dimension_equals_eager_attention(name: str, rule: DimensionRule) -> Non
     model = case_model(name)
     model.set_attn_implementation("eager")
     input_ids, lengths = pad(PROMPTS, filler=9)
+    mask = (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()
     with torch.inference_mode():
-        output = model(input_ids=input_ids, use_cache=False, output_attentions=True)
+        output = model(input_ids=input_ids, attention_mask=mask, output_attentions=True)
     expected = np.zeros((len(PROMPTS), N_LAYERS))
     for layer, attention in enumerate(output.attentions):  # (B, H, T, T)
         for prompt, length in enumerate(lengths.tolist()):
-            for weights in attention[prompt, :, length - 1, :length]:
+            token = 0 if CASES[name].encoder else length - 1
+            for weights in attention[prompt, :, token, :length]:
                 limit = rule.threshold * (weights.max() if rule.kind == "relative" else 1.0)
                 expected[prompt, layer] += float((weights > limit).sum())
     np.testing.assert_array_equal(found, expected)
@@ -116,7 +129,10 @@ def test_facts_of_a_backbone(name: str) -> None:
     assert backbone.n_hyperplanes == CASES[name].n_hyperplanes
     assert (backbone.n_layers, backbone.hidden_size) == (N_LAYERS, 32)
     has_alibi = name in ("bloom", "falcon-alibi")
-    assert backbone.max_positions == (None if has_alibi else MAX_POSITIONS)
+    # Places 0 and 1 are those of padding and of what comes before it.
+    is_of_roberta = name in ("roberta", "xlm-roberta", "mpnet")
+    limit = MAX_POSITIONS - 2 if is_of_roberta else MAX_POSITIONS
+    assert backbone.max_positions == (None if has_alibi else limit)
 
 
 @pytest.mark.parametrize("name", WITHOUT_DIMENSION)
@@ -137,8 +153,11 @@ def test_watching_changes_nothing_and_leaves_nothing_behind(name: str) -> None:
     last = backbone.model.get_submodule(CASES[name].read.format(N_LAYERS - 1))
     last.register_forward_pre_hook(lambda _module, args: seen.append(args[0].clone()))
     before = state_of(backbone.model)
+    mask = (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()
     with torch.inference_mode():
-        backbone.model(input_ids=input_ids, use_cache=False)
+        backbone.model(
+            input_ids=input_ids, **({"attention_mask": mask} if CASES[name].encoder else {})
+        )
         with recorder_of(backbone, features_of(name)) as recorder:
             recorder.read(input_ids, lengths)
     assert state_of(backbone.model) == before

@@ -54,7 +54,7 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuiltinModel:
         requirement="toy-weights==1.0",
         wheel_sha256=sha256(make_wheel(source).read_bytes()),
         member="toy_weights/toy.gguf",
-        gguf_sha256=sha256(WEIGHTS),
+        sha256=sha256(WEIGHTS),
         size_bytes=len(WEIGHTS),
     )
     monkeypatch.setattr(builtin, "BUILTIN_MODELS", {"toy": model})

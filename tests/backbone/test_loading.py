@@ -11,6 +11,7 @@ import torch
 from huggingface_hub.errors import RepositoryNotFoundError
 from safetensors.torch import load_file, save_file
 from transformers import (
+    AutoModelForMaskedLM,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
@@ -30,6 +31,7 @@ from splinellm.errors import (
     UnsupportedArchitectureError,
 )
 from splinellm.files import file_sha256
+from tests.architectures import case_model
 from tests.tiny import MAX_POSITIONS, N_HYPERPLANES, VOCABULARY, tiny_model, tiny_tokenizer
 
 TEXTS = ["The capital of France is", "Hi"]
@@ -131,6 +133,30 @@ def test_missing_weight_is_refused(folder: Path) -> None:
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelLoadError, match=r"lacks 1 weights.*layers\.1\.mlp\.gate_proj"):
         load_backbone(str(folder), device="cpu")
+
+
+@pytest.mark.parametrize("name", ["bert", "distilbert", "roberta", "modernbert", "mpnet"])
+def test_checkpoint_of_a_masked_language_model(name: str, tmp_path: Path) -> None:
+    # It has a head that is not read, and lacks the pooler, which is not read either.
+    base = case_model(name)
+    whole = AutoModelForMaskedLM.from_config(base.config)
+    getattr(whole, whole.base_model_prefix).load_state_dict(base.state_dict(), strict=False)
+    whole.save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    backbone = load_backbone(str(tmp_path), device="cpu")
+    found = SplineExtractor(backbone, features="spline").extract(TEXTS)
+    direct = SplineExtractor(Backbone(base, tiny_tokenizer(), "x"), features="spline")
+    assert (found.values == direct.extract(TEXTS).values).all()
+
+
+def test_missing_weight_of_an_encoder_is_refused(tmp_path: Path) -> None:
+    case_model("bert").save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    del state["encoder.layer.1.intermediate.dense.bias"], state["pooler.dense.bias"]
+    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelLoadError, match=r"lacks 1 weights.*layer\.1\.intermediate"):
+        load_backbone(str(tmp_path), device="cpu")
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])

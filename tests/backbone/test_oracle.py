@@ -11,6 +11,7 @@ import torch
 from splinellm.backbone.loading import Backbone
 from splinellm.geometry import DimensionRule
 from tests import oracle
+from tests.architectures import case_backbone
 from tests.tiny import (
     N_HEADS,
     WINDOW,
@@ -66,6 +67,29 @@ def test_features_equal_the_oracle(name: str) -> None:
 
     dimensions = slow[..., names.index("intrinsic_dimension")]
     assert len(np.unique(dimensions[2:])) >= 8, "attention is uniform; the test proves nothing"
+
+
+@pytest.mark.parametrize("rule", [DimensionRule(), DimensionRule(0.1, "absolute")], ids=str)
+def test_features_of_an_encoder_equal_the_oracle(rule: DimensionRule) -> None:
+    backbone = case_backbone("bert")
+    with torch.inference_mode(), recorder_of(backbone, EVERYTHING, rule=rule) as recorder:
+        found = recorder.read(*pad(PROMPTS)).double().numpy()
+    names = recorder._reduction.schema.features
+    weights = {name: value.numpy() for name, value in backbone.model.state_dict().items()}
+    slow = np.array(
+        [
+            [
+                [oracle.features(view, rule=rule.kind)[name] for name in names]
+                for view in oracle.read_encoder(weights, backbone.model.config, prompt)
+            ]
+            for prompt in PROMPTS
+        ]
+    )
+    distances = [i for i, feature in enumerate(names) if feature.startswith("distance")]
+    others = [i for i in range(len(names)) if i not in distances]
+    np.testing.assert_allclose(found[..., others], slow[..., others], atol=2e-6, rtol=0)
+    np.testing.assert_allclose(found[..., distances], slow[..., distances], atol=2e-6, rtol=1e-3)
+    assert len(np.unique(slow[2:, :, names.index("intrinsic_dimension")])) >= 8
 
 
 @pytest.mark.parametrize(

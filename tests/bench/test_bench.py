@@ -14,6 +14,7 @@ from splinellm.bench.run import Result
 from splinellm.bench.sides import BARE, EXTRACT, NAIVE, PRODUCTS, sides
 from splinellm.bench.timing import interleaved, peak_megabytes, prompts_of
 from splinellm.cli import run
+from tests.architectures import case_backbone
 from tests.tiny import random_prompts, tiny_backbone
 
 
@@ -25,6 +26,27 @@ def test_naive_extraction_gives_the_same_numbers(kind: str) -> None:
     expected = SplineExtractor(backbone).extract(prompts).array
     np.testing.assert_allclose(found, expected, atol=2e-6)
     assert backbone.model.config._attn_implementation == "sdpa"
+
+
+def test_naive_extraction_of_an_encoder_gives_the_same_numbers() -> None:
+    prompts = random_prompts(1, 5, 14)
+    backbone = case_backbone("electra")
+    found = NaiveExtractor(backbone).extract(prompts).numpy()
+    np.testing.assert_allclose(found, SplineExtractor(backbone).extract(prompts).array, atol=2e-6)
+
+
+def test_the_bare_pass_of_an_encoder_masks_its_padding() -> None:
+    extractor = SplineExtractor(case_backbone("bert"))
+    masks: list[int] = []
+    extractor.backbone.model.register_forward_pre_hook(
+        lambda _module, _args, kwargs: masks.append(int(kwargs["attention_mask"].sum())),
+        with_kwargs=True,
+    )
+    prompts = prompts_of(3, 1)
+    tasks = sides(extractor, prompts)
+    masks.clear()
+    tasks[BARE]()
+    assert sum(masks) == int(extractor.extract(prompts).n_tokens.sum())
 
 
 def n_products(layers: str) -> int:

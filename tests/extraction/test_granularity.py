@@ -12,7 +12,7 @@ from splinellm import FeatureTable, SplineExtractor
 from splinellm.backbone.loading import Backbone
 from splinellm.errors import NonFiniteFeaturesError, OutOfMemoryError, PromptError, SchemaError
 from tests import oracle
-from tests.architectures import CASES, PREFIX_CASES, case_backbone
+from tests.architectures import CASES, ENCODERS, PREFIX_CASES, case_backbone
 from tests.extraction.test_failures import limit_memory
 from tests.learn.counting import count_reads
 from tests.tiny import N_LAYERS, WINDOW, random_prompts, tiny_backbone
@@ -54,7 +54,7 @@ def test_prefix_is_an_extraction_of_the_first_tokens(name: str) -> None:
 
 
 def test_every_case_has_prefixes() -> None:
-    assert set(CASES) == PREFIX_CASES
+    assert set(CASES) == PREFIX_CASES | ENCODERS
 
 
 @pytest.mark.parametrize("kind", ["llama", "mistral"])

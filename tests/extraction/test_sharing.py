@@ -138,10 +138,11 @@ def test_sharing_changes_no_number(
     extractor = SplineExtractor(case_backbone(name), features=features, batch_tokens=batch_tokens)
     lengths = beginnings_read(monkeypatch)
     found = extractor.extract(PROMPTS)
-    assert sorted(lengths) == [40, 70]
+    shared = [] if CASES[name].encoder else [40, 70]  # what comes later changes a beginning
+    assert sorted(lengths) == shared
     never(monkeypatch)
     expected = extractor.extract(PROMPTS)
-    assert sorted(lengths) == [40, 70]
+    assert sorted(lengths) == shared
     assert found.n_tokens.tolist() == [len(prompt) for prompt in PROMPTS]
     check_close(found.array, expected.array, found.schema.features)
 

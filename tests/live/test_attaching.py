@@ -11,9 +11,9 @@ import torch
 from transformers import (
     AttentionInterface,
     AttentionMaskInterface,
-    BertConfig,
-    BertModel,
     LlamaForSequenceClassification,
+    T5Config,
+    T5EncoderModel,
 )
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -92,9 +92,9 @@ def test_other_attention_refuses_the_dimension_and_nothing_else() -> None:
 
 
 def test_what_cannot_be_attached_to() -> None:
-    encoder = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=1))
-    with pytest.raises(UnsupportedArchitectureError, match="BertModel holds no decoder"):
-        attach(encoder)
+    other = T5EncoderModel(T5Config(d_model=8, d_kv=8, d_ff=8, num_heads=1, num_layers=1))
+    with pytest.raises(UnsupportedArchitectureError, match="T5EncoderModel holds no model"):
+        attach(other)
     model = causal_lm()
     with pytest.raises(SchemaError):
         attach(model, layers="7")

@@ -25,15 +25,15 @@ TEXT, OTHER = random_prompts(6, 15)
 FEATURES = "spline,blocks"  # the dimension is not for all architectures
 
 
-def padded(*places: int) -> dict[str, Tensor]:
+def padded(*places: int, filler: int = PAD) -> dict[str, Tensor]:
     """TEXT with padding before these of its tokens, beside a row without; 9 at each place."""
     row, mask = list[int](), list[int]()
     for index, token in enumerate(TEXT):
         if index in places:
-            row, mask = row + [PAD] * 9, mask + [0] * 9
+            row, mask = row + [filler] * 9, mask + [0] * 9
         row, mask = [*row, token], [*mask, 1]
     if len(TEXT) in places:
-        row, mask = row + [PAD] * 9, mask + [0] * 9
+        row, mask = row + [filler] * 9, mask + [0] * 9
     other = (OTHER * 2)[: len(row)]
     return {
         "input_ids": torch.tensor([row, other]),
@@ -57,21 +57,31 @@ def run(recorder: LiveRecorder, model: PreTrainedModel, **inputs: Any) -> list[s
     return [str(it.message) for it in said if issubclass(it.category, PaddingWarning)]
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_flags_and_warnings_are_what_the_model_does(name: str) -> None:
+COUNT_IDS = {"mpnet", "roberta", "xlm-roberta"}
+"""They pass over the id of padding, which is 1 in them, and over no other one."""
+
+
+@pytest.mark.parametrize(
+    ("name", "filler"),
+    [*((name, PAD) for name in CASES), *((name, 1) for name in sorted(COUNT_IDS))],
+)
+def test_flags_and_warnings_are_what_the_model_does(name: str, filler: int) -> None:
     model = case_model(name)
     with torch.no_grad():
         alone = model(input_ids=torch.tensor([TEXT])).last_hidden_state[0]
-    for inputs in (padded(0), padded(3), padded(6)):  # left, in the middle, right
+    for inputs in (padded(at, filler=filler) for at in (0, 3, 6)):  # left, in the middle, right
         is_moved = distance_from(model, inputs, alone) > 1e-4
         with attach(model, features="sign_mean") as recorder:
             said = run(recorder, model, **inputs)
             again = run(recorder, model, **inputs)
         assert bool(said) == is_moved, said
         assert not again  # once in a block
-    left, middle = (distance_from(model, padded(at), alone) > 1e-4 for at in (0, 3))
+    left, middle = (distance_from(model, padded(at, filler=filler), alone) > 1e-4 for at in (0, 3))
     found = {(True, True): "columns", (False, True): "relative", (False, False): "mask"}
-    assert Decoder(model).positions == found[left, middle]
+    inputs = padded(0, filler=filler)
+    decoder, real = Decoder(model), inputs["attention_mask"].bool()
+    assert decoder.positions_among(inputs["input_ids"], real) == found[left, middle]
+    assert (decoder.positions == "ids") == (name in COUNT_IDS)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "gpt_bigcode", "biogpt", "ministral3", "falcon", "llama"])

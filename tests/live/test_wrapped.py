@@ -259,7 +259,7 @@ def test_what_lost_its_modules_is_no_decoder() -> None:
     class Exported(nn.Module):
         """As `torch.export` and tracing make: the weights, and no module of transformers."""
 
-    with pytest.raises(UnsupportedArchitectureError, match="Exported holds no decoder"):
+    with pytest.raises(UnsupportedArchitectureError, match="Exported holds no model"):
         attach(Exported())
 
 
@@ -281,7 +281,7 @@ def test_a_call_that_goes_past_the_decoder_leaves_no_old_table() -> None:
         wrapped(**left_padded())
         assert recorder.n_tokens.tolist() == [5, 9, 3]
         wrapped(input_ids=torch.tensor([[5, 6]]))
-        with pytest.raises(NothingRecordedError, match="its decoder was not seen"):
+        with pytest.raises(NothingRecordedError, match="its layers were not seen"):
             _ = recorder.table
         model(**left_padded())  # the decoder itself is still there
         assert recorder.n_tokens.tolist() == [5, 9, 3]

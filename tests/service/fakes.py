@@ -19,13 +19,13 @@ import threading
 import zlib
 from array import array
 from collections.abc import Mapping, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from service.engine import EngineLimits, EngineListener, SilentListener
 from service.models import ModelCatalog, ServedModel, attach
+from splinellm.backbone.architectures import ARCHITECTURES
 from splinellm.backbone.loading import TOKENIZER_PROBE
 from splinellm.errors import NonFiniteFeaturesError, OutOfMemoryError, PromptError
 from splinellm.extraction.rows import Rows
@@ -128,7 +128,7 @@ class FakeBackbone:
     def __init__(self, spec: str = "fake", *, memory_tokens: int | None = None) -> None:
         self.spec = spec
         self.weights_sha256 = "0" * 64
-        self.architecture = SimpleNamespace(model_type="llama")
+        self.architecture = ARCHITECTURES["llama"]
         self.tokenizer = FakeTokenizer()
         self.tokenizer_probe = tuple(
             self.tokenizer(TOKENIZER_PROBE, split_special_tokens=True)["input_ids"]

@@ -121,6 +121,15 @@ def test_every_window_starts_as_a_text_does() -> None:
     assert {token for window in windows for token in window} == {7, *range(100, 120)}
 
 
+@pytest.mark.parametrize("n_tokens", [8, 9, 14, 100])
+def test_every_window_ends_as_a_text_does(n_tokens: int) -> None:
+    ids = [101, *range(200, 198 + n_tokens), 102]
+    windows = split_windows(ids, 8, (101,), (102,))
+    assert all(window[0] == 101 and window[-1] == 102 and len(window) == 8 for window in windows)
+    assert {token for window in windows for token in window} == set(ids)
+    assert split_windows([*ids[:-1], 9], 8, (101,), (102,))[-1][-1] == 9  # it did not end so
+
+
 class TestPasses:
     @pytest.fixture
     def other(self) -> Iterator[ModelCatalog]:
