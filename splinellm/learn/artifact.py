@@ -37,7 +37,7 @@ TRUSTED_TYPES = (
     "sklearn.tree._tree.Tree",
     "splinellm.learn.estimators.SelfTrained",
     "splinellm.learn.lexicon.Lexicon",
-    "splinellm.learn.pooled.PooledScorer",
+    "splinellm.learn.pooled_scorer.PooledScorer",
 )
 """What a file may hold beyond skops' own defaults; a file's own list is never believed."""
 
@@ -125,7 +125,8 @@ def load_classifier(name: str | PathLike[str]) -> Classifier:
     except Exception as error:  # whatever a damaged file makes skops raise
         raise ArtifactError(f"{ESTIMATORS_FILE} cannot be read: {error}") from error
     if card.pooling is not None:
-        from splinellm.learn.pooled import Pooled, require_pooled_fit  # which needs SciPy
+        from splinellm.learn.pooled import Pooled  # upward: what it is made of, it loads
+        from splinellm.learn.pooled_scorer import require_pooled_fit
 
         require_pooled_fit(estimators, card, len(schema_of(card.provenance).names))
         return Pooled(estimators, card)

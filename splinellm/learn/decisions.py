@@ -11,7 +11,7 @@ from scipy.special import expit, logit
 
 from splinellm.errors import ArtifactError, ConfigurationError
 from splinellm.learn.labels import Labels
-from splinellm.learn.predictions import DEFAULT_THRESHOLD, Predictions
+from splinellm.learn.predictions import DEFAULT_THRESHOLD
 
 if TYPE_CHECKING:
     from splinellm.learn.classifier import Card
@@ -119,11 +119,3 @@ def bands_of(card: Card) -> dict[str, Band]:
         }
     except (AttributeError, KeyError, TypeError, ValueError, ConfigurationError) as error:
         raise ArtifactError(f"the card's uncertain band is unreadable: {error}") from error
-
-
-def uncertain(predictions: Predictions, bands: Bands) -> np.ndarray:
-    """Whether each row is in the band of a class, shape (N,)."""
-    inside = np.zeros(len(predictions), np.bool_)
-    for name, band in bands.items():
-        inside |= band.holds(predictions.probabilities[:, predictions.classes.index(name)])
-    return inside

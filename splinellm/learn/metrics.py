@@ -72,7 +72,7 @@ def choose_threshold(truth: np.ndarray, scores: np.ndarray, target: Target) -> f
 
 
 def _threshold_for_fpr(truth: np.ndarray, scores: np.ndarray, rate: float) -> float | None:
-    """Lowest score from which on at most a share `rate` of the rows without the class is flagged."""
+    """Lowest score from which at most a share `rate` of the rows without the class is flagged."""
     negatives = np.sort(scores[truth == 0])
     candidates = np.unique(scores)
     flagged = len(negatives) - np.searchsorted(negatives, candidates)

@@ -13,7 +13,7 @@ from splinellm.errors import ConfigurationError, LabelError
 from splinellm.learn.annotated import as_read, read_marks
 from splinellm.learn.backbones import shared_backbone
 from splinellm.learn.inputs import listed, number, text, texts_of, whole
-from splinellm.learn.labels import Labels
+from splinellm.learn.labels import Kind, Labels
 from splinellm.learn.metrics import Target
 from splinellm.learn.pooling import Pooling, PoolName
 from splinellm.learn.splits import merged_groups, near_duplicates
@@ -22,7 +22,8 @@ from splinellm.normalisation import VERSION, normalise
 
 if TYPE_CHECKING:
     from splinellm.extraction import SplineExtractor
-    from splinellm.learn.pooled import Pooled, Span
+    from splinellm.learn.pooled import Pooled
+    from splinellm.learn.spans import Span
 
 
 class PooledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sklearn is untyped
@@ -189,7 +190,7 @@ class PooledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         """Labels by the thresholds in the card: shape (N,), or (N, C) of zeros and ones."""
         found = self._predictions(X)
         if found.kind == "multilabel":
-            return found.flags.astype(np.int64)
+            return np.asarray(found.flags, np.int64)
         position = {name: i for i, name in enumerate(found.classes)}
         chosen = np.array([position[name] for name in found.predicted], np.int64)
         return np.asarray(self.classes_[chosen])
@@ -257,5 +258,5 @@ def _labels(y: Any, n_texts: int) -> tuple[np.ndarray, Labels]:
         raise LabelError("there is one class only")
     if len(classes) > max(50, n_texts // 10):
         raise ConfigurationError(f"{len(classes)} classes for {n_texts} texts: are these labels?")
-    kind = "binary" if len(classes) == 2 else "multiclass"
+    kind: Kind = "binary" if len(classes) == 2 else "multiclass"
     return classes, Labels(kind, tuple(map(str, classes.tolist())), values.astype(np.int64))

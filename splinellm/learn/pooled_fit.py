@@ -133,7 +133,7 @@ class Design:
             squares += (part * part).sum(axis=0)
         center = sums / len(used)
         variance = squares / len(used) - center**2
-        # Of a column that never varies, rounding leaves next to nothing: it is not to be divided by.
+        # Of a column that never varies, rounding leaves next to nothing, not to be divided by.
         scale = np.where(variance > 1e-12 * (1.0 + center**2), np.sqrt(np.abs(variance)), 1.0)
         plain = cls(windows, None, center, scale, None)
         if n_components is None or n_components >= min(width, len(used)):
@@ -163,7 +163,7 @@ class Design:
         """Coordinates times weights (D,), shape (W,)."""
         narrow = weights.astype(np.float32)
         if self.values is not None:
-            return (self.values @ narrow).astype(np.float64)
+            return np.asarray(self.values @ narrow, np.float64)
         found = np.empty(len(self.windows.values))
         for begin in range(0, len(found), CHUNK_ROWS):
             rows = slice(begin, begin + CHUNK_ROWS)
@@ -174,7 +174,7 @@ class Design:
         """Slopes of windows (W,) as slopes of weights, shape (D,)."""
         narrow = slopes.astype(np.float32)
         if self.values is not None:
-            return (narrow @ self.values).astype(np.float64)
+            return np.asarray(narrow @ self.values, np.float64)
         total = np.zeros(self.width)
         for begin in range(0, len(narrow), CHUNK_ROWS):
             rows = slice(begin, begin + CHUNK_ROWS)

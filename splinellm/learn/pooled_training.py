@@ -18,8 +18,9 @@ from splinellm.learn.estimators import TOLERANCE
 from splinellm.learn.labels import Labels
 from splinellm.learn.lexicon import Lexicon, fit_weights, window_texts
 from splinellm.learn.metrics import Target, recall_at_fpr, reliability_by_length
-from splinellm.learn.pooled import Pooled, PooledScorer, probabilities_of, scorer_of
+from splinellm.learn.pooled import Pooled, probabilities_of
 from splinellm.learn.pooled_fit import SPAN_WEIGHT, Bags, Design, bags_of, fit_path, padded_bags
+from splinellm.learn.pooled_scorer import PooledScorer, scorer_of
 from splinellm.learn.pooling import POOLING, Pooling
 from splinellm.learn.splits import Split, stratified_splits
 from splinellm.learn.training import N_FOLDS, Decisions, held_out, require_band_possible
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from splinellm.extraction.base import Extractor, OnProgress
 
 STRENGTHS = (1e-4, 1e-3, 1e-2)
-"""Candidates for C, the inverse strength of the penalty, as in scikit-learn's logistic regression."""
+"""Candidates for C, the inverse strength of the penalty, as scikit-learn counts it."""
 
 INNER_FOLDS = 3
 COMPONENTS = 300
@@ -212,7 +213,7 @@ class _Material:
     def _fit_geometry(
         self, scorer: PooledScorer, rows: np.ndarray, folds: list[Split]
     ) -> tuple[list[float], np.ndarray]:
-        """Set the linear model; return the penalties, and scores of windows by folds without them."""
+        """Set the linear model; give its penalties, and scores of windows by folds without them."""
         settings, windows = self.settings, self.windows
         design = Design.of(windows, windows.index(rows), settings.n_components, settings.seed)
         found = np.zeros((len(windows.values), len(self.targets)))

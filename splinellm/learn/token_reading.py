@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -150,7 +151,7 @@ def _split(table: FeatureTable, kept: np.ndarray, n_prompts: int) -> list[TokenR
             tokens.end[a:b],
             bool(a < b and table.truncated[a]),
         )
-        for a, b in zip(edges[:-1], edges[1:], strict=True)
+        for a, b in pairwise(edges.tolist())
     ]
 
 

@@ -65,13 +65,14 @@ class Windows:
     @property
     def owners(self) -> np.ndarray:
         """Text of each window, shape (W,)."""
-        return np.repeat(np.arange(len(self)), self.n_windows)
+        owners: np.ndarray = np.repeat(np.arange(len(self)), self.n_windows)
+        return owners
 
     def index(self, texts: np.ndarray) -> np.ndarray:
         """Positions of the windows of some texts, in the order of these."""
         counts = self.n_windows[texts]
         shift = self.starts[texts] - np.concatenate([[0], np.cumsum(counts)[:-1]])
-        return np.arange(counts.sum()) + np.repeat(shift, counts)
+        return np.asarray(np.arange(counts.sum()) + np.repeat(shift, counts))
 
     def floats(self, rows: np.ndarray | slice) -> np.ndarray:
         """What was computed of some windows, float32."""
