@@ -101,8 +101,9 @@ def predict(
     predicted.<label> and probability.<label>. Texts are read with the model and the settings that
     the classifier was trained with; features that extract wrote need no model.
 
-    With --spans, a column of begin, end (in code points), label and score is added; with --escalate,
-    the columns are those of the classifier that decided, and its name is in decided_by.
+    With --spans, a column with begin, end (in code points), label and score of what was found is
+    added; with --escalate, the columns are those of the classifier that decided, and decided_by is
+    its name.
 
     Bad rows and runs that fail leave the same files as with extract.
     """
