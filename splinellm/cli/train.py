@@ -111,7 +111,7 @@ def train(
         Pool | None,
         typer.Option(
             envvar="SPLINELLM_POOL",
-            help="Score windows of tokens and pool the scores, for texts of any length: their mean, "
+            help="Score windows of tokens and pool the scores, for texts of any length: the mean, "
             "the highest, a smooth highest (log-sum-exp), or the mean of the --agreeing highest.",
         ),
     ] = None,
@@ -176,7 +176,7 @@ def train(
         bool,
         typer.Option(
             envvar="SPLINELLM_HYBRID",
-            help="Add a lexicon of words and letters beside the geometry; the card gives the figures "
+            help="Add a lexicon of words and letters beside the geometry; the card gives figures "
             "of either alone.",
         ),
     ] = False,
