@@ -111,10 +111,13 @@ def predict(
     from splinellm.io.readers import open_source  # Arrow is slow to import, --help is not
     from splinellm.learn.annotation import FeatureClassification, added_schema
     from splinellm.learn.artifact import load_classifier
+    from splinellm.learn.cascade import Cascade, require_bands
     from splinellm.learn.predictions import DECIDED_BY
 
     trained = load_classifier(classifier)
     _check_pooled(trained, spans=spans, overflow=overflow)
+    if escalate is not None:
+        require_bands(trained.card)
     other = None if escalate in (None, PERSON) else load_classifier(str(escalate))
     if other is not None:
         _check_pooled(other, spans=spans, overflow=None)
@@ -150,9 +153,6 @@ def predict(
     if escalate is None:
         run(source, load=lambda: annotator(trained, model))
         return
-    from splinellm.learn.cascade import Cascade, require_bands
-
-    require_bands(trained.card)
     made: list[Cascade] = []
 
     def cascade() -> Cascade:

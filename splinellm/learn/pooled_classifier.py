@@ -43,7 +43,7 @@ class PooledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
     hybrid : bool, default=False
         Whether a lexicon of words and letters stands beside the geometry.
     augment, n_components, seed
-        See :class:`splinellm.learn.pooled_training.PooledSettings`.
+        See :class:`splinellm.learn.pooled_material.PooledSettings`.
     normalise : bool, default=False
         Whether texts are read without what hides words; see :mod:`splinellm.normalisation`.
     target : Target, optional

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ def test_the_gradient_is_that_of_the_loss(pool: Any, components: int | None) -> 
 
 def test_whole_texts_by_their_mean_are_scikit_learns_logistic_regression() -> None:
     found = windows(np.float32, signal=60)
-    whole = np.array([found.values[a:b].mean(0) for a, b in zip(found.starts, found.starts[1:], strict=False)])
+    whole = np.array([found.values[a:b].mean(0) for a, b in pairwise(found.starts)])
     one = Windows(whole, np.arange(N + 1), np.zeros((N, 2), np.int64), found.n_tokens)
     target = (np.arange(N) % 3 == 0).astype(int)
     design = Design.of(one, ALL, None, 0)
@@ -66,7 +67,8 @@ def test_one_window_among_others_is_learnt(pool: Any) -> None:
     found = windows(signal=120)
     design = Design.of(found, np.arange(len(found.values)), None, 0)
     pooling = Pooling(pool, agreeing=1)
-    runs = [fit_path(design, padded_bags(found, ALL, TARGET, 0), pooling, [1e-2, 1.0]) for _ in "ab"]
+    bags = padded_bags(found, ALL, TARGET, 0)
+    runs = [fit_path(design, bags, pooling, [1e-2, 1.0]) for _ in "ab"]
     np.testing.assert_array_equal(runs[0], runs[1])
     bags = bags_of(found, ALL, TARGET)
     pooled = pooling.pooled(design.scores(runs[0][1][:-1])[bags.index], bags.starts)
