@@ -146,6 +146,11 @@ def attach(classifier: Classifier, models: Sequence[ServedModel]) -> ServedClass
     ArtifactError
         None of them is; names the first difference to the last.
     """
+    if classifier.card.pooling is not None:
+        raise ArtifactError(
+            f"classifier '{classifier.card.name}' pools the scores of tokens, which is not served",
+            hint="use splinellm predict",
+        )
     # Verdicts are of prompts: a card of anything else differs from every model.
     plan = replace(Plan.of(classifier.card.provenance), granularity="prompt")
     difference = ArtifactError("no model is loaded")

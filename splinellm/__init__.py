@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from splinellm.errors import SplineLLMError
     from splinellm.extraction import SplineExtractor
+    from splinellm.learn.metrics import Target
+    from splinellm.learn.pooled_classifier import PooledClassifier
     from splinellm.learn.transformer import SplineFeatures
     from splinellm.live.guard import Guard
     from splinellm.live.recorder import attach
@@ -24,19 +26,23 @@ _HOME = {
     "FeatureTable": "splinellm.table",
     "Provenance": "splinellm.provenance",
     "Guard": "splinellm.live.guard",
+    "PooledClassifier": "splinellm.learn.pooled_classifier",
     "SplineExtractor": "splinellm.extraction",
     "SplineFeatures": "splinellm.learn.transformer",
     "SplineLLMError": "splinellm.errors",
+    "Target": "splinellm.learn.metrics",
     "attach": "splinellm.live.recorder",
 }
 
 __all__ = [
     "FeatureTable",
     "Guard",
+    "PooledClassifier",
     "Provenance",
     "SplineExtractor",
     "SplineFeatures",
     "SplineLLMError",
+    "Target",
     "__version__",
     "attach",
 ]

@@ -11,13 +11,16 @@ from splinellm.cli import loading, options
 from splinellm.cli.messages import say
 from splinellm.cli.progress import AllRead, progress_bar
 from splinellm.cli.tables import table
-from splinellm.errors import LabelError
+from splinellm.errors import ConfigurationError, LabelError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from splinellm.extraction import SplineExtractor
+    from splinellm.learn.classifier import Classifier
     from splinellm.learn.dataset import Dataset
+    from splinellm.learn.labels import Labels
+    from splinellm.learn.pooled_training import PooledSettings
     from splinellm.table import FeatureTable
 
 Data = Annotated[
@@ -187,3 +190,87 @@ def figures_table(figures: Mapping[str, Any], thresholds: Mapping[str, float]) -
         if isinstance(row, dict)
     ]
     return f"held out: {figures['measured on']}\n{table(columns, rows, numbers_from=1)}"
+
+
+def plain_table(title: str, figures: Mapping[str, Any]) -> str:
+    """Format other figures of a card for the terminal."""
+    rows = {name: row for name, row in figures.items() if isinstance(row, dict)}
+    columns = list(next(iter(rows.values())))
+    cells = [(name, *(f"{row[column]:.2%}" for column in columns)) for name, row in rows.items()]
+    return table((title, *columns), cells, numbers_from=1)
+
+
+def require_texts(rows: Dataset, option: str) -> None:
+    """Refuse features of prompts where those of tokens are needed."""
+    if rows.table is not None:
+        raise ConfigurationError(
+            f"'{rows.name}' holds features, and {option} reads texts", hint="give it the texts"
+        )
+
+
+def marks_of(rows: Dataset, column: str, *, normalise: bool) -> list[np.ndarray | None]:
+    """Annotated characters of every row's text as it will be read."""
+    from splinellm.learn.annotated import as_read, read_marks
+
+    texts = rows.texts or []
+    marks = [
+        read_marks(value, text, row)
+        for row, (value, text) in enumerate(zip(rows.column(column), texts, strict=True), 1)
+    ]
+    if not normalise:
+        return marks
+    return [
+        None if mark is None else as_read(mark, text)
+        for mark, text in zip(marks, texts, strict=True)
+    ]
+
+
+def pooled_settings(
+    pool: Any,
+    window: int,
+    stride: int,
+    sharpness: float,
+    agreeing: int,
+    *,
+    hybrid: bool,
+    augment: bool,
+    components: int,
+    seed: int,
+) -> PooledSettings:
+    """Gather the options of pooled classifiers; without a pool, the whole text is one window."""
+    from splinellm.learn.pooled_training import PooledSettings
+    from splinellm.learn.pooling import Pooling
+
+    pooling = (
+        Pooling("mean", None)
+        if pool is None
+        else Pooling(pool, window, stride, sharpness, agreeing)
+    )
+    return PooledSettings(
+        pooling,
+        hybrid=hybrid,
+        augment=augment and pool is not None,
+        n_components=components or None,
+        seed=seed,
+    )
+
+
+def pooled(
+    rows: Dataset,
+    labels: Labels,
+    settings: dict[str, Any],
+    wanted: PooledSettings,
+    *,
+    marks: list[np.ndarray | None] | None,
+    common: dict[str, Any],
+    quiet: bool,
+) -> Classifier:
+    """Train a pooled classifier on the rows' texts."""
+    from splinellm.learn.pooled_training import train_pooled
+
+    texts = rows.texts or []
+    extractor = _load(settings, "blocks")
+    with progress_bar(AllRead(len(texts)), quiet=quiet) as listener:
+        return train_pooled(
+            texts, labels, extractor, settings=wanted, marks=marks, on_progress=listener, **common
+        )

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from splinellm.cli import loading, options
+from splinellm.cli.messages import say
 from splinellm.cli.streaming import Input, check_prediction_output, stream
 from splinellm.io.formats import output_suffixes
+
+if TYPE_CHECKING:
+    from splinellm.io.pipeline import Annotator
+    from splinellm.io.rows import Chunk
+    from splinellm.learn.classifier import Classifier
+
+PERSON = "person"
+"""See :data:`splinellm.learn.cascade.PERSON`, which is slow to import."""
+
+
+class Overflow(StrEnum):
+    """What happens to long texts; see :func:`splinellm.learn.token_reading.read_tokens`."""
+
+    WINDOWS = "windows"
+    ERROR = "error"
+    TRUNCATE = "truncate"
 
 
 def predict(
@@ -40,6 +58,31 @@ def predict(
             help="Where the classifier's model is, if not where it was when it was trained.",
         ),
     ] = None,
+    escalate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="B",
+            envvar="SPLINELLM_ESCALATE",
+            help="Let classifier B read the rows that this one is uncertain of (see train "
+            "--abstain); 'person' marks them for a person. decided_by says who decided.",
+        ),
+    ] = None,
+    spans: Annotated[
+        bool,
+        typer.Option(
+            "--spans",
+            envvar="SPLINELLM_SPANS",
+            help="Add where in the text a class is; for classifiers that train --pool made.",
+        ),
+    ] = False,
+    overflow: Annotated[
+        Overflow | None,
+        typer.Option(
+            envvar="SPLINELLM_OVERFLOW",
+            help="A text beyond the token limit of a classifier that pools: read it in pieces, "
+            "refuse its row, or cut it. windows by default.",
+        ),
+    ] = None,
     text_column: options.TextColumn = "text",
     input_format: options.InputFormatOption = None,
     columns: options.Columns = None,
@@ -58,16 +101,28 @@ def predict(
     predicted.<label> and probability.<label>. Texts are read with the model and the settings that
     the classifier was trained with; features that extract wrote need no model.
 
+    With --spans, a column with begin, end (in code points), label and score of what was found is
+    added; with --escalate, the columns are those of the classifier that decided, and decided_by is
+    its name.
+
     Bad rows and runs that fail leave the same files as with extract.
     """
     from splinellm.io.feature_reader import open_features
     from splinellm.io.readers import open_source  # Arrow is slow to import, --help is not
-    from splinellm.learn.annotation import FeatureClassification, TextClassification, added_schema
+    from splinellm.learn.annotation import FeatureClassification, added_schema
     from splinellm.learn.artifact import load_classifier
-    from splinellm.plan import Plan
+    from splinellm.learn.cascade import Cascade, require_bands
+    from splinellm.learn.predictions import DECIDED_BY
 
     trained = load_classifier(classifier)
-    is_reserved = frozenset(added_schema(trained.card).names).__contains__
+    _check_pooled(trained, spans=spans, overflow=overflow)
+    if escalate is not None:
+        require_bands(trained.card)
+    other = None if escalate in (None, PERSON) else load_classifier(str(escalate))
+    if other is not None:
+        _check_pooled(other, spans=spans, overflow=None)
+    added = added_schema(trained.card, spans=spans).names
+    is_reserved = frozenset([*added, *([] if escalate is None else [DECIDED_BY])]).__contains__
     run = partial(stream, input_path=input_path, output=output, on_error=on_error, quiet=quiet)
     reading: dict[str, Any] = {
         "format": input_format,
@@ -78,19 +133,70 @@ def predict(
     }
     features = open_features(input_path, text_column=text_column, **reading)
     if features is not None:
+        if escalate is not None:
+            features.close()
+            raise typer.BadParameter("--escalate needs the texts, not features of them")
         provenance = features.provenance
         run(features, load=lambda: FeatureClassification(trained, provenance))
         return
-    fitted_on = trained.card.provenance
-    settings = {
-        **Plan.of(fitted_on).settings(),
-        "model": fitted_on.model if model is None else model,
-        "dtype": fitted_on.dtype,
+    ways: dict[str, Any] = {
         "batch_tokens": batch_tokens,
         "device": device,
         "device_map": device_map,
     }
-    run(
-        open_source(input_path, text_column=text_column, **reading),
-        load=lambda: TextClassification(trained, loading.load_extractor(**settings)),
-    )
+    told = None if overflow is None else overflow.value
+
+    def annotator(of: Classifier, where: str | None) -> Annotator[Chunk]:
+        return _annotator(of, where, spans=spans, overflow=told, **ways)
+
+    source = open_source(input_path, text_column=text_column, **reading)
+    if escalate is None:
+        run(source, load=lambda: annotator(trained, model))
+        return
+    made: list[Cascade] = []
+
+    def cascade() -> Cascade:
+        second = None if other is None else annotator(other, None)
+        name = PERSON if other is None else other.card.name
+        made.append(Cascade(annotator(trained, model), trained.card, second, name))
+        return made[0]
+
+    run(source, load=cascade)
+    if not quiet:
+        say(made[0].summary())
+
+
+def _annotator(
+    classifier: Classifier,
+    model: str | None,
+    *,
+    spans: bool,
+    overflow: str | None,
+    **ways: Any,
+) -> Annotator[Chunk]:
+    """Load a classifier's model, from `model` if that is somewhere else by now."""
+    from splinellm.learn.annotation import PooledClassification, TextClassification
+    from splinellm.learn.pooled import Pooled
+    from splinellm.plan import Plan
+
+    fitted_on = classifier.card.provenance
+    settings = {
+        **Plan.of(fitted_on).settings(),
+        "model": fitted_on.model if model is None else model,
+        "dtype": fitted_on.dtype,
+        **ways,
+    }
+    extractor = loading.load_extractor(**settings)
+    if isinstance(classifier, Pooled):
+        chosen: Any = overflow or "windows"
+        return PooledClassification(classifier, extractor, spans=spans, overflow=chosen)
+    return TextClassification(classifier, extractor)
+
+
+def _check_pooled(classifier: Classifier, *, spans: bool, overflow: Overflow | None) -> None:
+    """Refuse what only a classifier that pools the scores of windows can do."""
+    option = "--spans" if spans else "--overflow" if overflow is not None else None
+    if option is not None and classifier.card.pooling is None:
+        raise typer.BadParameter(
+            f"{option} is for classifiers of train --pool; '{classifier.card.name}' is none"
+        )

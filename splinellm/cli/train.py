@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from splinellm.cli import labelled_data, options
 from splinellm.cli.messages import say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from splinellm.learn.classifier import Classifier
+    from splinellm.learn.metrics import Target
+
+
+class Pool(StrEnum):
+    """How scores of windows are pooled; see :class:`splinellm.learn.pooling.Pooling`."""
+
+    MEAN = "mean"
+    MAX = "max"
+    LOG_SUM_EXP = "log-sum-exp"
+    AGREEING = "agreeing"
 
 
 class Estimator(StrEnum):
@@ -70,6 +85,101 @@ def train(
             help="Choose each class' threshold for this recall.",
         ),
     ] = None,
+    target_fpr: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            metavar="F",
+            envvar="SPLINELLM_TARGET_FPR",
+            help="Choose each class' threshold so that at most this share of the rows without the "
+            "class is flagged.",
+        ),
+    ] = None,
+    abstain: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            metavar="SHARE",
+            envvar="SPLINELLM_ABSTAIN",
+            help="Call this share of rows around each threshold uncertain; predict --escalate "
+            "gives these to another classifier, or to a person.",
+        ),
+    ] = None,
+    pool: Annotated[
+        Pool | None,
+        typer.Option(
+            envvar="SPLINELLM_POOL",
+            help="Score windows of tokens and pool the scores, for texts of any length: the mean, "
+            "the highest, a smooth highest (log-sum-exp), or the mean of the --agreeing highest.",
+        ),
+    ] = None,
+    window: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            envvar="SPLINELLM_WINDOW",
+            help="With --pool, tokens of a window.",
+        ),
+    ] = 16,
+    stride: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            envvar="SPLINELLM_STRIDE",
+            help="With --pool, tokens from one window to the next.",
+        ),
+    ] = 8,
+    sharpness: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            envvar="SPLINELLM_SHARPNESS",
+            help="Of log-sum-exp.",
+        ),
+    ] = 3.0,
+    agreeing: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            envvar="SPLINELLM_AGREEING",
+            help="Windows that must agree.",
+        ),
+    ] = 3,
+    augment: Annotated[
+        bool,
+        typer.Option(
+            envvar="SPLINELLM_AUGMENT",
+            help="With --pool, put half of the training texts among clean ones.",
+        ),
+    ] = True,
+    components: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            envvar="SPLINELLM_COMPONENTS",
+            help="With --pool or --hybrid, principal components that windows are reduced to; 0 for "
+            "none.",
+        ),
+    ] = 300,
+    spans: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COL",
+            envvar="SPLINELLM_SPANS_COLUMN",
+            help="With --pool, column of annotated characters: a JSON list of offsets, or of "
+            "[begin, end] pairs; empty where nobody annotated.",
+        ),
+    ] = None,
+    hybrid: Annotated[
+        bool,
+        typer.Option(
+            envvar="SPLINELLM_HYBRID",
+            help="Add a lexicon of words and letters beside the geometry; the card gives figures "
+            "of either alone.",
+        ),
+    ] = False,
     normalise: Annotated[
         bool,
         typer.Option(
@@ -99,12 +209,15 @@ def train(
     fifth of the rows is kept aside first, and what the classifier does on them is printed. Near
     duplicates, and rows of one --group, are never on both sides.
     """
-    if target_precision is not None and target_recall is not None:
-        raise typer.BadParameter("choose one of --target-precision and --target-recall")
+    target_of = _one_target(target_precision, target_recall, target_fpr)
+    is_pooled = pool is not None or hybrid
+    if is_pooled and estimator is not Estimator.LOGISTIC:
+        raise typer.BadParameter("--pool and --hybrid are for --estimator logistic")
+    if spans is not None and pool is None:
+        raise typer.BadParameter("--spans needs --pool: windows are what it labels")
     if output.exists() and not output.is_dir():
         raise typer.BadParameter(f"'{output}' is a file; a classifier is a folder")
     from splinellm.learn.artifact import save_classifier
-    from splinellm.learn.metrics import Target
     from splinellm.learn.training import train as fit
     from splinellm.normalisation import VERSION
 
@@ -112,32 +225,72 @@ def train(
         model, layers, features, max_tokens, batch_tokens, dtype, device
     )
     rows = labelled_data.read(data, text_column, on_error, columns, delimiter, encoding)
+    if is_pooled:
+        labelled_data.require_texts(rows, "--hybrid" if pool is None else "--pool")
+    marks = None if spans is None else labelled_data.marks_of(rows, spans, normalise=normalise)
     if normalise:
         rows = rows.normalised()
     labels = rows.labels(labelled_data.names(label))
-    groups = labelled_data.groups_of(rows, group)
-    target = None
-    if target_precision is not None:
-        target = Target("precision", target_precision)
-    elif target_recall is not None:
-        target = Target("recall", target_recall)
-    classifier = fit(
-        labelled_data.features_of(rows, settings, default_features="blocks", quiet=quiet),
-        labels,
-        name=output.name,
-        estimator=estimator.value,
-        groups=groups,
-        tuning_groups=None
+    common: dict[str, Any] = {
+        "name": output.name,
+        "groups": labelled_data.groups_of(rows, group),
+        "tuning_groups": None
         if tune_across is None
         else labelled_data.group_numbers(rows, tune_across),
-        target=target,
-        data=rows.describe(),
-        normalisation=VERSION if normalise else None,
-        seed=seed,
-    )
+        "target": target_of(),
+        "abstain": abstain,
+        "data": rows.describe(),
+        "normalisation": VERSION if normalise else None,
+    }
+    classifier: Classifier
+    if is_pooled:
+        wanted = labelled_data.pooled_settings(
+            None if pool is None else pool.value,
+            window,
+            stride,
+            sharpness,
+            agreeing,
+            hybrid=hybrid,
+            augment=augment,
+            components=components,
+            seed=seed,
+        )
+        classifier = labelled_data.pooled(
+            rows, labels, settings, wanted, marks=marks, common=common, quiet=quiet
+        )
+    else:
+        classifier = fit(
+            labelled_data.features_of(rows, settings, default_features="blocks", quiet=quiet),
+            labels,
+            estimator=estimator.value,
+            seed=seed,
+            **common,
+        )
     card = save_classifier(classifier, output).card
     typer.echo(labelled_data.figures_table(card.metrics["held out"], card.thresholds))
+    for title in ("channels", "uncertain"):
+        if title in card.metrics:
+            typer.echo(labelled_data.plain_table(title, card.metrics[title]))
     if "target_not_reached" in card.settings:
         say(f"warning: no threshold reaches the target for {card.settings['target_not_reached']}")
     if not quiet:
         say(f"classifier written to {output}")
+
+
+def _one_target(
+    precision: float | None, recall: float | None, fpr: float | None
+) -> Callable[[], Target | None]:
+    """Make sure that at most one target was given; it is made later, as that imports much."""
+    given = {"precision": precision, "recall": recall, "fpr": fpr}
+    found = [(measure, value) for measure, value in given.items() if value is not None]
+    if len(found) > 1:
+        options = " and ".join(f"--target-{measure}" for measure, _ in found)
+        raise typer.BadParameter(f"choose one of {options}")
+
+    def make() -> Target | None:
+        from splinellm.learn.metrics import Target
+
+        measures: Any = found[0] if found else None
+        return None if measures is None else Target(*measures)
+
+    return make

@@ -110,7 +110,8 @@ def cell_texts(column: pa.ChunkedArray) -> list[str]:
     Parameters
     ----------
     column : pa.ChunkedArray, length N
-        Numbers, booleans or strings; no NaN, and null only where a number is whole.
+        Numbers, booleans or strings; no NaN, and null only where a number is whole. Or lists and
+        structures of these, which become JSON.
 
     Returns
     -------
@@ -120,6 +121,8 @@ def cell_texts(column: pa.ChunkedArray) -> list[str]:
         otherwise take it for integers.
     """
     # Arrow's cast: a table has a thousand columns of floats, and Python's repr is ten times slower.
+    if pa.types.is_nested(column.type):
+        return [to_json(value) for value in column.to_pylist()]
     texts = column.cast(pa.string())
     if column.null_count:
         texts = texts.fill_null("")
@@ -132,6 +135,6 @@ def cell_texts(column: pa.ChunkedArray) -> list[str]:
 def json_texts(column: pa.ChunkedArray) -> list[str]:
     """Values of an added column as JSON; see :func:`cell_texts`."""
     texts = cell_texts(column)
-    if pa.types.is_string(column.type):
+    if pa.types.is_string(column.type):  # what is nested is JSON already
         return [to_json(text) for text in texts]
     return [text or "null" for text in texts] if column.null_count else texts

@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from splinellm.extraction.caching import CachedExtractor
     from splinellm.extraction.stores import DiskStore, MemoryStore
     from splinellm.learn.backbones import register_backbone, release_backbones, shared_backbone
+    from splinellm.learn.pooled_classifier import PooledClassifier
     from splinellm.learn.transformer import SplineFeatures
 
 _HOME = {
     "CachedExtractor": "splinellm.extraction.caching",
     "DiskStore": "splinellm.extraction.stores",
     "MemoryStore": "splinellm.extraction.stores",
+    "PooledClassifier": "splinellm.learn.pooled_classifier",
     "SplineFeatures": "splinellm.learn.transformer",
     "register_backbone": "splinellm.learn.backbones",
     "release_backbones": "splinellm.learn.backbones",
@@ -28,6 +30,7 @@ __all__ = [
     "CachedExtractor",
     "DiskStore",
     "MemoryStore",
+    "PooledClassifier",
     "SplineFeatures",
     "register_backbone",
     "release_backbones",

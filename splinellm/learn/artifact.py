@@ -36,6 +36,8 @@ TRUSTED_TYPES = (
     "sklearn._loss._loss.CyHalfMultinomialLoss",
     "sklearn.tree._tree.Tree",
     "splinellm.learn.estimators.SelfTrained",
+    "splinellm.learn.lexicon.Lexicon",
+    "splinellm.learn.pooled_scorer.PooledScorer",
 )
 """What a file may hold beyond skops' own defaults; a file's own list is never believed."""
 
@@ -81,7 +83,7 @@ def save_classifier(classifier: Classifier, folder: str | PathLike[str]) -> Clas
             partial.replace(target / name)
     except OSError as error:
         raise OutputError(f"cannot write '{target}': {error.strerror or error}") from error
-    return Classifier(classifier.estimators, card)
+    return type(classifier)(classifier.estimators, card)
 
 
 def load_classifier(name: str | PathLike[str]) -> Classifier:
@@ -122,6 +124,12 @@ def load_classifier(name: str | PathLike[str]) -> Classifier:
         estimators = _skops().loads(data, trusted=list(TRUSTED_TYPES))
     except Exception as error:  # whatever a damaged file makes skops raise
         raise ArtifactError(f"{ESTIMATORS_FILE} cannot be read: {error}") from error
+    if card.pooling is not None:
+        from splinellm.learn.pooled import Pooled  # upward: what it is made of, it loads
+        from splinellm.learn.pooled_scorer import require_pooled_fit
+
+        require_pooled_fit(estimators, card, len(schema_of(card.provenance).names))
+        return Pooled(estimators, card)
     _require_fit(estimators, card)
     return Classifier(estimators, card)
 

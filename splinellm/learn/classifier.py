@@ -12,6 +12,7 @@ import numpy as np
 
 from splinellm.errors import ArtifactError, ConfigurationError
 from splinellm.learn.labels import Kind
+from splinellm.learn.pooling import POOLING, Pooling
 from splinellm.learn.predictions import Predictions
 from splinellm.normalisation import normalised, require_known
 from splinellm.prompts import as_prompts
@@ -77,6 +78,12 @@ class Card:
         version = self.settings.get(NORMALISATION)
         return None if version is None else str(version)
 
+    @property
+    def pooling(self) -> Pooling | None:
+        """How the scores of a text's windows are pooled; None: a text has one row of features."""
+        record = self.settings.get(POOLING)
+        return None if record is None else Pooling.from_settings(record)
+
     def as_read(self, prompts: Iterable[Any]) -> list[Any]:
         """Prompts as the classifier reads them; only texts are normalised, not token ids."""
         version = self.normalisation
@@ -110,6 +117,12 @@ class Card:
             record["weaknesses"] = tuple(record["weaknesses"])
             card = cls(**record)
             require_known(card.normalisation)
+            is_pooled = card.pooling is not None
+            if is_pooled != (card.provenance.granularity == "token"):
+                raise ArtifactError(
+                    f"the card's rows stand for {card.provenance.granularity}s, but it says "
+                    f"{'how' if is_pooled else 'not how'} their scores are pooled"
+                )
         except ConfigurationError as error:
             raise ArtifactError(error.message, hint=error.hint) from None
         except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -24,16 +24,21 @@ class Target:
 
     Parameters
     ----------
-    measure : {"precision", "recall"}
-        What is to be reached.
+    measure : {"precision", "recall", "fpr"}
+        What is to be reached; ``fpr``, the share of rows without the class that are flagged, is not
+        to be exceeded.
     value : float
         How much of it, in (0, 1].
     """
 
-    measure: Literal["precision", "recall"]
+    measure: Literal["precision", "recall", "fpr"]
     value: float
 
     def __post_init__(self) -> None:
+        if self.measure not in ("precision", "recall", "fpr"):
+            raise ConfigurationError(
+                f"unknown target '{str(self.measure)[:40]}'", hint="use precision, recall or fpr"
+            )
         if not 0.0 < self.value <= 1.0:
             raise ConfigurationError(f"target {self.measure} {self.value} is not in (0, 1]")
 
@@ -48,13 +53,15 @@ def choose_threshold(truth: np.ndarray, scores: np.ndarray, target: Target) -> f
     scores : ndarray, shape (N,)
         Probabilities of rows that were not trained on.
     target : Target
-        Precision or recall to be reached.
+        Precision or recall to be reached, or the false positive rate to be kept to.
 
     Returns
     -------
     float or None
-        None if no threshold reaches the precision.
+        None if no threshold reaches the precision, or none that flags a row keeps to the rate.
     """
+    if target.measure == "fpr":
+        return _threshold_for_fpr(truth, scores, target.value)
     precision, recall, thresholds = precision_recall_curve(truth, scores)
     precision, recall = precision[:-1], recall[:-1]  # the last point has no threshold
     if target.measure == "precision":
@@ -62,6 +69,15 @@ def choose_threshold(truth: np.ndarray, scores: np.ndarray, target: Target) -> f
         return float(thresholds[reached[recall[reached].argmax()]]) if len(reached) else None
     reached = np.flatnonzero(recall >= target.value)
     return float(thresholds[reached[precision[reached].argmax()]])
+
+
+def _threshold_for_fpr(truth: np.ndarray, scores: np.ndarray, rate: float) -> float | None:
+    """Lowest score from which at most a share `rate` of the rows without the class is flagged."""
+    negatives = np.sort(scores[truth == 0])
+    candidates = np.unique(scores)
+    flagged = len(negatives) - np.searchsorted(negatives, candidates)
+    kept = candidates[flagged <= rate * len(negatives)]
+    return float(kept[0]) if len(kept) else None
 
 
 def class_figures(
@@ -81,8 +97,8 @@ def class_figures(
     Returns
     -------
     dict of str to dict
-        For each scored class: rows with it, ROC-AUC, average precision, Brier score, and precision
-        and recall at the threshold.
+        For each scored class: rows with it, ROC-AUC, average precision, Brier score, and precision,
+        recall and false positive rate at the threshold.
     """
     figures = {}
     for name in labels.scored_classes:
@@ -97,5 +113,60 @@ def class_figures(
             "brier": float(brier_score_loss(truth, scores)),
             "precision": hits / max(1, int(flagged.sum())),
             "recall": hits / max(1, int(truth.sum())),
+            "fpr": (int(flagged.sum()) - hits) / max(1, int((truth == 0).sum())),
         }
+    return figures
+
+
+def recall_at_fpr(truth: np.ndarray, scores: np.ndarray, rate: float) -> float:
+    """Share of the rows with a class that is found while at most a share of the others is.
+
+    Parameters
+    ----------
+    truth : ndarray, shape (N,)
+        Zeros and ones.
+    scores : ndarray, shape (N,)
+        Any that rise with probability.
+    rate : float
+        False alarms, in (0, 1].
+    """
+    threshold = _threshold_for_fpr(truth, scores, rate)
+    found = 0 if threshold is None else int((scores[truth == 1] >= threshold).sum())
+    return found / max(1, int((truth == 1).sum()))
+
+
+LENGTHS = (16, 64, 256, 1024)
+"""Tokens at which texts are told apart as short and long."""
+
+
+def reliability_by_length(
+    truth: np.ndarray, probabilities: np.ndarray, n_tokens: np.ndarray
+) -> dict[str, dict[str, float]]:
+    """Compare probabilities with what is the case, for short and long texts each.
+
+    Parameters
+    ----------
+    truth : ndarray, shape (N,)
+        Zeros and ones.
+    probabilities : ndarray, shape (N,)
+        Of ones.
+    n_tokens : ndarray, shape (N,)
+        Length of each text.
+
+    Returns
+    -------
+    dict of str to dict
+        By range of tokens: rows, mean probability, share of ones, and Brier score.
+    """
+    figures = {}
+    for low, high in zip((0, *LENGTHS), (*LENGTHS, np.inf), strict=True):
+        rows = (n_tokens > low) & (n_tokens <= high)
+        if rows.any():
+            name = f"{low + 1} to {high} tokens" if np.isfinite(high) else f"over {low} tokens"
+            figures[name] = {
+                "rows": int(rows.sum()),
+                "mean_probability": float(probabilities[rows].mean()),
+                "share": float(truth[rows].mean()),
+                "brier": float(np.mean((probabilities[rows] - truth[rows]) ** 2)),
+            }
     return figures

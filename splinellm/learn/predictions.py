@@ -12,6 +12,8 @@ from splinellm.learn.labels import Kind
 
 PREDICTED = "predicted"
 PROBABILITY = "probability"
+SPANS = "spans"
+DECIDED_BY = "decided_by"
 DEFAULT_THRESHOLD = 0.5
 
 

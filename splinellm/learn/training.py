@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
 import numpy as np
 
+from splinellm.errors import ConfigurationError
 from splinellm.learn.classifier import NORMALISATION, Card, Classifier
+from splinellm.learn.decisions import (
+    ABSTAIN,
+    Band,
+    band_figures,
+    choose_band,
+    require_share,
+    settings_of,
+)
 from splinellm.learn.estimators import EstimatorName, fit_calibrated
 from splinellm.learn.labels import Labels
 from splinellm.learn.metrics import Target, choose_threshold, class_figures
@@ -33,6 +43,7 @@ def train(
     data: dict[str, Any] | None = None,
     weaknesses: Sequence[str] = (),
     normalisation: str | None = None,
+    abstain: float | None = None,
     seed: int = 0,
 ) -> Classifier:
     """Train a classifier, and measure it on a fifth of the rows kept aside.
@@ -56,8 +67,8 @@ def train(
         Groups for the folds that tune and calibrate, if other than `groups`: with the rows' sources
         here, penalty and calibration are chosen for sources that were not trained on.
     target : Target, optional
-        Precision or recall for which each class' threshold is chosen, on out-of-fold
-        probabilities; 0.5 otherwise.
+        Precision, recall or false positive rate for which each class' threshold is chosen, on
+        out-of-fold probabilities; 0.5 otherwise.
     data : dict, optional
         Name, rows and hash of the training data, for the card.
     weaknesses : sequence of str
@@ -65,6 +76,9 @@ def train(
     normalisation : str, optional
         Version of :func:`splinellm.normalisation.normalise` that the texts went through before
         their features were computed; the classifier will read all texts through it.
+    abstain : float, optional
+        Share of rows around each threshold that the classifier calls uncertain, on out-of-fold
+        probabilities; see :mod:`splinellm.learn.decisions`. Not for more than two classes.
     seed : int
         Of shuffles and forests.
 
@@ -84,36 +98,34 @@ def train(
     table.provenance.require_prompts("the table")
     labels.require_enough()
     require_known(normalisation)
+    require_band_possible(labels, abstain)
     learn, test = stratified_splits(labels, groups, n_splits=N_FOLDS, seed=seed)[0]
     if tuning_groups is None:
         tuning_groups = groups
     learn_groups = None if tuning_groups is None else tuning_groups[learn]
     tried, _ = _fit(estimator, table.values[learn], labels[learn], learn_groups, seed)
-    thresholds, unreached = _thresholds(
-        estimator, table.values[learn], labels[learn], learn_groups, target, seed
-    )
-    figures = class_figures(
-        labels[test], _probabilities(tried, labels, table.values[test]), thresholds
-    )
+    out_of_fold = None
+    if target is not None or abstain is not None:
+        out_of_fold = _out_of_fold(
+            estimator, table.values[learn], labels[learn], learn_groups, seed
+        )
+    decisions = Decisions.choose(labels[learn], out_of_fold, target, abstain)
+    probabilities = _probabilities(tried, labels, table.values[test])
     fitted, settings = _fit(estimator, table.values, labels, tuning_groups, seed)
-    if target is not None:
-        settings["threshold_for"] = f"{target.measure} {target.value}"
+    settings |= decisions.settings()
     if normalisation is not None:
         settings[NORMALISATION] = normalisation
-    if unreached:
-        settings["target_not_reached"] = unreached
-    held_out = f"{len(test)} of {len(labels)} rows, stratified"
-    if groups is not None:
-        held_out += ", no group or near-duplicate on both sides"
     card = Card(
         name=name,
         kind=labels.kind,
         classes=labels.classes,
-        thresholds=thresholds,
+        thresholds=decisions.thresholds,
         provenance=table.provenance,
         data=data or {"rows": len(labels)},
         settings=settings,
-        metrics={"held out": {"measured on": held_out, **figures}},
+        metrics=decisions.figures(
+            labels[test], probabilities, held_out(len(test), len(labels), groups)
+        ),
         weaknesses=tuple(weaknesses),
         libraries={**library_versions(), "scikit-learn": metadata.version("scikit-learn")},
     )
@@ -161,19 +173,14 @@ def _probabilities(estimators: list[Any], labels: Labels, values: np.ndarray) ->
     return np.asarray(estimators[0].predict_proba(values))
 
 
-def _thresholds(
+def _out_of_fold(
     estimator: EstimatorName,
     values: np.ndarray,
     labels: Labels,
     groups: np.ndarray | None,
-    target: Target | None,
     seed: int,
-) -> tuple[dict[str, float], list[str]]:
-    """Choose thresholds on probabilities of rows that neither fit nor calibration saw."""
-    thresholds = dict.fromkeys(labels.scored_classes, DEFAULT_THRESHOLD)
-    unreached: list[str] = []
-    if target is None:
-        return thresholds, unreached
+) -> np.ndarray:
+    """Probabilities (N, C) of rows that neither fit nor calibration saw."""
     columns = []
     for task, splits in _tasks(labels, groups, seed):
         out_of_fold = np.zeros((len(task), int(task.max()) + 1))
@@ -184,12 +191,98 @@ def _thresholds(
             fitted, _ = fit_calibrated(estimator, values[learn], task[learn], inner, seed=seed)
             out_of_fold[test] = fitted.predict_proba(values[test])
         columns.append(out_of_fold)
-    scores = np.stack([c[:, 1] for c in columns], 1) if len(columns) > 1 else columns[0]
-    for name in thresholds:
-        position = labels.classes.index(name)
-        chosen = choose_threshold(labels.indicator(name), scores[:, position], target)
-        if chosen is None:
-            unreached.append(name)
-            chosen = 1.0
-        thresholds[name] = chosen
-    return thresholds, unreached
+    return np.stack([c[:, 1] for c in columns], 1) if len(columns) > 1 else columns[0]
+
+
+def held_out(n_test: int, n_rows: int, groups: np.ndarray | None) -> str:
+    """Say what figures were measured on."""
+    text = f"{n_test} of {n_rows} rows, stratified"
+    if groups is not None:
+        text += ", no group or near-duplicate on both sides"
+    return text
+
+
+def require_band_possible(labels: Labels, abstain: float | None) -> None:
+    """Refuse an uncertain band where there is no threshold that it could be around."""
+    require_share(abstain)
+    if abstain is not None and labels.kind == "multiclass":
+        raise ConfigurationError(
+            "an uncertain band is around a threshold, and of several classes the most probable is "
+            "chosen without one"
+        )
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What was chosen on probabilities of rows that were not trained on.
+
+    Parameters
+    ----------
+    thresholds : dict of str to float
+        Of each scored class.
+    bands : dict of str to Band
+        Uncertain probabilities of each; empty if there are to be none.
+    target : Target or None
+        What the thresholds are for.
+    unreached : list of str
+        Classes for which no threshold is.
+    """
+
+    thresholds: dict[str, float]
+    bands: dict[str, Band]
+    target: Target | None
+    unreached: list[str]
+
+    @classmethod
+    def choose(
+        cls,
+        labels: Labels,
+        scores: np.ndarray | None,
+        target: Target | None,
+        abstain: float | None,
+    ) -> Decisions:
+        """Choose on out-of-fold probabilities (N, C); without any, 0.5 it is."""
+        thresholds = dict.fromkeys(labels.scored_classes, DEFAULT_THRESHOLD)
+        bands: dict[str, Band] = {}
+        unreached: list[str] = []
+        if scores is None:
+            return cls(thresholds, bands, target, unreached)
+        for name in thresholds:
+            column = scores[:, labels.classes.index(name)]
+            if target is not None:
+                chosen = choose_threshold(labels.indicator(name), column, target)
+                if chosen is None:
+                    unreached.append(name)
+                    chosen = 1.0
+                thresholds[name] = chosen
+            if abstain is not None:
+                bands[name] = choose_band(column, thresholds[name], abstain)
+        return cls(thresholds, bands, target, unreached)
+
+    def settings(self) -> dict[str, Any]:
+        """For a card."""
+        found: dict[str, Any] = {}
+        if self.target is not None:
+            found["threshold_for"] = f"{self.target.measure} {self.target.value}"
+        if self.unreached:
+            found["target_not_reached"] = self.unreached
+        if self.bands:
+            found[ABSTAIN] = settings_of(self.bands)
+        return found
+
+    def figures(
+        self, labels: Labels, probabilities: np.ndarray, measured_on: str
+    ) -> dict[str, dict[str, Any]]:
+        """Measure them on rows that were kept aside, for a card."""
+        found: dict[str, dict[str, Any]] = {
+            "held out": {
+                "measured on": measured_on,
+                **class_figures(labels, probabilities, self.thresholds),
+            }
+        }
+        if self.bands:
+            found["uncertain"] = {
+                "measured on": measured_on,
+                **band_figures(labels, probabilities, self.thresholds, self.bands),
+            }
+        return found

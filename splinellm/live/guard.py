@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import StoppingCriteria
 
-from splinellm.errors import ConfigurationError
+from splinellm.errors import ArtifactError, ConfigurationError
 from splinellm.learn.classifier import Classifier, require_match
 from splinellm.live.recorder import LiveRecorder
 from splinellm.table import FeatureTable
@@ -171,6 +171,11 @@ def _require_same_columns(
 ) -> None:
     """Refuse a classifier of other features before anything is generated."""
     if isinstance(classifier, Classifier):
+        if classifier.card.pooling is not None:
+            raise ArtifactError(
+                f"classifier '{classifier.card.name}' pools windows of a text's tokens",
+                hint="a guard needs one that reads prompts",
+            )
         require_match(classifier.card.provenance, recorder.provenance, ignoring=_UP_TO_THE_CALLER)
         return
     names = recorder.schema.names

@@ -1,0 +1,259 @@
+"""Classifiers that read rows of tokens, score windows of them, and pool the scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+from scipy.special import expit
+
+from splinellm.errors import ArtifactError, ConfigurationError, PromptError
+from splinellm.learn.classifier import Classifier, require_match
+from splinellm.learn.pooled_scorer import PooledScorer
+from splinellm.learn.pooling import token_means
+from splinellm.learn.predictions import DEFAULT_THRESHOLD, Predictions
+from splinellm.learn.spans import Span, merged_spans, require_threshold
+from splinellm.learn.token_reading import (
+    MIN_OVERLAP,
+    Overflow,
+    TokenRows,
+    read_tokens,
+    require_overflow,
+)
+from splinellm.normalisation import NormalisedText, normalise
+from splinellm.prompts import as_prompts
+
+if TYPE_CHECKING:
+    from splinellm.extraction.base import Extractor, OnProgress
+    from splinellm.table import FeatureTable
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What became of one text.
+
+    Parameters
+    ----------
+    logits : ndarray, shape (C,)
+        Of the text, for each class that is scored.
+    of_tokens : ndarray, shape (T, C)
+        Of its tokens: the means of the windows that hold them.
+    begin, end : ndarray, shape (T,)
+        Where these are in the text as it was given.
+    truncated : bool
+        Whether there was more.
+    """
+
+    logits: np.ndarray
+    of_tokens: np.ndarray
+    begin: np.ndarray
+    end: np.ndarray
+    truncated: bool
+
+
+class Pooled(Classifier):
+    """A classifier whose card says ``granularity: token``, with one :class:`PooledScorer`.
+
+    Parameters
+    ----------
+    estimators : list of PooledScorer
+        One.
+    card : Card
+        Everything about it.
+    """
+
+    @property
+    def scorer(self) -> PooledScorer:
+        """The estimator."""
+        scorer: PooledScorer = self.estimators[0]
+        return scorer
+
+    def predict_texts(
+        self, texts: Any, extractor: Extractor | None = None, *, overflow: Overflow = "windows"
+    ) -> Predictions:
+        """Classify texts; each is read once.
+
+        Parameters
+        ----------
+        texts : str or iterable of str
+            As they are; they are normalised if the classifier reads such.
+        extractor : Extractor, optional
+            With the settings that ``Plan.of(card.provenance)`` gives, or more layers or features.
+            The card's model is loaded, and shared, if none is given.
+        overflow : {"windows", "error", "truncate"}
+            What happens to a text beyond the card's token limit: it is read in pieces that overlap,
+            refused, or cut.
+
+        Raises
+        ------
+        PromptError
+            A text cannot be read; names its position.
+        ArtifactError
+            The extractor's features are not the classifier's.
+        """
+        return self.predictions(self._good(texts, extractor, overflow))
+
+    def spans(
+        self,
+        texts: Any,
+        extractor: Extractor | None = None,
+        *,
+        threshold: float | None = None,
+        overflow: Overflow = "windows",
+    ) -> list[list[Span]]:
+        """Say where in each text a class is.
+
+        A token's score is the mean of the windows that hold it; tokens from the threshold on are
+        merged with their neighbours.
+
+        Parameters
+        ----------
+        texts, extractor, overflow
+            See :meth:`predict_texts`.
+        threshold : float, optional
+            Probability; that of the class in the card by default.
+
+        Returns
+        -------
+        list of list of Span
+            For each text, by class and place.
+        """
+        require_threshold(threshold)
+        return [self.spans_of(one, threshold) for one in self._good(texts, extractor, overflow)]
+
+    def predict(self, table: FeatureTable) -> Predictions:
+        """Classify the prompts of a table of tokens, each of which must be complete.
+
+        Raises
+        ------
+        ArtifactError
+            The table is of something else, or the classifier reads words as well.
+        """
+        values = self.columns_of(table)
+        if self.scorer.lexicon_ is not None:
+            raise ArtifactError(
+                f"classifier '{self.card.name}' reads words beside features",
+                hint="give it the texts",
+            )
+        assert table.tokens is not None  # noqa: S101 (of granularity token)
+        logits = self.scorer.logits(values)
+        _, first = np.unique(table.tokens.row, return_index=True)
+        judged = []
+        for rows in np.split(np.arange(len(table)), first[1:]) if len(table) else []:
+            at = table.tokens.begin[rows], table.tokens.end[rows]
+            judged.append(self._judged(TokenRows(logits[rows], *at, False), None, None))
+        return self.predictions(judged)
+
+    def probabilities(self, values: np.ndarray) -> NoReturn:  # noqa: ARG002 (the base class')
+        """Refuse: rows of tokens mean nothing without knowing which text each is of."""
+        raise ConfigurationError(
+            f"classifier '{self.card.name}' pools the scores of a text's tokens",
+            hint="use predict or predict_texts",
+        )
+
+    def judge(
+        self,
+        texts: Sequence[Any],
+        extractor: Extractor | None = None,
+        *,
+        overflow: Overflow = "windows",
+        on_progress: OnProgress | None = None,
+    ) -> Iterator[Judged | PromptError]:
+        """Read texts and judge them in order; one bad text fails alone."""
+        require_overflow(overflow)
+        extractor = self.default_extractor() if extractor is None else extractor
+        require_match(self.card.provenance, extractor.provenance_at("token"))
+        originals = [self._as_read(text) for text in texts]
+        prompts = [one.text if isinstance(one, NormalisedText) else one for one in originals]
+        overlap = max(MIN_OVERLAP, self.scorer.window or 0)
+        for position, rows in read_tokens(
+            extractor,
+            prompts,
+            lambda table: self.scorer.logits(self.columns_of(table)),
+            overflow=overflow,
+            overlap=overlap,
+            on_progress=on_progress,
+        ):
+            text = prompts[position]
+            if isinstance(rows, PromptError):
+                yield rows
+            elif self.scorer.lexicon_ is not None and not isinstance(text, str):
+                yield PromptError(
+                    f"classifier '{self.card.name}' reads words, not token ids", index=position
+                )
+            else:
+                origin = originals[position]
+                yield self._judged(
+                    rows, text, origin if isinstance(origin, NormalisedText) else None
+                )
+
+    def predictions(self, judged: Sequence[Judged]) -> Predictions:
+        """Probabilities and decisions of texts."""
+        card = self.card
+        n_scored = 1 if card.kind == "binary" else len(card.classes)
+        logits = np.array([one.logits for one in judged]).reshape(len(judged), n_scored)
+        return Predictions(
+            card.kind, card.classes, probabilities_of(card.kind, logits), card.thresholds
+        )
+
+    def spans_of(self, judged: Judged, threshold: float | None = None) -> list[Span]:
+        """Merge a text's tokens from the threshold on; see :meth:`spans`."""
+        spans: list[Span] = []
+        probabilities = expit(judged.of_tokens)
+        for column, label in enumerate(self._scored):
+            limit = self.card.thresholds.get(label, DEFAULT_THRESHOLD)
+            limit = limit if threshold is None else threshold
+            spans += merged_spans(judged.begin, judged.end, probabilities[:, column], limit, label)
+        return spans
+
+    def default_extractor(self) -> Extractor:
+        """The extractor that the card describes, on the model that this process shares."""
+        from splinellm.extraction import SplineExtractor  # torch, only now
+        from splinellm.learn.backbones import shared_backbone
+        from splinellm.plan import Plan
+
+        source = self.card.provenance
+        backbone = shared_backbone(source.model, source.dtype)
+        return SplineExtractor(backbone, **Plan.of(source).settings())
+
+    @property
+    def _scored(self) -> tuple[str, ...]:
+        return self.card.classes[1:] if self.card.kind == "binary" else self.card.classes
+
+    def _good(self, texts: Any, extractor: Extractor | None, overflow: Overflow) -> list[Judged]:
+        good = []
+        for one in self.judge(as_prompts(texts), extractor, overflow=overflow):
+            if isinstance(one, PromptError):
+                raise one
+            good.append(one)
+        return good
+
+    def _as_read(self, text: Any) -> Any:
+        if self.card.normalisation is None or not isinstance(text, str):
+            return text
+        return normalise(text)
+
+    def _judged(self, tokens: TokenRows, text: Any, origin: NormalisedText | None) -> Judged:
+        channels, bounds = self.scorer.channels(tokens, text)
+        of_tokens = token_means(self.scorer.calibrated(channels), bounds)
+        begin, end = tokens.begin, tokens.end
+        if origin is not None:
+            places = [
+                origin.original_span(a, b) if 0 <= a < b else (-1, -1)
+                for a, b in zip(begin.tolist(), end.tolist(), strict=True)
+            ]
+            begin, end = np.array(places, np.int64).reshape(-1, 2).T
+        return Judged(self.scorer.pooled(channels), of_tokens, begin, end, tokens.truncated)
+
+
+def probabilities_of(kind: str, logits: np.ndarray) -> np.ndarray:
+    """Probabilities (N, classes) of calibrated logits (N, scored classes)."""
+    scores = expit(logits)
+    if kind == "binary":
+        return np.concatenate([1.0 - scores, scores], axis=1)
+    if kind == "multiclass":
+        # Each class against the rest was calibrated on its own; a text has one.
+        scores = scores / np.maximum(scores.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+    return np.asarray(scores)

@@ -1,0 +1,278 @@
+"""A linear score of windows, trained through the pooling: full batches, L-BFGS, float64."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit
+from sklearn.decomposition import PCA
+
+from splinellm.learn.annotated import UNKNOWN
+from splinellm.learn.pooling import Pooling
+from splinellm.learn.windows import CHUNK_ROWS, Windows
+
+SPAN_WEIGHT = 0.5
+"""Of the loss of annotated windows, beside that of whole texts."""
+
+MAX_PADDING = 64
+"""Windows of clean texts that a text is put among, at most; their number is drawn log-uniformly."""
+
+_STEPS = 200
+_SAMPLE = 20_000
+"""Windows whose principal components are found."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bags:
+    """Which windows are pooled to one score each, and what that ought to say.
+
+    Parameters
+    ----------
+    index : ndarray, shape (M,), int64
+        Windows of all bags, one bag after the other.
+    starts : ndarray, shape (B + 1,), int64
+        Where each begins.
+    targets : ndarray, shape (B,)
+        Zeros and ones.
+    """
+
+    index: np.ndarray
+    starts: np.ndarray
+    targets: np.ndarray
+
+    def balanced(self) -> np.ndarray:
+        """Weights with which both classes count alike, shape (B,), with a mean of one."""
+        counts = np.maximum(np.bincount(self.targets, minlength=2), 1)
+        weights: np.ndarray = len(self.targets) / (2.0 * counts)[self.targets]
+        return weights
+
+
+def bags_of(windows: Windows, texts: np.ndarray, target: np.ndarray) -> Bags:
+    """One bag per text, of its own windows; `target` is of all texts."""
+    counts = windows.n_windows[texts]
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    return Bags(windows.index(texts), starts, target[texts])
+
+
+def padded_bags(
+    windows: Windows, texts: np.ndarray, target: np.ndarray, seed: int, *, share: float = 0.5
+) -> Bags:
+    """The same, with clean texts before and after some of them.
+
+    Parameters
+    ----------
+    windows : Windows
+        Of all texts.
+    texts : ndarray of int
+        Those to make bags of; the clean ones are taken from these, too.
+    target : ndarray, shape (N,)
+        Zeros and ones of all texts.
+    seed : int
+        Of the choice.
+    share : float
+        Of the texts that are put among others.
+    """
+    random = np.random.default_rng(seed)
+    clean = texts[target[texts] == 0]
+    chosen = random.random(len(texts)) < share
+    if not len(clean):
+        chosen[:] = False
+    counts = windows.n_windows
+    parts: list[np.ndarray] = []
+    for text, is_padded in zip(texts.tolist(), chosen.tolist(), strict=True):
+        own = np.arange(windows.starts[text], windows.starts[text + 1])
+        if is_padded:
+            wanted = int(np.exp(random.uniform(0.0, np.log(MAX_PADDING))))
+            others: list[np.ndarray] = []
+            while wanted > 0:
+                other = int(random.choice(clean))
+                taken = min(wanted, int(counts[other]))
+                others.append(np.arange(windows.starts[other], windows.starts[other] + taken))
+                wanted -= taken
+            place = int(random.integers(len(others) + 1))
+            own = np.concatenate([*others[:place], own, *others[place:]])
+        parts.append(own)
+    starts = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
+    return Bags(np.concatenate(parts), starts.astype(np.int64), target[texts])
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """Windows as the linear model sees them: standardised, and reduced if wanted.
+
+    Parameters
+    ----------
+    values : ndarray, shape (W, D), float32
+        Coordinates; None where they are computed from the windows when needed.
+    center, scale : ndarray, shape (F,)
+        Of the standardisation.
+    basis : ndarray, shape (F, D), or None
+        Principal components of what is standardised.
+    """
+
+    windows: Windows
+    values: np.ndarray | None
+    center: np.ndarray
+    scale: np.ndarray
+    basis: np.ndarray | None
+
+    @classmethod
+    def of(cls, windows: Windows, used: np.ndarray, n_components: int | None, seed: int) -> Design:
+        """Standardise by the windows `used`, and keep as many principal components as wanted.
+
+        The components are those of a random sample of 20,000 windows.
+        """
+        width = windows.values.shape[1]
+        sums, squares = np.zeros(width), np.zeros(width)
+        for begin in range(0, len(used), CHUNK_ROWS):
+            part = windows.floats(used[begin : begin + CHUNK_ROWS]).astype(np.float64)
+            sums += part.sum(axis=0)
+            squares += (part * part).sum(axis=0)
+        center = sums / len(used)
+        variance = squares / len(used) - center**2
+        # Of a column that never varies, rounding leaves next to nothing, not to be divided by.
+        scale = np.where(variance > 1e-12 * (1.0 + center**2), np.sqrt(np.abs(variance)), 1.0)
+        plain = cls(windows, None, center, scale, None)
+        if n_components is None or n_components >= min(width, len(used)):
+            return plain
+        random = np.random.default_rng(seed)
+        sample = np.sort(random.permutation(used)[:_SAMPLE])
+        pca = PCA(n_components, svd_solver="randomized", random_state=seed)
+        pca.fit(plain._standardised(sample))
+        basis = pca.components_.T.astype(np.float32)
+        values = np.empty((len(windows.values), n_components), np.float32)
+        for begin in range(0, len(values), CHUNK_ROWS):
+            rows = slice(begin, begin + CHUNK_ROWS)
+            values[rows] = plain._standardised(rows) @ basis
+        return replace(plain, values=values, basis=basis)
+
+    @property
+    def width(self) -> int:
+        """Number D of coordinates."""
+        return len(self.center) if self.basis is None else self.basis.shape[1]
+
+    def _standardised(self, rows: np.ndarray | slice) -> np.ndarray:
+        centred = self.windows.floats(rows) - self.center.astype(np.float32)
+        centred /= self.scale.astype(np.float32)
+        return centred
+
+    def scores(self, weights: np.ndarray) -> np.ndarray:
+        """Coordinates times weights (D,), shape (W,)."""
+        narrow = weights.astype(np.float32)
+        if self.values is not None:
+            return np.asarray(self.values @ narrow, np.float64)
+        found = np.empty(len(self.windows.values))
+        for begin in range(0, len(found), CHUNK_ROWS):
+            rows = slice(begin, begin + CHUNK_ROWS)
+            found[rows] = self._standardised(rows) @ narrow
+        return found
+
+    def transposed(self, slopes: np.ndarray) -> np.ndarray:
+        """Slopes of windows (W,) as slopes of weights, shape (D,)."""
+        narrow = slopes.astype(np.float32)
+        if self.values is not None:
+            return np.asarray(narrow @ self.values, np.float64)
+        total = np.zeros(self.width)
+        for begin in range(0, len(narrow), CHUNK_ROWS):
+            rows = slice(begin, begin + CHUNK_ROWS)
+            if narrow[rows].any():
+                total += narrow[rows] @ self._standardised(rows)
+        return total
+
+    def unfolded(self, weights: np.ndarray) -> tuple[np.ndarray, float]:
+        """Coefficients (F,) and intercept for windows as they are."""
+        bias = float(weights[-1])
+        coefficients = weights[:-1] if self.basis is None else self.basis @ weights[:-1]
+        coefficients = coefficients / self.scale
+        return coefficients, bias - float(coefficients @ self.center)
+
+
+def fit_path(
+    design: Design,
+    bags: Bags,
+    pooling: Pooling,
+    strengths: Sequence[float],
+    labels: np.ndarray | None = None,
+) -> list[np.ndarray]:
+    """Fit a linear score for each of several penalties.
+
+    Minimises the mean over bags of the balanced cross entropy of the pooled score, plus half of
+    that of annotated windows, plus ``|w|² / (2 C B)``. Mean pooling has one minimum; the other
+    poolings begin there, and each penalty where the one before ended.
+
+    Parameters
+    ----------
+    design : Design
+        The windows.
+    bags : Bags
+        What to pool.
+    pooling : Pooling
+        How.
+    strengths : sequence of float
+        Values of C, ascending.
+    labels : ndarray, shape (W,), optional
+        Of windows; those that are not 0 or 1 have no say.
+
+    Returns
+    -------
+    list of ndarray, shape (D + 1,)
+        Weights and, last, the bias, for each C.
+    """
+    weights = np.zeros(design.width + 1)
+    found: list[np.ndarray] = []
+    stages = (replace(pooling, pool="mean"), pooling) if pooling.pool != "mean" else (pooling,)
+    for c in strengths:
+        for stage in stages if not found else stages[-1:]:
+            loss = _Loss(design, bags, stage, c, labels)
+            options = {"maxiter": _STEPS, "ftol": 1e-7, "gtol": 1e-6}
+            weights = minimize(loss, weights, jac=True, method="L-BFGS-B", options=options).x
+        found.append(weights)
+    return found
+
+
+class _Loss:
+    """What is minimised, with its gradient."""
+
+    def __init__(
+        self, design: Design, bags: Bags, pooling: Pooling, c: float, labels: np.ndarray | None
+    ) -> None:
+        self._design = design
+        self._bags = bags
+        self._pooling = pooling
+        n_bags = len(bags.targets)
+        self._penalty = 1.0 / (c * n_bags)
+        self._shares = bags.balanced() / n_bags
+        self._annotated = np.empty(0, np.int64)
+        if labels is not None:
+            self._annotated = np.flatnonzero(labels != UNKNOWN)
+            self._labels = labels[self._annotated].astype(np.float64)
+
+    def __call__(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
+        linear, bias = weights[:-1], weights[-1]
+        scores = self._design.scores(linear) + bias
+        index, starts = self._bags.index, self._bags.starts
+        pooled, parts = self._pooling.gradient(scores[index], starts)
+        loss, slopes_of_bags = _cross_entropy(pooled, self._bags.targets, self._shares)
+        slopes = np.bincount(
+            index,
+            weights=np.repeat(slopes_of_bags, np.diff(starts)) * parts,
+            minlength=len(scores),
+        )
+        if n_annotated := len(self._annotated):
+            shares = np.full(n_annotated, SPAN_WEIGHT / n_annotated)
+            more, part = _cross_entropy(scores[self._annotated], self._labels, shares)
+            loss += more
+            slopes[self._annotated] += part
+        gradient = np.append(self._design.transposed(slopes), slopes.sum())
+        gradient[:-1] += self._penalty * linear
+        return loss + 0.5 * self._penalty * float(linear @ linear), gradient
+
+
+def _cross_entropy(
+    scores: np.ndarray, targets: np.ndarray, shares: np.ndarray
+) -> tuple[float, np.ndarray]:
+    loss = float(shares @ (np.logaddexp(0.0, scores) - targets * scores))
+    return loss, shares * (expit(scores) - targets)

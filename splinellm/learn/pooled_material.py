@@ -1,0 +1,247 @@
+"""Rows that a pooled classifier is fitted to and measured on: windows, words, labels, marks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from splinellm.errors import ConfigurationError
+from splinellm.learn.estimators import TOLERANCE
+from splinellm.learn.labels import Labels
+from splinellm.learn.lexicon import Lexicon, fit_weights, window_texts
+from splinellm.learn.pooled_fit import SPAN_WEIGHT, Bags, Design, bags_of, fit_path, padded_bags
+from splinellm.learn.pooled_scorer import PooledScorer, scorer_of
+from splinellm.learn.pooling import POOLING, Pooling
+from splinellm.learn.splits import Split, stratified_splits
+from splinellm.learn.windows import Windows
+
+STRENGTHS = (1e-4, 1e-3, 1e-2)
+"""Candidates for C, the inverse strength of the penalty, as scikit-learn counts it."""
+
+INNER_FOLDS = 3
+COMPONENTS = 300
+
+
+@dataclass(frozen=True)
+class PooledSettings:
+    """What is to be trained.
+
+    Parameters
+    ----------
+    pooling : Pooling
+        How windows are cut and pooled.
+    hybrid : bool
+        Whether a lexicon is to stand beside the geometry.
+    augment : bool
+        Whether half of the training texts are put among clean ones.
+    n_components : int or None
+        Principal components that windows are reduced to before the linear model; None for none.
+    seed : int
+        Of everything that is drawn.
+    """
+
+    pooling: Pooling = Pooling()  # noqa: RUF009 (frozen)
+    hybrid: bool = False
+    augment: bool = True
+    n_components: int | None = COMPONENTS
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.n_components is not None and self.n_components < 1:
+            raise ConfigurationError(f"{self.n_components} components are none")
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What some rows make of a :class:`Material`."""
+
+    scorer: PooledScorer
+    out_of_fold: np.ndarray
+    """Calibrated logits (rows, C) of rows that the linear models did not see."""
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """All rows, from which some are fitted to and others measured on."""
+
+    windows: Windows
+    texts: Sequence[str]
+    labels: Labels
+    told: np.ndarray | None
+    settings: PooledSettings
+
+    @property
+    def targets(self) -> list[np.ndarray]:
+        """Zeros and ones of all rows, for each class that is scored."""
+        return [self.labels.indicator(name) for name in self.labels.scored_classes]
+
+    def fit(self, rows: np.ndarray, groups: np.ndarray | None) -> Fitted:
+        """Tune, fit and calibrate on some rows."""
+        part = self.labels[rows]
+        splits = stratified_splits(part, groups, n_splits=INNER_FOLDS, seed=self.settings.seed)
+        folds = [(rows[learn], rows[test]) for learn, test in splits]
+        scorer = scorer_of(self.settings.pooling)
+        geometry = self._fit_geometry(scorer, rows, folds)
+        lexicon = self._fit_lexicon(scorer, rows, folds) if self.settings.hybrid else None
+        width = len(self.targets)
+        scorer.calibration_ = np.zeros((width, 3))
+        out_of_fold = np.empty((len(rows), width))
+        place = np.full(len(self.windows), -1)
+        place[rows] = np.arange(len(rows))
+        for column, target in enumerate(self.targets):
+            channels = [z for z in (geometry[1], lexicon) if z is not None]
+            bags = [self.judged_bags(test, target, fold) for fold, (_, test) in enumerate(folds)]
+            merged = _merged([bag for pair in bags for bag in pair])
+            pooled = [self.pool(z[:, column], merged) for z in channels]
+            factors = _calibration(np.column_stack(pooled), merged.targets)
+            scorer.calibration_[column] = (
+                factors[0],
+                factors[1] if lexicon is not None else 0.0,
+                factors[-1],
+            )
+            own = bags_of(self.windows, rows, target)
+            alone = np.column_stack([self.pool(z[:, column], own) for z in channels])
+            out_of_fold[:, column] = alone @ factors[:-1] + factors[-1]
+        return Fitted(scorer, out_of_fold, self._described(scorer, geometry[0]))
+
+    def _fit_geometry(
+        self, scorer: PooledScorer, rows: np.ndarray, folds: list[Split]
+    ) -> tuple[list[float], np.ndarray]:
+        """Set the linear model; give its penalties, and scores of windows by folds without them."""
+        settings, windows = self.settings, self.windows
+        design = Design.of(windows, windows.index(rows), settings.n_components, settings.seed)
+        found = np.zeros((len(windows.values), len(self.targets)))
+        chosen: list[float] = []
+        linear = []
+        for column, target in enumerate(self.targets):
+            by_strength = np.zeros((len(windows.values), len(STRENGTHS)))
+            for learn, test in folds:
+                path = self._path(design, learn, target, STRENGTHS)
+                seen = windows.index(test)
+                for i, weights in enumerate(path):
+                    by_strength[seen, i] = (design.scores(weights[:-1]) + weights[-1])[seen]
+            bags = _merged(
+                [
+                    bag
+                    for fold, (_, test) in enumerate(folds)
+                    for bag in self.judged_bags(test, target, fold)
+                ]
+            )
+            areas = [
+                roc_auc_score(bags.targets, self.pool(column_of, bags))
+                for column_of in by_strength.T
+            ]
+            best = next(i for i, area in enumerate(areas) if area >= max(areas) - TOLERANCE)
+            found[:, column] = by_strength[:, best]
+            chosen.append(STRENGTHS[best])
+            weights = self._path(design, rows, target, STRENGTHS[: best + 1])[-1]
+            linear.append(design.unfolded(weights))
+        scorer.coef_ = np.array([coefficients for coefficients, _ in linear])
+        scorer.intercept_ = np.array([intercept for _, intercept in linear])
+        scorer.lexicon_ = None
+        return chosen, found
+
+    def _path(
+        self, design: Design, rows: np.ndarray, target: np.ndarray, strengths: Sequence[float]
+    ) -> list[np.ndarray]:
+        settings = self.settings
+        share = 0.5 if settings.augment else 0.0
+        bags = padded_bags(self.windows, rows, target, settings.seed, share=share)
+        told = None
+        if self.told is not None:
+            told = np.full(len(self.told), -1, np.int8)
+            seen = self.windows.index(rows)
+            told[seen] = self.told[seen]
+        return fit_path(design, bags, settings.pooling, strengths, told)
+
+    def _fit_lexicon(
+        self, scorer: PooledScorer, rows: np.ndarray, folds: list[Split]
+    ) -> np.ndarray:
+        """Set the lexicon, and score windows by folds that did not learn from their texts."""
+        lexicon = Lexicon().fit_terms([self.texts[row] for row in rows])
+        windows = self.windows
+        found = np.zeros((len(windows.values), len(self.targets)))
+        for learn, test in folds:
+            self._weigh(lexicon, learn)
+            found[windows.index(test)] = lexicon.scores(self.pieces(test))
+        self._weigh(lexicon, rows)
+        scorer.lexicon_ = lexicon
+        return found
+
+    def _weigh(self, lexicon: Lexicon, rows: np.ndarray) -> None:
+        """Fit the lexicon's weights to whole texts, and to annotated windows for half as much."""
+        texts = [self.texts[row] for row in rows]
+        told = np.empty(0, np.int8)
+        if self.told is not None:
+            told = self.told[self.windows.index(rows)]
+            pieces = self.pieces(rows)
+            texts += [piece for piece, label in zip(pieces, told, strict=True) if label >= 0]
+            told = told[told >= 0]
+        matrix = lexicon.matrix(texts)
+        weights = np.ones(len(texts))
+        weights[len(rows) :] = SPAN_WEIGHT * len(rows) / max(1, len(told))
+        models = [
+            fit_weights(matrix, np.concatenate([target[rows], told]).astype(int), weights)
+            for target in self.targets
+        ]
+        lexicon.coef_ = np.concatenate([model.coef_ for model in models]).astype(np.float32)
+        lexicon.intercept_ = np.concatenate([model.intercept_ for model in models]).astype(float)
+
+    def pieces(self, rows: np.ndarray) -> list[str]:
+        """Texts of the windows of some rows."""
+        starts = self.windows.starts
+        spans = [self.windows.characters[starts[row] : starts[row + 1]] for row in rows]
+        return list(window_texts([self.texts[row] for row in rows], spans))
+
+    def judged_bags(self, rows: np.ndarray, target: np.ndarray, fold: int) -> list[Bags]:
+        """Texts as they are and, where training put some among others, once more as such."""
+        bags = [bags_of(self.windows, rows, target)]
+        if self.settings.augment:
+            seed = self.settings.seed + 1 + fold
+            bags.append(padded_bags(self.windows, rows, target, seed, share=1.0))
+        return bags
+
+    def pool(self, scores: np.ndarray, bags: Bags) -> np.ndarray:
+        """Scores of bags (B,) of those of all windows (W,)."""
+        return self.settings.pooling.pooled(scores[bags.index], bags.starts)
+
+    def _described(self, scorer: PooledScorer, chosen: list[float]) -> dict[str, Any]:
+        settings = self.settings
+        found: dict[str, Any] = {
+            POOLING: settings.pooling.settings(),
+            "channels": ["geometry", *(["lexicon"] if settings.hybrid else [])],
+            "C": chosen[0] if len(set(chosen)) == 1 else chosen,
+            "components": settings.n_components,
+            "among clean texts": settings.augment,
+            "annotated windows": 0 if self.told is None else int((self.told >= 0).sum()),
+            "calibration": "sigmoid",
+            "rows truncated": self.windows.n_truncated,
+        }
+        if scorer.lexicon_ is not None:
+            tops = scorer.lexicon_.top_words()
+            found["words"] = dict(zip(self.labels.scored_classes, tops, strict=True))
+        return found
+
+
+def _merged(bags: Sequence[Bags]) -> Bags:
+    shifts = np.cumsum([0, *(len(bag.index) for bag in bags)])
+    starts = [bag.starts[:-1] + shift for bag, shift in zip(bags, shifts[:-1], strict=True)]
+    return Bags(
+        np.concatenate([bag.index for bag in bags]),
+        np.concatenate([*starts, shifts[-1:]]),
+        np.concatenate([bag.targets for bag in bags]),
+    )
+
+
+def _calibration(scores: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Factors of the channels and, last, the constant: Platt's sigmoid for one, and its like."""
+    spread = np.maximum(scores.std(axis=0), 1e-9)
+    regression = LogisticRegression(C=10.0, tol=1e-6, max_iter=1000)
+    regression.fit(scores / spread, target)
+    return np.append(regression.coef_[0] / spread, regression.intercept_)

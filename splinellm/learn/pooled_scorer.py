@@ -1,0 +1,153 @@
+"""What a pooled classifier consists of: arrays, and what they make of a text's tokens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import numpy as np
+from sklearn.base import BaseEstimator
+
+from splinellm.errors import ArtifactError, ConfigurationError
+from splinellm.learn.lexicon import Lexicon, window_texts
+from splinellm.learn.pooling import Pooling, PoolName, window_means
+from splinellm.learn.token_reading import TokenRows
+
+if TYPE_CHECKING:
+    from splinellm.learn.classifier import Card
+
+
+class Channels(TypedDict, total=False):
+    """Scores by channel; a lexicon's where there is one."""
+
+    geometry: np.ndarray
+    lexicon: np.ndarray
+
+
+class PooledScorer(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+    """Linear scores of windows for C classes, pooled and calibrated. Plain arrays, no model.
+
+    Parameters
+    ----------
+    pool, window, stride, sharpness, agreeing
+        See :class:`splinellm.learn.pooling.Pooling`.
+
+    Attributes
+    ----------
+    coef_ : ndarray, shape (C, F), float64
+        Of a window's features, which are means over its tokens.
+    intercept_ : ndarray, shape (C,), float64
+    calibration_ : ndarray, shape (C, 3), float64
+        Factors of the pooled scores of geometry and of the lexicon, and what is added to them.
+    lexicon_ : Lexicon or None
+    """
+
+    def __init__(
+        self,
+        pool: PoolName = "log-sum-exp",
+        window: int | None = 16,
+        stride: int = 8,
+        sharpness: float = 3.0,
+        agreeing: int = 3,
+    ) -> None:
+        self.pool = pool
+        self.window = window
+        self.stride = stride
+        self.sharpness = sharpness
+        self.agreeing = agreeing
+
+    @property
+    def pooling(self) -> Pooling:
+        """How windows are cut and pooled."""
+        return Pooling(self.pool, self.window, self.stride, self.sharpness, self.agreeing)
+
+    @property
+    def n_features_in_(self) -> int:
+        """Number F of features."""
+        return int(self.coef_.shape[1])
+
+    def logits(self, values: np.ndarray) -> np.ndarray:
+        """Scores of tokens (T, F) on their own, shape (T, C): a window's is their mean."""
+        found = values @ self.coef_.T.astype(np.float32)
+        return np.asarray(found.astype(np.float64) + self.intercept_)
+
+    def channels(self, tokens: TokenRows, text: Any) -> tuple[Channels, np.ndarray]:
+        """Scores of a text's windows by channel, each (W, C), and which tokens they hold.
+
+        Parameters
+        ----------
+        tokens : TokenRows
+            With :meth:`logits` as values.
+        text : str
+            That they were read of; anything else will do where there is no lexicon.
+        """
+        bounds = self.pooling.bounds(len(tokens))
+        found: Channels = {"geometry": window_means(tokens.values, bounds)}
+        if self.lexicon_ is not None:
+            pieces = list(window_texts([text], [tokens.characters(bounds)]))
+            found["lexicon"] = self.lexicon_.scores(pieces)
+        return found, bounds
+
+    def calibrated(self, channels: Channels) -> np.ndarray:
+        """Sum of the channels in logits of probability, shape (any, C)."""
+        factors = self.calibration_
+        total: np.ndarray = channels["geometry"] * factors[:, 0] + factors[:, 2]
+        if "lexicon" in channels:
+            total = total + channels["lexicon"] * factors[:, 1]
+        return total
+
+    def pooled(self, channels: Channels) -> np.ndarray:
+        """Logits of probability of one text, shape (C,)."""
+        starts = np.array([0, len(channels["geometry"])])
+        pooling = self.pooling
+
+        def pool(scores: np.ndarray) -> np.ndarray:
+            return np.array([[pooling.pooled(column, starts)[0] for column in scores.T]])
+
+        one: Channels = {"geometry": pool(channels["geometry"])}
+        if "lexicon" in channels:
+            one["lexicon"] = pool(channels["lexicon"])
+        return np.asarray(self.calibrated(one)[0])
+
+
+def require_pooled_fit(estimators: Any, card: Card, n_features: int) -> None:
+    """Refuse estimators that are not what a card of pooled scores says.
+
+    Raises
+    ------
+    ArtifactError
+        Names what differs.
+    """
+    if not isinstance(estimators, list) or [*map(type, estimators)] != [PooledScorer]:
+        raise ArtifactError("the card says that scores are pooled, but the file holds no such")
+    scorer: PooledScorer = estimators[0]
+    n_scored = 1 if card.kind == "binary" else len(card.classes)
+    shapes = {
+        "coef_": (n_scored, n_features),
+        "intercept_": (n_scored,),
+        "calibration_": (n_scored, 3),
+    }
+    for name, shape in shapes.items():
+        array = getattr(scorer, name, None)
+        if not isinstance(array, np.ndarray) or array.shape != shape:
+            found = array.shape if isinstance(array, np.ndarray) else "missing"
+            raise ArtifactError(f"{name} is {found}, but the card makes it {shape}")
+        if array.dtype.kind != "f" or not np.isfinite(array).all():
+            raise ArtifactError(f"{name} holds something else than finite numbers")
+    try:
+        pooling = scorer.pooling
+    except ConfigurationError as error:
+        raise ArtifactError(error.message, hint=error.hint) from None
+    if pooling != card.pooling:
+        raise ArtifactError("the file pools otherwise than the card says")
+    lexicon = getattr(scorer, "lexicon_", None)
+    if (lexicon is not None) != ("lexicon" in card.settings.get("channels", ())):
+        raise ArtifactError("the file's channels are not those of the card")
+    if lexicon is not None:
+        if type(lexicon) is not Lexicon:
+            raise ArtifactError("the lexicon is something else")
+        lexicon.require_fit(n_scored)
+
+
+def scorer_of(pooling: Pooling) -> PooledScorer:
+    """Make an estimator that pools so."""
+    return PooledScorer(**pooling.settings())
