@@ -167,7 +167,7 @@ def train(
         str | None,
         typer.Option(
             metavar="COL",
-            envvar="SPLINELLM_SPANS_COLUMN",
+            envvar="SPLINELLM_SPANS",
             help="With --pool, column of annotated characters: a JSON list of offsets, or of "
             "[begin, end] pairs; empty where nobody annotated.",
         ),

@@ -1,4 +1,4 @@
-"""Rows that a pooled classifier is fitted to and measured on: windows, words, labels, marks."""
+"""Rows that a pooled classifier is fitted to and measured on: windows, words, labels, spans."""
 
 from __future__ import annotations
 

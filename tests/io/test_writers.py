@@ -198,6 +198,11 @@ def test_float64_texts_are_exact() -> None:
         ([True, False], ["true", "false"], ["true", "false"]),
         (["a", 'é"\n'], ["a", 'é"\n'], ['"a"', '"é\\"\\n"']),
         (["1.0"], ["1.0"], ['"1.0"']),
+        (
+            [[{"a": 1, "b": "x"}], []],
+            ['[{"a": 1, "b": "x"}]', "[]"],
+            ['[{"a": 1, "b": "x"}]', "[]"],
+        ),
     ],
 )
 def test_texts_of_other_types(values: list[Any], cells: list[str], as_json: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from transformers import PreTrainedModel, StoppingCriteria
 
 from splinellm import Guard, attach
 from splinellm.errors import ArtifactError, ConfigurationError
+from splinellm.learn.classifier import Classifier
 from splinellm.learn.labels import Labels
 from splinellm.learn.training import train
 from splinellm.live.recorder import LiveRecorder
@@ -202,6 +204,12 @@ def test_classifiers_of_this_library(model: PreTrainedModel, data: tuple[Any, np
     for settings in ({"features": "spline"}, {"features": "blocks", "layers": "0-1"}):
         with attach(model, **settings) as recorder, pytest.raises(ArtifactError):
             Guard(recorder, trained)
+    pooled = replace(trained.card, settings={"pooling": {"pool": "max"}})
+    with (
+        attach(model, features="blocks") as recorder,
+        pytest.raises(ArtifactError, match="pools windows of a text's tokens"),
+    ):
+        Guard(recorder, Classifier(trained.estimators, pooled))
 
 
 @pytest.mark.parametrize(

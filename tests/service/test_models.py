@@ -207,6 +207,13 @@ def test_a_classifier_of_another_model_is_refused_with_the_difference(
         attach(classifier, [catalog.get()])
 
 
+def test_a_classifier_that_pools_tokens_is_refused_by_name(catalog: ModelCatalog) -> None:
+    classifier = changed(fake_classifiers(FakeBackbone())[0], granularity="token")
+    pooled = replace(classifier.card, settings={"pooling": {"pool": "max"}})
+    with pytest.raises(ArtifactError, match="pools the scores of tokens, which is not served"):
+        attach(Classifier(classifier.estimators, pooled), [catalog.get()])
+
+
 @pytest.mark.parametrize("changes", [{"layers": (0, 99)}, {"max_tokens": MAX_POSITIONS + 1}])
 def test_a_classifier_of_a_larger_model_is_refused(
     llama: Backbone, changes: dict[str, Any]
