@@ -113,6 +113,9 @@ class Lexicon(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
                 array = getattr(self, name)
                 if array.shape != shape or not np.isfinite(array).all():
                     raise ArtifactError(f"the lexicon's {name} is damaged")
+            # Nothing that a file put there may stand in for a method, or for what is made later.
+            if more := sorted(set(vars(self)) - {"words_", "letters_", *shapes}):
+                raise ArtifactError(f"the lexicon holds something else: {more[0][:40]}")
         except (AttributeError, TypeError, ValueError) as error:
             raise ArtifactError(f"the lexicon is damaged: {error}") from error
 

@@ -139,6 +139,9 @@ def require_pooled_fit(estimators: Any, card: Card, n_features: int) -> None:
         raise ArtifactError(error.message, hint=error.hint) from None
     if pooling != card.pooling:
         raise ArtifactError("the file pools otherwise than the card says")
+    # Nothing that a file put there may stand in for a method.
+    if more := sorted(set(vars(scorer)) - {*shapes, *pooling.settings(), "lexicon_"}):
+        raise ArtifactError(f"the estimator holds something else: {more[0][:40]}")
     lexicon = getattr(scorer, "lexicon_", None)
     if (lexicon is not None) != ("lexicon" in card.settings.get("channels", ())):
         raise ArtifactError("the file's channels are not those of the card")

@@ -22,6 +22,7 @@ from splinellm.errors import (
 from splinellm.learn import register_backbone
 from splinellm.learn.artifact import load_classifier, save_classifier
 from splinellm.learn.labels import Labels
+from splinellm.learn.lexicon import Lexicon
 from splinellm.learn.pooled import Pooled
 from splinellm.learn.pooled_training import PooledSettings, train_pooled
 from splinellm.learn.pooling import Pooling
@@ -195,6 +196,7 @@ def test_a_card_that_says_something_else_is_refused(
         ("intercept_", np.zeros(2)),
         ("stride", 99),
         ("lexicon_", "words"),
+        ("logits", np.zeros(3)),
     ],
 )
 def test_damaged_arrays_are_refused(name: str, value: Any, tmp_path: Path) -> None:
@@ -205,6 +207,26 @@ def test_damaged_arrays_are_refused(name: str, value: Any, tmp_path: Path) -> No
     save_classifier(Pooled([scorer], classifier.card), tmp_path / "p")
     with pytest.raises(ArtifactError):
         load_classifier(tmp_path / "p")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("coef_", np.zeros((1, 3), np.float32)),
+        ("words_", np.zeros(9, np.uint8)),
+        ("letter_idf_", None),
+        ("_made", np.zeros(2)),
+    ],
+)
+def test_a_damaged_lexicon_is_refused(name: str, value: Any) -> None:
+    lexicon = Lexicon()
+    source = trained(hybrid=True).scorer.lexicon_
+    assert source is not None
+    lexicon.__setstate__(source.__getstate__())
+    lexicon.require_fit(1)
+    setattr(lexicon, name, value)
+    with pytest.raises(ArtifactError, match="lexicon"):
+        lexicon.require_fit(1)
 
 
 def test_long_texts_are_read_in_pieces_refused_or_cut() -> None:
