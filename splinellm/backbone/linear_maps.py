@@ -9,6 +9,7 @@ are the columns of its map.
 from __future__ import annotations
 
 import types
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -143,7 +144,7 @@ class Seen:
 _seen: dict[nn.Module, Seen | list[Tensor]] = {}
 
 
-class OwnHook(Hook):
+class OwnHook(Hook, ABC):
     """Base of the hooks by which this library sees a module's answer."""
 
     def __init__(self) -> None:
@@ -162,9 +163,9 @@ class OwnHook(Hook):
         finally:
             del _seen[module]
 
+    @abstractmethod
     def see(self, output: Tensor) -> None:
         """Use the answer."""
-        raise NotImplementedError
 
 
 def is_running(module: nn.Module) -> bool:

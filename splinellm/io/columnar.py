@@ -6,6 +6,7 @@ thing, all become the one that holds every value.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
@@ -147,7 +148,7 @@ def _value(scalar: pa.Scalar) -> Any:
         return as_buffer().to_pybytes().decode("utf-8", "surrogateescape")
 
 
-class ColumnarSource:
+class ColumnarSource(ABC):
     """One file after the other.
 
     Parameters
@@ -171,15 +172,15 @@ class ColumnarSource:
         self._total: int | None = 0
         self._schema = self._common_schema()
 
+    @abstractmethod
     def read_schema(self, file: Path | BinaryIO) -> tuple[pa.Schema, int | None]:
         """Columns and number of rows of a file; None if only reading it would tell."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read_batches(
         self, file: Path | BinaryIO, columns: Sequence[str], chunk_rows: int
     ) -> Iterator[pa.RecordBatch]:
         """Columns of a file, in batches of bounded length and size."""
-        raise NotImplementedError
 
     def _common_schema(self) -> pa.Schema:
         common: pa.Schema | None = None
