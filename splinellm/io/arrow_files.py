@@ -12,19 +12,16 @@ import pyarrow.ipc
 
 from splinellm.errors import TableFormatError
 from splinellm.io.columnar import ColumnarSource, reading_columns
+from splinellm.io.gathering import GatheringWriter
 from splinellm.io.rows import CHUNK_BYTES
 from splinellm.table import PROVENANCE_KEY, FeatureTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from splinellm.io.rows import Chunk
     from splinellm.provenance import Provenance
 
 _MAGIC = b"ARROW1"
-_BATCH_ROWS = 32_768
-_BATCH_BYTES = 64 << 20
-"""Chunks are gathered into batches: each has a record of every column."""
 
 _Reader: TypeAlias = pa.ipc.RecordBatchFileReader | pa.ipc.RecordBatchStreamReader
 
@@ -56,7 +53,7 @@ class ArrowSource(ColumnarSource):
                     yield batch.slice(start, n_rows)
 
 
-class ArrowWriter:
+class ArrowWriter(GatheringWriter):
     """Arrow file with zstd; what the added columns come from is in the schema's metadata.
 
     Columns of dictionaries become plain: a file has room for one dictionary a column, and the whole
@@ -73,36 +70,21 @@ class ArrowWriter:
     """
 
     def __init__(self, file: BinaryIO, columns: pa.Schema, added: pa.Schema) -> None:
-        self._columns = columns
-        self._schema = pa.schema([*map(_plain, columns), *added], metadata=added.metadata)
+        schema = pa.schema([*map(_plain, columns), *added], metadata=added.metadata)
         options = pa.ipc.IpcWriteOptions(compression="zstd")
-        self._writer = pa.ipc.new_file(file, self._schema, options=options)
-        self._pending: list[pa.Table] = []
+        self._writer = pa.ipc.new_file(file, schema, options=options)
+        super().__init__(self._writer, columns, schema)
 
-    def write(self, rows: Chunk, added: pa.Table) -> None:
-        """Append rows to the batch in memory, and write it when it is large."""
-        columns = [*rows.to_arrow(self._columns).columns, *added.columns]
-        plain = [
+    def arranged(self, columns: list[pa.ChunkedArray]) -> list[pa.ChunkedArray]:
+        """Columns without dictionaries."""
+        return [
             column if column.type == field.type else column.cast(field.type)
             for column, field in zip(columns, self._schema, strict=True)
         ]
-        self._pending.append(pa.Table.from_arrays(plain, schema=self._schema))
-        n_rows = sum(len(table) for table in self._pending)
-        if n_rows >= _BATCH_ROWS or sum(table.nbytes for table in self._pending) >= _BATCH_BYTES:
-            self._flush()
 
-    def close(self) -> None:
-        """Write the last batch and the footer."""
-        try:
-            self._flush()
-        finally:
-            self._writer.close()
-
-    def _flush(self) -> None:
-        if self._pending:
-            # Emptied first: rows that could not be written must not be tried again on closing.
-            tables, self._pending = self._pending, []
-            self._writer.write_table(pa.concat_tables(tables).combine_chunks())
+    def put(self, piece: pa.Table) -> None:
+        """Write one batch: each has a record of every column."""
+        self._writer.write_table(piece.combine_chunks())
 
 
 def read_provenance(path: Path) -> bytes | None:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.lib import format as npy
 
+from splinellm.io.gathering import GatheringWriter
 from splinellm.io.json_columns import to_json
 from splinellm.io.writers import check_types
 from splinellm.provenance import Provenance
@@ -21,15 +22,11 @@ from splinellm.token_index import BEGIN, END, POSITION, ROW, TEXT_LINES
 if TYPE_CHECKING:
     from splinellm.io.rows import Chunk
 
-_ROW_GROUP_ROWS = 32_768
-_ROW_GROUP_BYTES = 64 << 20
-"""Chunks are gathered into row groups: thousands of tiny ones would bloat the file's footer."""
-
 _DTYPES = {"values": "<f4", "n_tokens": "<i8", "truncated": "|b1", "input_jsonl": "|u1"}
 _TOKEN_DTYPES = {**dict.fromkeys((ROW, POSITION, BEGIN, END), "<i8"), TEXT_LINES: "|u1"}
 
 
-class ParquetWriter:
+class ParquetWriter(GatheringWriter):
     """Parquet with zstd; what the added columns come from is in the schema's metadata.
 
     Parameters
@@ -43,34 +40,14 @@ class ParquetWriter:
     """
 
     def __init__(self, file: BinaryIO, columns: pa.Schema, added: pa.Schema) -> None:
-        self._columns = columns
-        self._schema = pa.schema([*columns, *added], metadata=added.metadata)
-        check_types(self._schema, _is_writable, ".parquet")
-        self._writer = pq.ParquetWriter(file, self._schema, compression="zstd")
-        self._pending: list[pa.Table] = []
+        schema = pa.schema([*columns, *added], metadata=added.metadata)
+        check_types(schema, _is_writable, ".parquet")
+        self._writer = pq.ParquetWriter(file, schema, compression="zstd")
+        super().__init__(self._writer, columns, schema)
 
-    def write(self, rows: Chunk, added: pa.Table) -> None:
-        """Append rows to the row group in memory, and write it when it is large."""
-        table = rows.to_arrow(self._columns)
-        columns = [*table.columns, *added.columns]
-        self._pending.append(pa.Table.from_arrays(columns, schema=self._schema))
-        n_rows = sum(len(table) for table in self._pending)
-        n_bytes = sum(table.nbytes for table in self._pending)
-        if n_rows >= _ROW_GROUP_ROWS or n_bytes >= _ROW_GROUP_BYTES:
-            self._flush()
-
-    def close(self) -> None:
-        """Write the last row group and the footer."""
-        try:
-            self._flush()
-        finally:
-            self._writer.close()
-
-    def _flush(self) -> None:
-        if self._pending:
-            # Emptied first: rows that could not be written must not be tried again on closing.
-            tables, self._pending = self._pending, []
-            self._writer.write_table(pa.concat_tables(tables))
+    def put(self, piece: pa.Table) -> None:
+        """Write one row group: thousands of tiny ones would bloat the file's footer."""
+        self._writer.write_table(piece)
 
 
 def _is_writable(field: pa.Field) -> bool:

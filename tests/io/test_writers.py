@@ -148,7 +148,7 @@ def test_json_values_are_written_as_they_were_read(tmp_path: Path) -> None:
 
 def test_small_chunks_share_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     set_chunk_rows(monkeypatch, 10)
-    monkeypatch.setattr("splinellm.io.binary_writers._ROW_GROUP_ROWS", 40)
+    monkeypatch.setattr("splinellm.io.gathering._PIECE_ROWS", 40)
     source = write_input(tmp_path / "in.txt", [{"text": f"text {i}"} for i in range(100)])
     run(source, tmp_path / "out.parquet")
     metadata = pq.read_metadata(tmp_path / "out.parquet")
