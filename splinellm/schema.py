@@ -33,6 +33,9 @@ HYPERPLANE_DISTANCE = statistics.HYPERPLANE_DISTANCE.name
 """The two numbers of a single token that the seven features summarise."""
 PAPER_FEATURES = (*SPLINE_FEATURES, INTRINSIC_DIMENSION)
 
+MOST_STATISTICS = 24
+"""A radius costs a pass over all pre-activations: no request may ask for thousands."""
+
 FEATURE_SETS = tuple(dict.fromkeys(item for entry in ENTRIES for item in entry.sets))
 """Items of a feature list that stand for several columns, for people."""
 KNOWN_FEATURES = (*FEATURE_SETS, *(name for entry in ENTRIES for name in entry.singles))
@@ -44,7 +47,7 @@ Granularity = Literal["prompt", "prefix", "token"]
 """What a row stands for: a whole prompt, its first k tokens, or its k-th token."""
 GRANULARITIES: tuple[Granularity, ...] = ("prompt", "prefix", "token")
 
-_COLUMN = re.compile(r"layer_(\d{2,})\.(\w+)")
+_COLUMN = re.compile(r"layer_(\d{2,})\.(\w+(?:\.\d+\w*)?)")  # of complexity_0.05_mean, a number
 _BLOCK = re.compile(statistics.SIGN_BLOCKS.column)
 
 
@@ -113,6 +116,11 @@ class FeatureSelection:
         if not wanted:
             raise SchemaError("no feature was asked for")
         selection = cls._of(wanted, DEFAULT_SIGN_BLOCKS if n_blocks is None else n_blocks)
+        if len(selection.statistics) > MOST_STATISTICS:
+            raise SchemaError(
+                f"{len(selection.statistics)} statistics were asked for at once",
+                hint=f"ask for {MOST_STATISTICS} at most",
+            )
         if unknown := sorted(wanted.difference(selection.names)):
             raise SchemaError(f"'{unknown[0]}' is not one of the {selection.n_blocks} sign blocks")
         return selection
@@ -136,6 +144,16 @@ class FeatureSelection:
     def needs_distance(self) -> bool:
         """Whether a distance, which half precision cannot resolve, is among the features."""
         return any(not statistic.holds_in_half for statistic in self.statistics)
+
+    @property
+    def needs_norms(self) -> bool:
+        """Whether the norms of the hyperplanes are needed."""
+        return any(statistics.needs(statistic, "norms") for statistic in self.statistics)
+
+    @property
+    def needs_inputs(self) -> bool:
+        """Whether the inputs of the MLP are needed, beside what its gate makes of them."""
+        return any(statistics.needs(statistic, "rms") for statistic in self.statistics)
 
     @property
     def needs_sign(self) -> bool:

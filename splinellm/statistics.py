@@ -18,8 +18,11 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
+
+from splinellm.errors import SchemaError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,16 +65,17 @@ class Statistic:
     name : str
         Also its kernel's, unless that has another.
     made_of : tuple of str
-        What the kernel takes. Of a layer's gate: ``h`` (L, B, T, K), ``norms`` (L, 1, 1, K) and
-        other statistics, by name, which are computed once for all. Of the attention: ``scores``
-        (..., H, T) of a token and ``rule``.
+        What the kernel takes. Of a layer's gate: ``h`` (L, B, T, K), ``norms`` (L, 1, 1, K),
+        ``rms`` (L, B, T) of its inputs, and other statistics, by name, which are computed once for
+        all. Of the attention: ``scores`` (..., H, T) of a token and ``rule``.
     columns : mapping of str to Merge
         Columns of a prompt and of a prefix, in order. If one is a ``share``, all are; if the
         kernel is of the attention, all are ``last``.
     token_columns : tuple of str
         Columns of a single token.
     slow : callable
-        The definition, in float64. Of a gate: takes h (N, K) and norms (K,), gives (N,) or (N, C).
+        The definition, in float64. Of a gate: takes h (N, K), norms (K,) and, if it is made of
+        that, rms (N,); gives (N,) or (N, C).
         Of the attention: takes the last token's weights (H, T) and the rule, gives one number.
     meaning, values : str
         For the documents: what it is of a token, and what a prompt's columns can be.
@@ -149,6 +153,8 @@ class Family:
         The same for people: items that stand for all columns, and those that name one.
     make : callable
         The statistic with a number.
+    canonical : callable
+        Spells a number as names do.
     """
 
     keyword: str
@@ -159,17 +165,23 @@ class Family:
     sets: tuple[str, ...]
     singles: tuple[str, ...]
     make: Callable[[str], Statistic]
+    canonical: Callable[[str], str] = str
 
     def number_in(self, item: str) -> str | None:
         """The number of an item that stands for all columns; None if it does not."""
         match = re.fullmatch(f"{self.keyword}(?::({self.number}))?", item)
-        return None if match is None else match[1] or self.default
+        if match is None:
+            return None
+        return self.default if match[1] is None else self.canonical(match[1])
 
     def read(self, item: str) -> tuple[str, ...]:
         """Columns that an item of a feature list stands for."""
         if (number := self.number_in(item)) is not None:
             return tuple(self.make(number).columns)
-        return (item,) if re.fullmatch(self.column, item) else ()
+        if (match := re.fullmatch(self.column, item)) is None:
+            return ()
+        number = match.groupdict().get("number")
+        return (item,) if number is None or item in self.make(number).columns else ()
 
     def among(self, names: Iterable[str], n_blocks: int) -> Sequence[Statistic]:
         """The statistics to which any of these columns belong.
@@ -194,6 +206,44 @@ def _sign_fraction(h: np.ndarray, _norms: np.ndarray) -> np.ndarray:
 def _sign_entropy(h: np.ndarray, _norms: np.ndarray) -> list[float]:
     shares = [(float(s), 1.0 - float(s)) for s in (h > 0).mean(axis=1)]
     return [sum(-p * math.log2(p) for p in both if p > 0) for both in shares]
+
+
+def _complexity(number: str) -> Statistic:
+    radius = float(number)
+
+    def slow(h: np.ndarray, norms: np.ndarray, rms: np.ndarray) -> list[float]:
+        is_plane = norms > 0
+        distances = abs(h[:, is_plane]) / norms[is_plane]
+        near = [
+            int((mine < radius * size).sum()) for mine, size in zip(distances, rms, strict=True)
+        ]
+        return [count / h.shape[1] for count in near]
+
+    name = f"complexity_{number}"
+    return Statistic(
+        name,
+        made_of=("h", "norms", "rms"),
+        columns={f"{name}_mean": "mean", f"{name}_std": "std"},
+        token_columns=(name,),
+        slow=slow,
+        meaning="share of the hyperplanes that are nearer than R root mean squares of *x*",
+        values=f"0 to 1; `{name}_std` 0 to 0.71",
+        tolerance=_SIGN,
+        kernel="complexity",
+        parameters=(radius,),
+    )
+
+
+def _radius(spelled: str) -> str:
+    """The number of `complexity:0.050` as columns spell it, ``0.05``."""
+    is_number = re.fullmatch(r"[0-9]{0,12}\.?[0-9]{1,12}(?:[eE][-+]?[0-9]{1,2})?", spelled)
+    plain = format(Decimal(spelled).normalize(), "f") if is_number else ""
+    if not re.fullmatch(_RADIUS, plain):
+        raise SchemaError(
+            f"'complexity:{spelled[:40]}' asks for an impossible radius",
+            hint="name a positive one below 1000, of at most six decimals, as in complexity:0.05",
+        )
+    return plain
 
 
 def _hyperplane_distance(h: np.ndarray, norms: np.ndarray) -> np.ndarray:
@@ -296,11 +346,33 @@ SIGN_ENTROPY = Statistic(
     sets=("sign_entropy",),
 )
 
+_RADIUS = r"(?:0\.[0-9]{0,5}[1-9]|[1-9][0-9]{0,2}(?:\.[0-9]{0,5}[1-9])?)"
+
+COMPLEXITY = Family(
+    "complexity",
+    number="[^,]*",  # whatever it is, it is told what it should be
+    default="0.05",
+    column=f"complexity_(?P<number>{_RADIUS})(_mean|_std)?",
+    items=(f"complexity(:{_RADIUS})?", f"complexity_{_RADIUS}_(mean|std)"),
+    sets=("complexity", "complexity:R"),
+    singles=("complexity_R_mean", "complexity_R_std"),
+    make=_complexity,
+    canonical=_radius,
+)
+
 ENTRIES: tuple[Statistic | Family, ...] = (
     SIGN_FRACTION,
     HYPERPLANE_DISTANCE,
     INTRINSIC_DIMENSION,
     SIGN_BLOCKS,
     SIGN_ENTROPY,
+    COMPLEXITY,
 )
 """In the order of the columns. New ones come last: columns that exist keep their places."""
+
+
+def needs(statistic: Statistic, part: str) -> bool:
+    """Whether a kernel, or one of those that it is made of, takes ``norms`` or ``rms``."""
+    plain = {entry.name: entry for entry in ENTRIES if isinstance(entry, Statistic)}
+    parts = (plain[name] for name in statistic.made_of if name in plain)
+    return part in statistic.made_of or any(needs(it, part) for it in parts)

@@ -17,6 +17,10 @@ Weights = dict[str, Any]
 """Name in the base model's state dict (without ``model.``) to anything `np.asarray` takes."""
 
 
+RADII = (0.05, 0.75)
+"""Of the complexity."""
+
+
 @dataclass(frozen=True)
 class LayerView:
     """What the paper's quantities of one layer are made of, for a prompt of T tokens."""
@@ -24,6 +28,7 @@ class LayerView:
     h: np.ndarray  # (T, K) pre-activations w_k . x_t + b_k
     gate: np.ndarray  # (K, D) rows w_k
     attention: np.ndarray  # (H, T) weights of the token whose dimension is wanted
+    x: np.ndarray | None = None  # (T, D) what the rows w_k are applied to; for the complexity
 
 
 def read_prompt(weights: Weights, config: Any, ids: list[int]) -> list[LayerView]:
@@ -41,7 +46,8 @@ def read_prompt(weights: Weights, config: Any, ids: list[int]) -> list[LayerView
         swish = h / (1.0 + np.exp(-h))
         inner = swish * _linear(weights, prefix + "mlp.up_proj", normed)
         x = x + _linear(weights, prefix + "mlp.down_proj", inner)
-        views.append(LayerView(h, _get(weights, prefix + "mlp.gate_proj.weight"), last_row))
+        gate = _get(weights, prefix + "mlp.gate_proj.weight")
+        views.append(LayerView(h, gate, last_row, normed))
     return views
 
 
@@ -86,10 +92,12 @@ def read_encoder(weights: Weights, config: Any, ids: list[int], token: int = 0) 
         attended, row = _attention_both_ways(weights, prefix + "attention.", config, x, token)
         x = _layer_norm(weights, prefix + "attention.output.LayerNorm", x + attended, config)
         h = _linear(weights, prefix + "intermediate.dense", x)  # (T, K)
+        read = x
         gelu = h * (1.0 + np.vectorize(math.erf)(h / math.sqrt(2.0))) / 2.0
         y = _linear(weights, prefix + "output.dense", gelu)
         x = _layer_norm(weights, prefix + "output.LayerNorm", x + y, config)
-        views.append(LayerView(h, _get(weights, prefix + "intermediate.dense.weight"), row))
+        gate = _get(weights, prefix + "intermediate.dense.weight")
+        views.append(LayerView(h, gate, row, read))
     return views
 
 
@@ -151,7 +159,7 @@ def _get(weights: Weights, name: str) -> np.ndarray:
 def features(
     view: LayerView, *, epsilon: float = 0.1, rule: str = "relative", n_blocks: int = 32
 ) -> dict[str, float]:
-    """The paper's features of one layer, its sign blocks and its sign entropy."""
+    """The paper's features of one layer, its sign blocks, sign entropy and complexity."""
     n_tokens, n_planes = view.h.shape
     norms = [math.sqrt(row @ row) for row in view.gate]
     fractions, distances = [], []
@@ -178,6 +186,14 @@ def features(
     entropies = [_entropy(fraction) for fraction in fractions]
     row["sign_entropy_mean"] = sum(entropies) / n_tokens
     row["sign_entropy_std"] = _sample_std(entropies)
+    for radius in RADII if view.x is not None else ():
+        shares = []
+        for h, x in zip(view.h, view.x, strict=True):
+            reach = radius * math.sqrt(x @ x) / math.sqrt(len(x))
+            met = sum(abs(h[k]) / norms[k] < reach for k in range(n_planes))
+            shares.append(met / n_planes)
+        row[f"complexity_{radius}_mean"] = sum(shares) / n_tokens
+        row[f"complexity_{radius}_std"] = _sample_std(shares)
     return row
 
 

@@ -35,6 +35,7 @@ def blocks(*indices: int) -> tuple[str, ...]:
         ("sign_block_31,sign_block_04", blocks(4, 31), 32),
         ("sign_block_01,blocks:2", blocks(0, 1), 2),
         ("sign_entropy", ("sign_entropy_mean", "sign_entropy_std"), 32),
+        ("complexity:2", ("complexity_2_mean", "complexity_2_std"), 32),
         ("sign_entropy_std,blocks:1,paper", (*PAPER, *blocks(0), "sign_entropy_std"), 1),
         (["spline", "intrinsic_dimension"], PAPER, 32),
         (iter(["sign_std"]), ("sign_std",), 32),

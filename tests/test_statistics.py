@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from splinellm import geometry, schema
+from splinellm.errors import SchemaError
 from splinellm.schema import FEATURE_PATTERN, KNOWN_FEATURES, FeatureSelection
 from splinellm.statistics import ENTRIES, SIGN_BLOCKS, Family, Statistic, Tolerance
 from tests.statistics_table import PATH, render
@@ -23,12 +24,40 @@ def test_page_is_up_to_date() -> None:
     assert PATH.read_text() == render(), "run: python -m tests.statistics_table"
 
 
+IMPOSSIBLE = (
+    *(f"complexity:{radius}" for radius in ("0", "0.0", "-1", "nan", "inf", "", "1e9", "1e-9")),
+    *("complexity:1x", "complexity:1_0", "complexity:\u0661", "complexity:0.1234567"),
+)
+
+
+@pytest.mark.parametrize("item", IMPOSSIBLE)
+def test_impossible_radii_are_refused(item: str) -> None:
+    with pytest.raises(SchemaError, match="impossible radius"):
+        FeatureSelection.parse([item])
+
+
+def test_a_radius_has_one_name() -> None:
+    found = FeatureSelection.parse("complexity:1.0,complexity:.050,complexity:5e-2,complexity")
+    radii = ("0.05", "1")
+    assert found.names == tuple(f"complexity_{r}_{of}" for r in radii for of in ("mean", "std"))
+    assert found.at("token").names == ("complexity_0.05", "complexity_1")
+    assert FeatureSelection.parse("complexity_1_std").at("token").names == ("complexity_1",)
+    for item in ("complexity_0.050_mean", "complexity_0.05", "complexity_0_mean"):
+        with pytest.raises(SchemaError, match="unknown feature"):
+            FeatureSelection.parse(item)
+
+
+def test_radii_by_the_thousand_are_refused() -> None:
+    with pytest.raises(SchemaError, match="statistics were asked for at once"):
+        FeatureSelection.parse([f"complexity:{radius}" for radius in range(1, 900)])
+
+
 @pytest.mark.parametrize("statistic", STATISTICS, ids=lambda it: it.name)
 def test_entry_has_a_kernel_and_merges_that_go_together(statistic: Statistic) -> None:
     kernel = getattr(geometry, statistic.kernel or statistic.name)
     inspect.signature(kernel).bind(*statistic.made_of, *statistic.parameters)
     names = {entry.name for entry in STATISTICS}
-    known = {"scores", "rule"} if statistic.is_of_attention else {"h", "norms"} | names
+    known = {"scores", "rule"} if statistic.is_of_attention else {"h", "norms", "rms"} | names
     assert known.issuperset(statistic.made_of)
     merges = set(statistic.columns.values())
     assert ("last" in merges) is statistic.is_of_attention
@@ -40,16 +69,25 @@ def test_no_column_belongs_to_two() -> None:
     columns = [name for it in STATISTICS for name in {*it.columns, *it.token_columns}]
     assert len(columns) == len(set(columns))
     assert [columns.count(it.name) for it in STATISTICS if it.kernel == ""] == [1] * (
-        len(STATISTICS) - 1
+        len(STATISTICS) - 2
     )
 
 
 def test_what_is_documented_can_be_read() -> None:
     for item in KNOWN_FEATURES:
         item = item.replace(":B", ":7").replace("NN", "03")
+        item = item.replace(":R", ":0.2").replace("_R_", "_0.2_")
         assert re.fullmatch(FEATURE_PATTERN, item)
         assert FeatureSelection.parse(item).statistics
-    for item in ("blocks:0", "blocks:01", "sign_fraction", "paper,blocks", "sign_block_1", ""):
+    for item in (
+        "blocks:0",
+        "blocks:01",
+        "sign_fraction",
+        "paper,blocks",
+        "sign_block_1",
+        "",
+        *IMPOSSIBLE,
+    ):
         assert not re.fullmatch(FEATURE_PATTERN, item)
 
 

@@ -18,7 +18,7 @@ from accelerate.utils import align_module_device
 from torch import Tensor, nn
 
 from splinellm.backbone.hooks import Hook
-from splinellm.backbone.linear_maps import OwnHook, is_dense, n_outputs, rows_and_bias, whole
+from splinellm.backbone.linear_maps import OwnHook, Seen, is_dense, n_outputs, rows_and_bias, whole
 from splinellm.backbone.norms import (
     KeptOfExperts,
     current_norms,
@@ -29,8 +29,8 @@ from splinellm.backbone.norms import (
 from splinellm.errors import ModelLoadError
 from splinellm.geometry import row_norms
 
-See = Callable[[Tensor], None]
-"""Receives pre-activations, shape (B, T, K)."""
+See = Callable[..., None]
+"""Receives pre-activations, shape (B, T, K), and if asked for the gate's inputs, (B, T, D)."""
 
 Planes = tuple[Tensor, Tensor, Tensor | None]
 """Inputs x (N, D) and the rows (K, D) and biases (K,) of the hyperplanes of these tokens."""
@@ -47,7 +47,7 @@ class Gate(Protocol):
     def entrance(self) -> nn.Module:
         """Module whose arguments :meth:`planes` takes."""
 
-    def watch(self, see: See) -> Callable[[], None]:
+    def watch(self, see: See, *, shows_inputs: bool = False) -> Callable[[], None]:
         """Call `see` in every forward pass; returns what ends it."""
 
     def norms(self, n_inputs: int, device: torch.device) -> Tensor:
@@ -89,14 +89,17 @@ class LinearGate:
         """Hyperplanes K."""
         return n_outputs(self.entrance) // (2 if self.is_fused else 1)
 
-    def watch(self, see: See) -> Callable[[], None]:
-        """Call `see` with h in every forward pass; returns what ends it."""
-        if self.is_flat:
-            return _watch_shaped(self.layer, see, self._hook)
-        return self._hook(see)
+    def watch(self, see: See, *, shows_inputs: bool = False) -> Callable[[], None]:
+        """Call `see` with h, or with h and x, in every forward pass; returns what ends it."""
 
-    def _hook(self, see: See) -> Callable[[], None]:
-        hook = _GateHook(see, self.n_hyperplanes if self.is_fused else None)
+        def attach(see: See) -> Callable[[], None]:
+            return self._hook(see, shows_inputs=shows_inputs)
+
+        return _watch_shaped(self.layer, see, attach) if self.is_flat else attach(see)
+
+    def _hook(self, see: See, *, shows_inputs: bool) -> Callable[[], None]:
+        n_gates = self.n_hyperplanes if self.is_fused else None
+        hook = _GateHook(see, n_gates, shows_inputs=shows_inputs)
         return self.entrance.register_forward_hook(hook, with_kwargs=True).remove
 
     def norms(self, n_inputs: int, device: torch.device) -> Tensor:
@@ -120,13 +123,14 @@ class LinearGate:
 
 
 class _GateHook(OwnHook):
-    def __init__(self, see: See, n_gates: int | None) -> None:
+    def __init__(self, see: See, n_gates: int | None, *, shows_inputs: bool) -> None:
         super().__init__()
-        self._see, self._n_gates = see, n_gates
+        self._see, self._n_gates, self._shows_inputs = see, n_gates, shows_inputs
 
-    def see(self, output: Tensor) -> None:
+    def see(self, seen: Seen) -> None:
         """Show the gate's half of a fused map, or all of another."""
-        self._see(output if self._n_gates is None else output[..., : self._n_gates])
+        h = seen.output if self._n_gates is None else seen.output[..., : self._n_gates]
+        self._see(*((h, seen.input) if self._shows_inputs else (h,)))
 
 
 @dataclass(frozen=True)
@@ -163,8 +167,8 @@ class ExpertsGate:
         n_shared = 0 if self.shared is None else n_outputs(self.shared)
         return n_chosen * (self._stacked().shape[1] // 2) + n_shared
 
-    def watch(self, see: See) -> Callable[[], None]:
-        """Call `see` with signed distances in every forward pass; returns what ends it."""
+    def watch(self, see: See, *, shows_inputs: bool = False) -> Callable[[], None]:
+        """Call `see` with signed distances, or with those and x; returns what ends it."""
         self._require_dense(self._stacked())
 
         def attach(see: See) -> Callable[[], None]:
@@ -174,7 +178,8 @@ class ExpertsGate:
                     # Read as the pass itself will: what an adapter makes of it is made once, and
                     # kept with its graph for the pass.
                     stacked = self._stacked()
-                    see(self._signed_distances(hidden, chosen.sort(dim=-1).values, stacked))
+                    found = self._signed_distances(hidden, chosen.sort(dim=-1).values, stacked)
+                    see(*((found, hidden) if shows_inputs else (found,)))
 
             return self.entrance.register_forward_pre_hook(Hook(hook), with_kwargs=True).remove
 
@@ -257,16 +262,16 @@ def _signed_distance(h: Tensor, norms: Tensor) -> Tensor:
 def _watch_shaped(
     layer: nn.Module, see: See, attach: Callable[[See], Callable[[], None]]
 ) -> Callable[[], None]:
-    """Give values of a flat batch (B T, K) the shape (B, T, K) of the layer's input."""
+    """Give what is seen of a flat batch (B T, K) the shape (B, T, K) of the layer's input."""
     shape: list[int] = []
 
     def remember(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         hidden = args[0] if args else kwargs["hidden_states"]
         shape[:] = hidden.shape[:-1]
 
-    def shaped(values: Tensor) -> None:
+    def shaped(*shown: Tensor) -> None:
         # Without a shape, it is another layer that calls a module which both of them have.
-        see(values.reshape(*shape, -1) if shape else values)
+        see(*(values.reshape(*shape, -1) if shape else values for values in shown))
         shape.clear()
 
     with ExitStack() as stack:

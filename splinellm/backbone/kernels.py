@@ -24,10 +24,18 @@ class Activations:
         Gives the norms of the hyperplanes, shape (L, 1, 1, K), float32. Called if they are needed.
     wanted : sequence of Statistic
         What will be asked for, directly or as a part of others.
+    rms : Tensor, optional
+        Root mean square of the gates' inputs, shape (L, B, T), float32, if that is needed.
     """
 
-    def __init__(self, h: Tensor, norms: Callable[[], Tensor], wanted: Sequence[Statistic]) -> None:
-        self._made = {"h": h}
+    def __init__(
+        self,
+        h: Tensor,
+        norms: Callable[[], Tensor],
+        wanted: Sequence[Statistic],
+        rms: Tensor | None = None,
+    ) -> None:
+        self._made = {"h": h} if rms is None else {"h": h, "rms": rms}
         self._norms = norms
         self._wanted = {statistic.name: statistic for statistic in wanted}
 
@@ -46,12 +54,6 @@ class Activations:
                     return self[statistic.name].sum(dim=-1) / self["h"].shape[-1]
         statistic = self._wanted.get(name) or _PLAIN[name]
         return _kernel(statistic)(*map(self.__getitem__, statistic.made_of), *statistic.parameters)
-
-
-def takes_norms(statistic: Statistic) -> bool:
-    """Whether norms are needed for it, or for what it is made of."""
-    parts = (_PLAIN[part] for part in statistic.made_of if part in _PLAIN)
-    return "norms" in statistic.made_of or any(map(takes_norms, parts))
 
 
 def of_scores(statistic: Statistic, scores: Tensor, rule: DimensionRule) -> Tensor:

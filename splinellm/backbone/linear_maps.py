@@ -128,6 +128,12 @@ class Seen:
     kwargs: dict[str, Any]
     output: Tensor
 
+    @property
+    def input(self) -> Tensor:
+        """What the map is applied to, shape (..., D)."""
+        given: Tensor = next(iter((*self.args, *self.kwargs.values())))
+        return given
+
     @torch.no_grad()
     def is_changed(self, module: nn.Module) -> bool:
         """Whether hooks of others make the answer another one than `forward` gives."""
@@ -157,14 +163,14 @@ class OwnHook(Hook, ABC):
         if isinstance(asked := _seen.get(module), list):
             asked.append(output.detach().clone())
             return
-        _seen[module] = Seen(args, kwargs, output)
+        _seen[module] = seen = Seen(args, kwargs, output)
         try:
-            self.see(output)
+            self.see(seen)
         finally:
             del _seen[module]
 
     @abstractmethod
-    def see(self, output: Tensor) -> None:
+    def see(self, seen: Seen) -> None:
         """Use the answer."""
 
 

@@ -84,7 +84,7 @@ def observe(
         )
     if wants_attention:
         architecture.require_attention()
-    if schema.selection.needs_distance:
+    if schema.selection.needs_norms:
         for index in schema.layers:
             architecture.gate_of(layers[index]).expect_changes()
     if stops:  # a pass follows at once; a model of the user's may be changed until one does
@@ -125,6 +125,7 @@ class _Parts:
         self._attendance = attendance
         self._wanted = reduction.schema.layers
         self._wants_gate = reduction.schema.selection.needs_gate
+        self._wants_inputs = reduction.schema.selection.needs_inputs
         self._wants_attention = reduction.schema.selection.needs_attention
         self._stops = stops
         self._watched: tuple[list[Any], list[Any]] | None = None
@@ -149,7 +150,7 @@ class _Parts:
         for index, gate in gates.items():
             ear = _GateEar(self._reduction, index, self._stops and index == self._wanted[-1])
             hear = self._attendance.expects("gate", index, ear, turns[index])
-            self._ends.callback(gate.watch(hear))
+            self._ends.callback(gate.watch(hear, shows_inputs=self._wants_inputs))
         self._listen(attentions, layers)
         self._watched = now
 
@@ -309,8 +310,8 @@ class _GateEar:
     layer: int
     stop: bool
 
-    def __call__(self, h: Tensor) -> None:
-        self.reduction.on_gate(self.layer, h.detach())
+    def __call__(self, *shown: Tensor) -> None:
+        self.reduction.on_gate(self.layer, *(it.detach() for it in shown))
         if self.stop:
             raise _ForwardComplete
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from splinellm import geometry
-from splinellm.backbone.kernels import Activations, of_scores, takes_norms
+from splinellm.backbone.kernels import Activations, of_scores
 from splinellm.backbone.merging import Columns, Merged, merging_of
 from splinellm.geometry import Attended, DimensionRule
 from splinellm.schema import FeatureSchema
@@ -46,11 +46,13 @@ class Reduction(ABC):
         self._rule = rule
         self._real = self._last = self._broken = torch.empty(0)
         self._kept: dict[int, Tensor] = {}
+        self._rms: dict[int, Tensor] = {}
         self._lengths: dict[int, Tensor] = {}
         wanted = schema.selection.statistics
         self._of_gate = [it for it in wanted if not it.is_of_attention]
         self._of_attention = [it for it in wanted if it.is_of_attention]
-        self._takes_norms = any(takes_norms(it) for it in self._of_gate)
+        self._takes_norms = schema.selection.needs_norms
+        self._takes_inputs = schema.selection.needs_inputs
         self._values: dict[str, dict[int, Tensor]] = {it.name: {} for it in wanted}
         self._widths = widths = dict[int, int]()
         self._merging = {
@@ -78,9 +80,21 @@ class Reduction(ABC):
         self._kept = {}
         self._broken = torch.zeros_like(last, dtype=torch.bool)
 
-    def on_gate(self, layer: int, h: Tensor) -> None:
-        """Reduce the pre-activations (B, T, K) of a layer's gate."""
+    def on_gate(self, layer: int, h: Tensor, x: Tensor | None = None) -> None:
+        """Reduce the pre-activations (B, T, K) of a layer's gate.
+
+        Parameters
+        ----------
+        layer : int
+            Which layer.
+        h : Tensor, shape (B, T, K)
+            Pre-activations.
+        x : Tensor, shape (B, T, D), optional
+            The gate's inputs, where the selection needs them.
+        """
         self._to(h.device)
+        if self._takes_inputs and x is not None:
+            self._rms[layer] = geometry.root_mean_square(x)
         if self._takes_norms:
             # Now, while the layer's weights are those of the pass: some are only there meanwhile.
             self._lengths[layer] = self._norms(layer)
@@ -102,7 +116,8 @@ class Reduction(ABC):
         def norms() -> Tensor:
             return torch.stack([self._lengths[it].to(h.device) for it in layers])[:, None, None]
 
-        activations = Activations(h, norms, self._of_gate)
+        rms = torch.stack([self._rms[it] for it in layers]) if self._takes_inputs else None
+        activations = Activations(h, norms, self._of_gate, rms)
         self._widths.update(dict.fromkeys(layers, h.shape[-1]))
         for statistic in self._of_gate:
             values = activations[statistic.name]

@@ -168,18 +168,25 @@ def _slow_features(
                 row |= dict.fromkeys(statistic.columns, float(statistic.slow(weights, rule)))
             else:
                 met = planes[layer][turns[layer].n_before]
-                parts = [statistic.slow(h, norms) for h, norms in met]
+                parts = [_slow_numbers(statistic, it) for it in met]
                 row |= _merged(statistic, np.concatenate(parts))
         rows.append([row[name] for name in schema.features])
     return torch.tensor(rows, dtype=torch.float64)
 
 
+def _slow_numbers(statistic: Statistic, met: Met) -> Any:
+    """What a slow formula gives; only that of a statistic made of it takes the inputs' size."""
+    return statistic.slow(*(met if "rms" in statistic.made_of else met[:2]))
+
+
 def _in_float64(x: Tensor, rows: Tensor, bias: Tensor | None) -> Met:
-    """Pre-activations (N, K) and norms (K,) of tokens x (N, D) that meet the same hyperplanes."""
+    """What tokens x (N, D) show that meet the same hyperplanes; see :data:`Met`."""
     weight = rows.cpu().double().numpy()  # on the CPU, since MPS has no float64
-    h = x.cpu().double().numpy() @ weight.T
+    inputs = x.cpu().double().numpy()
+    h = inputs @ weight.T
     norms = np.sqrt((weight**2).sum(axis=1))
-    return h if bias is None else h + bias.cpu().double().numpy(), norms
+    rms = np.sqrt((inputs**2).mean(axis=1))
+    return h if bias is None else h + bias.cpu().double().numpy(), norms, rms
 
 
 def _merged(statistic: Statistic, values: np.ndarray) -> dict[str, float]:
@@ -218,8 +225,9 @@ def _eager(model: Any) -> Iterator[None]:
         model.set_attn_implementation(previous)
 
 
-Met = tuple[np.ndarray, np.ndarray]
-"""Pre-activations (N, K) and norms (K,) of tokens that meet the same hyperplanes, in float64."""
+Met = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Pre-activations (N, K), norms (K,) and root mean squares of the inputs (N,), in float64, of
+tokens that meet the same hyperplanes."""
 
 
 @contextmanager

@@ -9,7 +9,8 @@ space into the regions on which the layer is affine. For each token,
 
 A prompt's features are mean, minimum, maximum and sample standard deviation of these over its
 tokens (:mod:`splinellm.geometry.moments`). The sign blocks, which are not in the paper, are the
-same signs counted in B places instead of one; the sign entropy is that of s_t.
+same signs counted in B places instead of one; the sign entropy is that of s_t; the complexity is
+the share of hyperplanes that come nearer than a radius.
 """
 
 from __future__ import annotations
@@ -136,6 +137,51 @@ def hyperplane_distance(h: Tensor, norms: Tensor) -> Tensor:
     if not norms.all():
         quotients.masked_fill_(norms == 0, torch.inf)
     return quotients.amin(dim=-1)
+
+
+def root_mean_square(x: Tensor) -> Tensor:
+    """Size of each token, as the layer reads it, in one of its D coordinates.
+
+    Parameters
+    ----------
+    x : Tensor, shape (..., D)
+        Inputs of the gate, in any floating dtype.
+
+    Returns
+    -------
+    Tensor, shape (...), float32
+        ``||x_t||_2 / sqrt(D)``.
+    """
+    lengths: Tensor = torch.linalg.vector_norm(x, dim=-1, dtype=torch.float32)
+    return lengths / math.sqrt(x.shape[-1])
+
+
+def complexity(h: Tensor, norms: Tensor, rms: Tensor, radius: float) -> Tensor:
+    """Share of the hyperplanes that meet a ball around each token.
+
+    Hyperplane k meets the open ball of radius r around x_t exactly if its distance
+    ``|h_{t,k}| / ||w_k||_2`` is below r. Here ``r = R ||x_t||_2 / sqrt(D)``.
+
+    Parameters
+    ----------
+    h : Tensor, shape (..., K)
+        Pre-activations of the gate.
+    norms : Tensor, broadcastable to h, float32
+        ``||w_k||_2``. A row of norm 0 is no hyperplane and meets nothing.
+    rms : Tensor, shape (...), float32
+        Of :func:`root_mean_square`.
+    radius : float
+        R > 0.
+
+    Returns
+    -------
+    Tensor, shape (...), float32
+        From 0 to 1.
+    """
+    bounds = norms * (radius * rms)[..., None]
+    # As in sign_counts: truth values as numbers, for the sake of a CPU.
+    torch.gt(bounds, h.abs(), out=bounds)
+    return bounds.sum(dim=-1) / h.shape[-1]
 
 
 def block_bounds(n_hyperplanes: int, n_blocks: int) -> list[int]:

@@ -94,6 +94,16 @@ def test_features_equal_the_oracle(name: str) -> None:
         assert len(np.unique(dimensions)) >= 5, "attention is uniform; the test proves nothing"
 
 
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_complexity_equals_the_slow_one(name: str) -> None:
+    features = "complexity:0.1,complexity:0.75"
+    report = SplineExtractor(case_backbone(name), features=features).verify()
+    assert report.passed
+    assert report.sign < 1e-6
+    found = read(name, features)
+    assert len(np.unique(found[2:, :, 2])) >= 6
+
+
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.kind)
 @pytest.mark.parametrize("name", WITH_DIMENSION)
 def test_dimension_equals_eager_attention(name: str, rule: DimensionRule) -> None:

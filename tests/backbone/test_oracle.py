@@ -21,7 +21,7 @@ from tests.tiny import (
     tiny_backbone,
 )
 
-EVERYTHING = "paper,blocks,sign_entropy"
+EVERYTHING = "paper,blocks,sign_entropy,complexity:0.05,complexity:0.75"
 PROMPTS = random_prompts(1, 2, 5, WINDOW, WINDOW + 1, 13, 24)
 
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {

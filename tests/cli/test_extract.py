@@ -75,16 +75,13 @@ def test_standard_input_in_every_format(
     assert fake[0].seen == ["one", "two"]
 
 
+@pytest.mark.parametrize("granularity", ["prompt", "prefix", "token"])
 @pytest.mark.parametrize(
-    ("granularity", "columns"),
-    [
-        ("prompt", ["sign_entropy_mean", "sign_entropy_std"]),
-        ("prefix", ["sign_entropy_mean", "sign_entropy_std"]),
-        ("token", ["sign_entropy"]),
-    ],
+    ("features", "name"),
+    [("sign_entropy", "sign_entropy"), ("complexity:0.4", "complexity_0.4")],
 )
-def test_sign_entropy(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch, granularity: str, columns: list[str]
+def test_later_statistics(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, granularity: Any, features: str, name: str
 ) -> None:
     # A real model: the numbers are those of the library.
     backbone = tiny_backbone()
@@ -94,15 +91,17 @@ def test_sign_entropy(
         lambda **settings: SplineExtractor(backbone, features=settings["features"]),
     )
     Path("in.txt").write_text("Hi there\n")
-    options = ["--features", "sign_entropy", "--granularity", granularity]
+    options = ["--features", features, "--granularity", granularity]
     assert cli("extract", "in.txt", "-o", "out.parquet", *options).code == 0
     found = pq.read_table("out.parquet")
     names = [name for name in found.column_names if name.startswith("layer_")]
+    columns = [name] if granularity == "token" else [f"{name}_mean", f"{name}_std"]
     assert names == [f"layer_{layer:02d}.{column}" for layer in range(3) for column in columns]
-    expected = SplineExtractor(backbone, features="sign_entropy").extract(
+    expected = SplineExtractor(backbone, features=features).extract(
         ["Hi there"], granularity=granularity
     )
     np.testing.assert_array_equal(np.array([found[name] for name in names]).T, expected.values)
+    assert FeatureTable.from_parquet("out.parquet").names == tuple(names)
 
 
 def test_settings_reach_the_extractor(cli: Cli, fake: list[FakeExtractor]) -> None:

@@ -26,7 +26,9 @@ TEXT = "The capital of France is Paris. If it rains tomorrow, bring the washing 
 
 
 def features_of(name: str) -> str:
-    return ("paper" if CASES[name].has_dimension else "spline") + ",blocks,sign_entropy"
+    return (
+        "paper" if CASES[name].has_dimension else "spline"
+    ) + ",blocks,sign_entropy,complexity:0.4"
 
 
 def check_close(found: FeatureTable, expected: FeatureTable) -> None:

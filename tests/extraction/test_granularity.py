@@ -26,7 +26,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::splinellm.extraction.PrecisionW
 
 
 def features_of(name: str) -> str:
-    return ("paper" if CASES[name].has_dimension else "spline") + ",blocks,sign_entropy"
+    return (
+        "paper" if CASES[name].has_dimension else "spline"
+    ) + ",blocks,sign_entropy,complexity:0.4"
 
 
 def check_close(found: FeatureTable, expected: FeatureTable) -> None:
@@ -61,12 +63,11 @@ def test_every_case_has_prefixes() -> None:
 @pytest.mark.parametrize("rule", ["relative", "absolute"])
 def test_token_rows_equal_the_oracle(kind: str, rule: Any) -> None:
     backbone = tiny_backbone(kind)
-    extractor = SplineExtractor(
-        backbone, features="paper,blocks:5,sign_entropy", dimension_rule=rule
-    )
+    features = "paper,blocks:5,sign_entropy,complexity:0.75"
+    extractor = SplineExtractor(backbone, features=features, dimension_rule=rule)
     found = extractor.extract(PROMPTS, granularity="token")
     blocks = tuple(f"sign_block_{i:02d}" for i in range(5))
-    assert found.schema.features == (*PER_TOKEN, *blocks, "sign_entropy")
+    assert found.schema.features == (*PER_TOKEN, *blocks, "sign_entropy", "complexity_0.75")
     weights = {name: value.numpy() for name, value in backbone.model.state_dict().items()}
     slow = []
     for prompt in PROMPTS:
@@ -75,19 +76,20 @@ def test_token_rows_equal_the_oracle(kind: str, rule: Any) -> None:
             # What attends is causal: the last row of the first t + 1 tokens is that of token t.
             upto = oracle.read_prompt(weights, backbone.model.config, prompt[: t + 1])
             slow.append([_token_row(view, upto[i], t, rule) for i, view in enumerate(views)])
-    expected = np.array(slow)  # (N, L, 9)
-    others = [0, 2, *range(3, 9)]
+    expected = np.array(slow)  # (N, L, 10)
+    others = [0, 2, *range(3, 10)]
     np.testing.assert_allclose(found.array[..., others], expected[..., others], rtol=0, atol=2e-6)
     np.testing.assert_allclose(found.array[..., 1], expected[..., 1], rtol=2e-3, atol=5e-6)
     assert len(np.unique(expected[..., 2])) > 8
 
 
 def _token_row(view: oracle.LayerView, upto: oracle.LayerView, t: int, rule: str) -> list[float]:
-    alone = oracle.LayerView(view.h[t : t + 1], view.gate, upto.attention)
+    assert view.x is not None
+    alone = oracle.LayerView(view.h[t : t + 1], view.gate, upto.attention, view.x[t : t + 1])
     row = oracle.features(alone, rule=rule, n_blocks=5)
     names = ["sign_mean", "distance_min", "intrinsic_dimension"]
     blocks = (f"sign_block_{i:02d}" for i in range(5))
-    return [row[name] for name in (*names, *blocks, "sign_entropy_mean")]
+    return [row[name] for name in (*names, *blocks, "sign_entropy_mean", "complexity_0.75_mean")]
 
 
 @pytest.mark.parametrize("name", ["gpt2", "gemma2", "qwen2_moe", "phi3", "bloom", "llama"])
@@ -105,8 +107,10 @@ def test_prompt_features_are_statistics_of_its_token_rows(name: str) -> None:
         np.testing.assert_allclose(by_name["sign_max"], signs.max(0), atol=1e-6)
         np.testing.assert_allclose(by_name["distance_min"], distances.min(0), rtol=2e-3, atol=5e-6)
         first = features.index("sign_block_00")
-        blocks, entropy = mine[..., first : first + 32].mean(0), mine[..., -1]
-        np.testing.assert_allclose(prompts.array[row][:, -34:-2], blocks, atol=1e-6)
+        blocks, entropy = mine[..., first : first + 32].mean(0), mine[..., -2]
+        np.testing.assert_allclose(prompts.array[row][:, -36:-4], blocks, atol=1e-6)
+        near = mine[..., -1].mean(0)
+        np.testing.assert_allclose(by_name["complexity_0.4_mean"], near, atol=1e-6)
         np.testing.assert_allclose(by_name["sign_entropy_mean"], entropy.mean(0), atol=1e-6)
         if CASES[name].has_dimension:
             np.testing.assert_array_equal(by_name["intrinsic_dimension"], mine[-1, :, 2])
@@ -131,16 +135,18 @@ def test_rows_do_not_depend_on_the_batch(granularity: Any, batch_tokens: int) ->
 @pytest.mark.parametrize("granularity", ["prefix", "token"])
 @pytest.mark.parametrize(
     "features",
-    ["sign_std", "distance_min", "blocks:3", "intrinsic_dimension", "spline", "sign_entropy"],
+    [
+        *("sign_std", "distance_min", "blocks:3", "intrinsic_dimension", "spline", "sign_entropy"),
+        "complexity:0.4",
+    ],
 )
 def test_a_feature_alone_is_what_it_is_among_all(features: str, granularity: Any) -> None:
     backbone = tiny_backbone()
     found = SplineExtractor(backbone, features=features, layers="1").extract(
         PROMPTS, granularity=granularity
     )
-    everything = SplineExtractor(backbone, features=["paper", "blocks:3", "sign_entropy"]).extract(
-        PROMPTS, granularity=granularity
-    )
+    every = ["paper", "blocks:3", "sign_entropy", "complexity:0.4"]
+    everything = SplineExtractor(backbone, features=every).extract(PROMPTS, granularity=granularity)
     expected = everything.select([1], found.schema.features)
     assert found.names == expected.names
     np.testing.assert_allclose(found.values, expected.values, rtol=0, atol=2e-6)

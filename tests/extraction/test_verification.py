@@ -24,11 +24,14 @@ PROMPTS = ["Hi", "The capital of France is", "def add(a, b):\n    return a + b\n
 @pytest.mark.parametrize("rule", ["relative", "absolute"])
 def test_sound_model_passes(kind: str, rule: Any) -> None:
     extractor = SplineExtractor(
-        tiny_backbone(kind), features="paper,blocks,sign_entropy", layers="0,2", dimension_rule=rule
+        tiny_backbone(kind),
+        features="paper,blocks,sign_entropy,complexity:0.4",
+        layers="0,2",
+        dimension_rule=rule,
     )
     report = extractor.verify()
     assert report.passed
-    assert report.n_values == 4 * 2 * 42
+    assert report.n_values == 4 * 2 * 44
     assert report.sign < 1e-6
     assert report.dimension == 0
     assert not extractor.backbone.lock.locked()
@@ -63,6 +66,8 @@ def changed(function: Callable[..., Tensor], change: Callable[[Tensor], Tensor])
         ("sign_counts", lambda s: s.flip(-1)),
         ("sign_entropy", lambda e: e + 0.02),
         ("sign_entropy", lambda e: e.square()),
+        ("complexity", lambda c: c + 0.002),
+        ("root_mean_square", lambda r: r * 1.2),
         ("block_sizes", lambda sizes: sizes[::-1]),
         ("intrinsic_dimension", lambda n: n + 1),
         ("row_norms", lambda n: n.square()),
@@ -78,7 +83,9 @@ def test_broken_formula_fails(name: str, change: Any, monkeypatch: pytest.Monkey
     monkeypatch.setattr(owner, attribute, broken)
     if name == "row_norms":
         monkeypatch.setattr("splinellm.backbone.norms.row_norms", broken)
-    extractor = SplineExtractor(tiny_backbone(), features="paper,blocks,sign_entropy")
+    extractor = SplineExtractor(
+        tiny_backbone(), features="paper,blocks,sign_entropy,complexity:0.4"
+    )
     report = extractor.verify(PROMPTS, raise_on_failure=False)
     assert not report.passed
     with pytest.raises(VerificationError, match="differ"):

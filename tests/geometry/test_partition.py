@@ -13,8 +13,10 @@ from splinellm.geometry import (
     Moments,
     block_bounds,
     block_sizes,
+    complexity,
     hyperplane_distance,
     real_tokens,
+    root_mean_square,
     row_norms,
     sign_counts,
     sign_entropy,
@@ -273,3 +275,15 @@ def test_sign_entropy_is_symmetric_and_at_most_one_bit() -> None:
     assert ((found >= 0) & (found <= 1)).all()
     torch.testing.assert_close(found, found.flip(0), rtol=0, atol=1e-6)
     assert (found[:769].diff() > 0).all()
+
+
+def test_complexity_by_hand() -> None:
+    x = torch.tensor([[3.0, 4.0], [0.0, 0.0]])  # of size 5 / sqrt(2) in a coordinate
+    rows = torch.tensor([[1.0, 0.0], [0.0, 2.0], [0.6, -0.8], [0.0, 0.0]])
+    h = x @ rows.T  # distances 3, 4, 1.4; the last is no hyperplane
+    rms = root_mean_square(x)
+    torch.testing.assert_close(rms, torch.tensor([5 / math.sqrt(2), 0.0]))
+    norms = row_norms(rows)
+    shares = [complexity(h, norms, rms, r * math.sqrt(2) / 5) for r in (1.3, 1.5, 3.1, 4.1)]
+    assert torch.stack(shares)[:, 0].tolist() == [0.0, 0.25, 0.5, 0.75]
+    assert torch.stack(shares)[:, 1].tolist() == [0.0] * 4  # a ball of radius 0 is empty

@@ -27,7 +27,7 @@ from tests.tiny import (
 )
 from tests.watched import state_of
 
-ALL = "paper,blocks,sign_entropy"
+ALL = "paper,blocks,sign_entropy,complexity:0.4"
 
 
 PAD = 3

@@ -36,7 +36,9 @@ NEEDS_NO_POSITIONS = sorted(ENCODERS - set(COUNTS_COLUMNS) - {"deberta-v2-xlarge
 
 
 def features_of(name: str) -> str:
-    return ("paper" if CASES[name].has_dimension else "spline") + ",blocks,sign_entropy"
+    return (
+        "paper" if CASES[name].has_dimension else "spline"
+    ) + ",blocks,sign_entropy,complexity:0.4"
 
 
 def extractor_of(name: str, model: PreTrainedModel) -> SplineExtractor:

@@ -225,7 +225,10 @@ class FakeExtractor:
             self.batch_tokens = padded_tokens
 
 
-LATER_FEATURES = ("sign_entropy_mean", "sign_entropy_std")
+LATER_FEATURES = (
+    *("sign_entropy_mean", "sign_entropy_std"),
+    *("complexity_0.05_mean", "complexity_0.05_std"),
+)
 
 
 def fake_values(
@@ -261,6 +264,7 @@ def fake_token_values(
         SIGN_FRACTION: "sign_mean",
         HYPERPLANE_DISTANCE: "distance_min",
         "sign_entropy": "sign_entropy_mean",
+        "complexity_0.05": "complexity_0.05_mean",
     }
     names = [of_prompt.get(name, name) for name in features]
     return fake_values([*seen, -1], layers, names, n_blocks)

@@ -74,10 +74,18 @@ def test_layers_and_features_are_chosen(client: TestClient, layers: Any) -> None
 
 
 @pytest.mark.parametrize("granularity", ["prompt", "prefix", "token"])
-@pytest.mark.parametrize("features", ["sign_entropy", ["sign_entropy_std", "sign_entropy_mean"]])
-def test_sign_entropy(client: TestClient, features: Any, granularity: str) -> None:
-    both = ("sign_entropy_mean", "sign_entropy_std")
-    names = ("sign_entropy",) if granularity == "token" else both
+@pytest.mark.parametrize(
+    ("features", "name"),
+    [
+        ("sign_entropy", "sign_entropy"),
+        (["sign_entropy_std", "sign_entropy_mean"], "sign_entropy"),
+        ("complexity:0.05", "complexity_0.05"),
+        (["complexity_0.05_std", "complexity"], "complexity_0.05"),
+    ],
+)
+def test_later_statistics(client: TestClient, features: Any, name: str, granularity: str) -> None:
+    both = (f"{name}_mean", f"{name}_std")
+    names = (name,) if granularity == "token" else both
     answer = ask(client, input="one", layers=0, features=features, granularity=granularity)
     assert answer["feature_names"] == list(names)
     values = np.array([row["values"] for row in answer["data"]], np.float32)
