@@ -28,6 +28,7 @@ __all__ = [
     "PrecisionWarning",
     "PrefixUnavailableError",
     "PromptError",
+    "RegionLimitError",
     "RowError",
     "SchemaError",
     "SplineLLMError",
@@ -168,6 +169,12 @@ class NothingRecordedError(SplineLLMError):
     """A model was attached to, but has read nothing that could be recorded."""
 
     code = "nothing_recorded"
+
+
+class RegionLimitError(SplineLLMError):
+    """A network has more regions than were asked for at most; those that were given are a part."""
+
+    code = "region_limit"
 
 
 class VerificationError(SplineLLMError):

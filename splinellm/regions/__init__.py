@@ -1,0 +1,1 @@
+from splinellm.regions.network import PiecewiseAffine
