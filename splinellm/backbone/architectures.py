@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from splinellm.backbone.gates import ExpertsGate, Gate, LinearGate
 from splinellm.backbone.linear_maps import innermost
+from splinellm.backbone.mlp import MLP
 from splinellm.errors import (
     AttentionUnavailableError,
     PrefixUnavailableError,
@@ -64,6 +65,13 @@ class Architecture:
         the ids are that are not padding's, from behind the padding's own row on.
     is_encoder : bool
         Whether tokens attend both ways: to all of the text, padding excluded.
+    up : str, optional
+        Path from a layer to the linear map that the activated gate is multiplied with; None where
+        there is none, or it is the other half of a fused map.
+    down : str
+        Path from a layer to the last linear map of its MLP.
+    activation : str
+        Path from a layer to what is applied to the gate.
     """
 
     model_type: str
@@ -78,6 +86,9 @@ class Architecture:
     attention_implementation: str = "sdpa"
     positions: Positions = "relative"
     is_encoder: bool = False
+    up: str | None = "mlp.up_proj"
+    down: str = "mlp.down_proj"
+    activation: str = "mlp.act_fn"
 
     def decoder_layers(self, model: nn.Module) -> nn.ModuleList:
         """Layers of `model`, decoder or encoder, in order."""
@@ -102,6 +113,29 @@ class Architecture:
             return ExpertsGate(layer, innermost(experts), _find(layer, self.shared))
         gate = cast(nn.Module, attrgetter(self.gate)(layer))
         return LinearGate(layer, gate, is_fused=self.is_fused, is_flat=self.is_flat)
+
+    def mlp_of(self, layer: nn.Module, n_inputs: int) -> MLP:
+        """The whole MLP of a layer, whose input has so many numbers.
+
+        Raises
+        ------
+        UnsupportedArchitectureError
+            It is a mixture of experts, each of which is another MLP.
+        """
+        gate = self.gate_of(layer)
+        if not isinstance(gate, LinearGate):
+            raise UnsupportedArchitectureError(
+                f"this layer of a '{self.model_type}' is a mixture of experts: which MLP a token "
+                "meets is the router's choice",
+                hint="use a dense layer",
+            )
+        return MLP(
+            gate,
+            None if self.up is None else attrgetter(self.up)(layer),
+            attrgetter(self.down)(layer),
+            attrgetter(self.activation)(layer),
+            n_inputs,
+        )
 
     def arguments(self, real: Tensor) -> dict[str, Any]:
         """What a forward pass over right-padded texts is given beside their ids.
@@ -180,12 +214,35 @@ def _find(layer: nn.Module, path: str | None) -> nn.Module | None:
     return found if isinstance(found, nn.Module) else None
 
 
+def _plain(
+    model_type: str, gate: str, down: str, activation: str, **differences: Any
+) -> Architecture:
+    """An MLP without an up projection: one map, the activation, another map."""
+    return Architecture(
+        model_type, gate=gate, up=None, down=down, activation=activation, **differences
+    )
+
+
+def _fused(model_type: str) -> Architecture:
+    """Gate and up projection in one map."""
+    return Architecture(
+        model_type,
+        gate="mlp.gate_up_proj",
+        up=None,
+        activation="mlp.activation_fn",
+        is_fused=True,
+    )
+
+
 def _encoder(model_type: str, **differences: Any) -> Architecture:
     """An encoder with BERT's parts, but for those that are given."""
     parts: dict[str, Any] = {
         "layers": "encoder.layer",
         "attention": "attention.self",
         "gate": "intermediate.dense",
+        "up": None,
+        "down": "output.dense",
+        "activation": "intermediate.intermediate_act_fn",
         "positions": "columns",
         "is_encoder": True,
     }
@@ -196,8 +253,8 @@ ARCHITECTURES = {
     architecture.model_type: architecture
     for architecture in [
         # gate_proj and up_proj side by side: the Llama family
-        Architecture("apertus", gate="mlp.up_proj"),
-        Architecture("arcee", gate="mlp.up_proj"),
+        _plain("apertus", "mlp.up_proj", "mlp.down_proj", "mlp.act_fn"),
+        _plain("arcee", "mlp.up_proj", "mlp.down_proj", "mlp.act_fn"),
         Architecture("cohere"),
         Architecture("cohere2"),
         Architecture("ernie4_5"),
@@ -213,7 +270,7 @@ ARCHITECTURES = {
         Architecture("ministral"),
         Architecture("ministral3", positions="columns"),  # scales queries by position
         Architecture("mistral"),
-        Architecture("nemotron", gate="mlp.up_proj"),
+        _plain("nemotron", "mlp.up_proj", "mlp.down_proj", "mlp.act_fn"),
         Architecture("olmo"),
         Architecture("olmo2"),
         Architecture("olmo3"),
@@ -223,9 +280,9 @@ ARCHITECTURES = {
         Architecture("smollm3"),
         Architecture("stablelm"),
         # one map for both
-        Architecture("glm", gate="mlp.gate_up_proj", is_fused=True),
-        Architecture("glm4", gate="mlp.gate_up_proj", is_fused=True),
-        Architecture("phi3", gate="mlp.gate_up_proj", is_fused=True),
+        _fused("glm"),
+        _fused("glm4"),
+        _fused("phi3"),
         # mixtures of experts
         Architecture("deepseek_v3", experts="mlp.experts", shared="mlp.shared_experts.gate_proj"),
         Architecture("ernie4_5_moe", experts="mlp.experts", shared="mlp.shared_experts.gate_proj"),
@@ -237,30 +294,61 @@ ARCHITECTURES = {
         Architecture("qwen2_moe", experts="mlp.experts", shared="mlp.shared_expert.gate_proj"),
         Architecture("qwen3_moe", experts="mlp.experts"),
         # no gate: the map before the activation
-        Architecture("biogpt", gate="fc1", positions="columns"),
-        Architecture(
+        _plain("biogpt", "fc1", "fc2", "activation_fn", positions="columns"),
+        _plain(
             "bloom",
-            "h",
-            "self_attention",
-            "mlp.dense_h_to_4h",
+            *("mlp.dense_h_to_4h", "mlp.dense_4h_to_h", "mlp.gelu_impl"),
+            layers="h",
+            attention="self_attention",
             shows_attention=False,
             attention_implementation="eager",
             positions="mask",
         ),
-        Architecture("falcon", "h", "self_attention", "mlp.dense_h_to_4h", shows_attention=False),
-        Architecture("gpt2", "h", "attn", "mlp.c_fc", positions="columns"),
-        Architecture("gpt_bigcode", "h", "attn", "mlp.c_fc", positions="columns"),
-        Architecture("gpt_neox", attention="attention", gate="mlp.dense_h_to_4h"),
-        Architecture("opt", "decoder.layers", gate="fc1", is_flat=True, positions="mask"),
-        Architecture("persimmon", gate="mlp.dense_h_to_4h"),
-        Architecture("phi", gate="mlp.fc1"),
-        Architecture("starcoder2", gate="mlp.c_fc"),
+        _plain(
+            "falcon",
+            *("mlp.dense_h_to_4h", "mlp.dense_4h_to_h", "mlp.act"),
+            layers="h",
+            attention="self_attention",
+            shows_attention=False,
+        ),
+        *(
+            _plain(
+                model_type,
+                *("mlp.c_fc", "mlp.c_proj", "mlp.act"),
+                layers="h",
+                attention="attn",
+                positions="columns",
+            )
+            for model_type in ("gpt2", "gpt_bigcode")
+        ),
+        _plain(
+            "gpt_neox",
+            *("mlp.dense_h_to_4h", "mlp.dense_4h_to_h", "mlp.act"),
+            attention="attention",
+        ),
+        _plain(
+            "opt",
+            *("fc1", "fc2", "activation_fn"),
+            layers="decoder.layers",
+            is_flat=True,
+            positions="mask",
+        ),
+        _plain("persimmon", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h", "mlp.act"),
+        _plain("phi", "mlp.fc1", "mlp.fc2", "mlp.activation_fn"),
+        _plain("starcoder2", "mlp.c_fc", "mlp.c_proj", "mlp.act"),
         # encoders: the map before the activation
         _encoder("bert"),
         _encoder("electra"),
         _encoder("roberta", positions="ids"),
         _encoder("xlm-roberta", positions="ids"),
-        _encoder("distilbert", layers="transformer.layer", attention="attention", gate="ffn.lin1"),
+        _encoder(
+            "distilbert",
+            layers="transformer.layer",
+            attention="attention",
+            gate="ffn.lin1",
+            down="ffn.lin2",
+            activation="ffn.activation",
+        ),
         _encoder(
             "mpnet",
             attention="attention.attn",
@@ -275,6 +363,8 @@ ARCHITECTURES = {
             layers="layers",
             attention="attn",
             gate="mlp.Wi",
+            down="mlp.Wo",
+            activation="mlp.act",
             is_fused=True,
             positions="relative",
         ),

@@ -18,7 +18,9 @@ from splinellm.backbone.architectures import (
     Positions,
     architecture_of,
 )
+from splinellm.backbone.mlp import MLP
 from splinellm.errors import ConfigurationError, UnsupportedArchitectureError
+from splinellm.schema import parse_layers
 
 
 @dataclass
@@ -143,6 +145,25 @@ class Decoder:
         """
         gate = self.architecture.gate_of(self.architecture.decoder_layers(self.model)[layer])
         return gate.current_norms(self.hidden_size, lambda: self.device)
+
+    def layer(self, layer: int) -> MLP:
+        """A view of one layer's MLP: its maps, Jacobian, partition and complexity.
+
+        Parameters
+        ----------
+        layer : int
+            Counted from 0; a negative one from the last.
+
+        Raises
+        ------
+        SchemaError
+            There is no such layer.
+        UnsupportedArchitectureError
+            It is a mixture of experts.
+        """
+        (index,) = parse_layers([layer], self.n_loaded_layers)
+        found = self.architecture.decoder_layers(self.model)[index]
+        return self.architecture.mlp_of(found, self.hidden_size)
 
     def expect_changes(self, layers: Iterable[int]) -> None:
         """Say that a text begins, before which the weights of layers may have been changed."""

@@ -18,6 +18,7 @@ from splinellm.errors import (
     VerificationError,
 )
 from splinellm.extraction.base import Extractor, KeyT, OnProgress
+from splinellm.extraction.layer_inputs import read_layer_inputs
 from splinellm.extraction.reading import BatchReader
 from splinellm.extraction.rows import Rows
 from splinellm.extraction.tokens import TokenizedPrompt, Tokenizer
@@ -25,7 +26,7 @@ from splinellm.extraction.verification import PROMPTS, VerificationReport, compa
 from splinellm.plan import Plan
 from splinellm.prompts import Prompt, as_prompts
 from splinellm.provenance import Provenance
-from splinellm.schema import FeatureSelection, Granularity
+from splinellm.schema import FeatureSelection, Granularity, parse_layers
 from splinellm.token_index import TokenIndex
 
 BATCH_TOKENS_CPU = 512
@@ -225,6 +226,38 @@ allow_special_tokens
                 hint="use float32 or bfloat16",
             )
         return rows
+
+    def layer_inputs(
+        self, prompt: Prompt, layers: str | int | Iterable[int] | None = None
+    ) -> dict[int, np.ndarray]:
+        """What the MLPs of some layers read at each token of a prompt.
+
+        Parameters
+        ----------
+        prompt : str or sequence of int
+            Text, or token ids.
+        layers : str, int, iterable of int, or None
+            Layers counted from 0; None for the extractor's.
+
+        Returns
+        -------
+        dict of int to ndarray, shape (T, D), float32
+            By layer: the x of h = W x + b.
+
+        Raises
+        ------
+        PromptError
+            The prompt cannot be read.
+        SchemaError
+            A layer does not exist.
+        """
+        wanted = self.schema.layers
+        if layers is not None:
+            wanted = parse_layers(layers, self.backbone.n_loaded_layers)
+        tokenized, errors = self.tokenize([prompt])
+        if errors:
+            raise errors[0]
+        return read_layer_inputs(self.backbone, tokenized[0].ids, wanted)
 
     @property
     def batch_tokens(self) -> int:

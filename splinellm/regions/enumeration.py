@@ -299,4 +299,3 @@ def _scaled(gaps: np.ndarray, forms: np.ndarray, domain: Domain) -> np.ndarray:
     kept = lengths * reach > 1e-13 * float(np.abs(forms).max(initial=0.0))
     scaled: np.ndarray = gaps[kept] / lengths[kept, None]
     return scaled
-

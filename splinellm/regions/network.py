@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,15 +12,13 @@ from torch import Tensor, nn
 
 from splinellm.errors import ConfigurationError, VerificationError
 from splinellm.regions.directions import orthonormal_directions, require_radius
-from splinellm.regions.points import PointKind
+from splinellm.regions.points import Array, PointKind, in_kind
 from splinellm.regions.program import Program
 from splinellm.regions.tracing import read_program
 
 if TYPE_CHECKING:
     from splinellm.regions.enumeration import Region
     from splinellm.regions.slices import SlicePartition
-
-Array = TypeVar("Array", Tensor, np.ndarray)
 
 _FORMS_AT_ONCE = 2**24
 """Numbers of a batch of forms; 128 MB."""
@@ -149,7 +147,7 @@ class PiecewiseAffine:
         origin = torch.zeros(1, *self._points.known_shape(), dtype=torch.float64)
         with torch.no_grad():
             forms = self.maps(origin, torch.as_tensor(code).reshape(1, -1))[0]
-        found = cast(Array, forms if isinstance(code, Tensor) else forms.numpy())
+        found = in_kind(forms, code)
         return found[:, 1:], found[:, 0]
 
     def local_complexity(
@@ -336,8 +334,7 @@ class PiecewiseAffine:
         points, is_single = self._points.read(x)
         with torch.no_grad():
             found = function(points)
-        found = found[0] if is_single else found
-        return cast(Array, found if isinstance(x, Tensor) else found.numpy())
+        return in_kind(found[0] if is_single else found, x)
 
     def __getstate__(self) -> dict[str, object]:
         # Other processes need the steps alone; the module may be of a class that they cannot have.

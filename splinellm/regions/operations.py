@@ -116,7 +116,7 @@ class Piecewise(Operation):
 
     def contending_forms(self, forms: Tensor) -> Tensor:
         """Forms of the contenders, (N, U, W, M), from those of the input (N, M, ...)."""
-        found = self.contenders(forms.flatten(0, 1)).unflatten(0, forms.shape[:2])
+        found: Tensor = self.contenders(forms.flatten(0, 1)).unflatten(0, forms.shape[:2])
         return found.movedim(1, -1)
 
 

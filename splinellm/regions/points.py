@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from splinellm.errors import ConfigurationError
+
+Array = TypeVar("Array", Tensor, np.ndarray)
+
+
+def in_kind(found: Tensor, given: Array) -> Array:
+    """A tensor for who gave a tensor, an array for others."""
+    return found if isinstance(given, Tensor) else found.numpy()
 
 
 @dataclass(frozen=True)
@@ -108,4 +117,3 @@ class PointKind:
         if self.size is not None:
             return f"a point has {self.size} numbers"
         return "pass input_shape to PiecewiseAffine.of, such as input_shape=(1, 8, 8)"
-

@@ -1,16 +1,17 @@
 """Many convex polygons in the plane, cut all at once by the lines of piecewise units.
 
-Polygons are kept as vertices (P, V, 2), counterclockwise, of which the first n of each (P,) count. A
-line is (c, a, b), scaled so that c + a s + b t is a distance. A vertex nearer to it than a tolerance
-lies on it, and a line cuts a polygon if there are vertices farther away than that on both sides.
-Both parts get the vertices on the line to the last bit, so that polygons that are cut go on tiling
-what was cut.
+Polygons are kept as vertices (P, V, 2), counterclockwise, of which the first n of each (P,) count.
+A line is (c, a, b), scaled so that c + a s + b t is a distance. A vertex nearer to it than a
+tolerance lies on it, and a line cuts a polygon if there are vertices farther away than that on both
+sides. Both parts get the vertices on the line to the last bit, so that polygons that are cut go on
+tiling what was cut.
 
 Shape letters: P polygons, V vertices, U units, W contenders of a unit, Q pairs of contenders.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -164,7 +165,8 @@ def cut(
 
 
 def _n_contenders(n_pairs: int) -> int:
-    return int(round((1 + (1 + 8 * n_pairs) ** 0.5) / 2))
+    """W, of which there are W (W - 1) / 2 pairs."""
+    return (1 + math.isqrt(1 + 8 * n_pairs)) // 2
 
 
 def _undecided(
@@ -215,9 +217,7 @@ def _where_ahead(
     return polygons, rows
 
 
-def _clip(
-    polygons: Polygons, signed: np.ndarray, tolerance: float
-) -> tuple[Polygons, np.ndarray]:
+def _clip(polygons: Polygons, signed: np.ndarray, tolerance: float) -> tuple[Polygons, np.ndarray]:
     """The parts where signed distances (P, V) are not negative, and which polygons have one."""
     inside = np.where(polygons.valid, signed, -np.inf).max(axis=1) > tolerance
     rows = np.flatnonzero(inside)

@@ -44,7 +44,7 @@ class Polytope:
     @property
     def n_dims(self) -> int:
         """D."""
-        return self.rows.shape[1]
+        return int(self.rows.shape[1])
 
     def __getitem__(self, kept: np.ndarray) -> Polytope:
         """Keep some of the inequalities."""

@@ -43,12 +43,14 @@ class SliceRegion:
         Sign code, as of :meth:`splinellm.regions.PiecewiseAffine.sign_code`.
     point : ndarray, shape (D...)
         A point inside, in the network's input space.
+    maps_of : optional
+        The network, if it has an affine map here.
     """
 
     polygon: np.ndarray
     code: np.ndarray
     point: np.ndarray
-    _network: HasMaps | None = field(repr=False)
+    maps_of: HasMaps | None = field(repr=False, default=None)
 
     @property
     def area(self) -> float:
@@ -69,11 +71,11 @@ class SliceRegion:
         ConfigurationError
             The partition is that of a gated layer, which is affine on no region.
         """
-        if self._network is None:
+        if self.maps_of is None:
             raise ConfigurationError(
                 "a gated layer is affine on no region", hint="ask for its jacobian at a point"
             )
-        return self._network.affine_map(self.point)
+        return self.maps_of.affine_map(self.point)
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,8 @@ class SlicePartition(Sequence[SliceRegion]):
         Vertices (V, 2) of each, counterclockwise.
     codes : ndarray, shape (N, U), int8
         Their sign codes.
+    maps_of : optional
+        The network, whose maps the regions have.
     """
 
     origin: np.ndarray = field(repr=False)
@@ -98,7 +102,7 @@ class SlicePartition(Sequence[SliceRegion]):
     window: np.ndarray
     polygons: tuple[np.ndarray, ...] = field(repr=False)
     codes: np.ndarray = field(repr=False)
-    _network: HasMaps | None = field(repr=False, default=None)
+    maps_of: HasMaps | None = field(repr=False, default=None)
 
     def __len__(self) -> int:
         """Number of polygons."""
@@ -110,7 +114,7 @@ class SlicePartition(Sequence[SliceRegion]):
             return [self[i] for i in range(*index.indices(len(self)))]
         polygon = self.polygons[index]
         point = self.at(polygon.mean(axis=0))
-        return SliceRegion(polygon, self.codes[index], point, self._network)
+        return SliceRegion(polygon, self.codes[index], point, self.maps_of)
 
     def __iter__(self) -> Iterator[SliceRegion]:
         """Go through the regions."""
@@ -139,9 +143,7 @@ class SlicePartition(Sequence[SliceRegion]):
         return found[0] if is_single else found
 
 
-def read_plane(
-    origin: np.ndarray, u: np.ndarray, v: np.ndarray, extent: float | Sequence[float]
-) -> np.ndarray:
+def read_plane(u: np.ndarray, v: np.ndarray, extent: float | Sequence[float]) -> np.ndarray:
     """Window of a plane.
 
     Raises
@@ -180,12 +182,12 @@ def cut_network(
 ) -> SlicePartition:
     """See :meth:`splinellm.regions.PiecewiseAffine.slice_partition`."""
     plane = plane_points(network, origin, u, v)
-    window = read_plane(plane[0].numpy(), plane[1].numpy(), plane[2].numpy(), extent)
+    window = read_plane(plane[1].numpy(), plane[2].numpy(), extent)
     with torch.no_grad():
         network.run(plane[0][None])  # which finds out whether the shape fits
         polygons, codes = _cut(network, torch.stack(plane)[None], window)
-    arrays = [it.numpy() for it in plane]
-    return SlicePartition(*arrays, window, tuple(polygons), codes, network)
+    x, along_s, along_t = (it.numpy() for it in plane)
+    return SlicePartition(x, along_s, along_t, window, tuple(polygons), codes, network)
 
 
 def _cut(
