@@ -205,8 +205,8 @@ def _cut(
             parts, of, code = cut_by_step(polygons[rows], program.contending(some).numpy(), window)
             found.append((parts, rows[of], code))
         polygons = Polygons.joined([it for it, _, _ in found])
-        parents = np.concatenate([it for _, it, _ in found])
-        step_codes = np.concatenate([it for _, _, it in found])
+        parents = _stacked([it for _, it, _ in found])
+        step_codes = _stacked([it for _, _, it in found])
         codes = np.concatenate([codes[parents], step_codes], axis=1) if codes.size else step_codes
         if program.is_last(front):  # what follows cuts nothing
             break
@@ -215,6 +215,7 @@ def _cut(
 
 
 _UNITS_AT_ONCE = 2**19
+_NUMBERS_AT_ONCE = 2**21
 
 
 def cut_by_step(
@@ -240,15 +241,27 @@ def cut_by_step(
     tolerance = RELATIVE_TOLERANCE * float(np.linalg.norm(window[2] - window[0]))
     units = Units.of(contending.reshape(-1, n_contenders, 3), window)
     parts, of = cut(polygons, units, np.repeat(np.arange(len(polygons)), n_units), tolerance)
-    code = np.empty((len(parts), n_units), np.int8)
-    points = np.pad(parts.centres, ((0, 0), (1, 0)), constant_values=1.0)
-    size = max(1, _UNITS_AT_ONCE * 8 // (n_units * n_contenders))
-    order = np.argsort(of, kind="stable")  # so that parts of a polygon share its forms
-    for start in range(0, len(parts), size):
-        rows = order[start : start + size]
-        values = np.empty((len(rows), n_units, n_contenders))
-        for parent in np.unique(of[rows]):
-            mine = of[rows] == parent
-            values[mine] = np.einsum("uwm,pm->puw", contending[parent], points[rows[mine]])
-        code[rows] = values.argmax(axis=-1)  # of equal ones the first
-    return parts, of, code
+    return parts, of, _codes_at(parts.centres, contending, of)
+
+
+def _codes_at(centres: np.ndarray, contending: np.ndarray, of: np.ndarray) -> np.ndarray:
+    """Codes (P', U) at centres (P', 2) of parts, each of one of the polygons (P, U, W, 3)."""
+    n_units, n_contenders = contending.shape[1:3]
+    points = np.pad(centres, ((0, 0), (1, 0)), constant_values=1.0)
+    code = np.empty((len(points), n_units), np.int8)
+    gaps = contending[:, :, -1] - contending[:, :, 0]
+    size = max(1, _NUMBERS_AT_ONCE // (n_units * n_contenders * 3))
+    for start in range(0, len(points), size):
+        rows = slice(start, start + size)
+        if n_contenders > 2:
+            values = np.einsum("ruwm,rm->ruw", contending[of[rows]], points[rows])
+            code[rows] = values.argmax(axis=-1)  # of equal ones the first
+        elif len(gaps) == 1:
+            np.greater(points[rows] @ gaps[0].T, 0, out=code[rows].view(np.bool_))
+        else:
+            code[rows] = np.einsum("rum,rm->ru", gaps[of[rows]], points[rows]) > 0
+    return code
+
+
+def _stacked(parts: list[np.ndarray]) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
