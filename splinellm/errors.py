@@ -28,6 +28,7 @@ __all__ = [
     "PrecisionWarning",
     "PrefixUnavailableError",
     "PromptError",
+    "ResumeError",
     "RowError",
     "SchemaError",
     "SplineLLMError",
@@ -210,6 +211,12 @@ class OutputError(SplineLLMError):
     """The output cannot be written."""
 
     code = "output_failed"
+
+
+class ResumeError(SplineLLMError):
+    """What an earlier run left beside the output is in the way, or none to go on with."""
+
+    code = "cannot_resume"
 
 
 class RowError(SplineLLMError):

@@ -10,8 +10,6 @@ from splinellm.cli import loading, options
 from splinellm.cli.streaming import Input, check_feature_output, stream
 from splinellm.io.formats import output_suffixes
 
-# --resume belongs here once the sink knows it.
-
 
 def extract(
     input_path: Input,
@@ -44,6 +42,7 @@ def extract(
     dimension_rule: options.DimensionRuleOption = options.DimensionRule.RELATIVE,
     dimension_threshold: options.DimensionThreshold = 0.1,
     allow_special_tokens: options.AllowSpecialTokens = False,
+    resume: options.Resume = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Compute the features of every row of INPUT.
@@ -55,9 +54,10 @@ def extract(
     all rows read), position, token, begin and end (in characters) come first, and the text, which
     the tokens spell, is left out.
 
-    Until the run succeeds, everything is in OUTPUT.partial. Bad rows (text missing, empty or not
-    text, a line that cannot be parsed) stop the run; with --on-error skip they go with the reason
-    to OUTPUT.rejects.jsonl, or to standard error if OUTPUT is standard output.
+    Until the run succeeds, everything is in the folder OUTPUT.partial; --resume goes on with what
+    a run that did not end has computed there. Bad rows (text missing, empty or not text, a line
+    that cannot be parsed) stop the run; with --on-error skip they go with the reason to
+    OUTPUT.rejects.jsonl, or to standard error if OUTPUT is standard output.
     """
     settings = {
         "model": model,
@@ -71,6 +71,12 @@ def extract(
         "dimension_rule": dimension_rule.value,
         "dimension_threshold": dimension_threshold,
         "allow_special_tokens": allow_special_tokens,
+    }
+    reading = {
+        "text_column": text_column,
+        "input_format": input_format,
+        "delimiter": delimiter,
+        "encoding": encoding,
     }
     from splinellm.io.features import FeatureAnnotator
     from splinellm.io.readers import open_source  # Arrow is slow to import, --help is not
@@ -95,4 +101,6 @@ def extract(
         lambda: FeatureAnnotator(loading.load_extractor(**settings), granularity.value),
         on_error=on_error,
         quiet=quiet,
+        resume=resume,
+        asked={**settings, **reading, "granularity": granularity.value},
     )

@@ -306,3 +306,12 @@ Quiet = Annotated[
         help="No progress bar and no final count.",
     ),
 ]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        envvar="SPLINELLM_RESUME",
+        help="Go on with OUTPUT.partial of a run that did not end, if there is one. Input and "
+        "options must be the same.",
+    ),
+]

@@ -92,6 +92,7 @@ def predict(
     batch_tokens: options.BatchTokens = None,
     device: options.Device = "auto",
     device_map: options.DeviceMap = None,
+    resume: options.Resume = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Classify every row of INPUT: texts, or what extract made of them.
@@ -123,7 +124,30 @@ def predict(
         _check_pooled(other, spans=spans, overflow=None)
     added = added_schema(trained.card, spans=spans).names
     is_reserved = frozenset([*added, *([] if escalate is None else [DECIDED_BY])]).__contains__
-    run = partial(stream, input_path=input_path, output=output, on_error=on_error, quiet=quiet)
+    asked = {
+        "the classifier": _told_of(trained),
+        "the second classifier": other and _told_of(other),
+        "escalate": escalate,
+        "spans": spans,
+        "overflow": overflow,
+        "model": model,
+        "text_column": text_column,
+        "input_format": input_format,
+        "delimiter": delimiter,
+        "encoding": encoding,
+        "batch_tokens": batch_tokens,
+        "device": device,
+        "device_map": device_map,
+    }
+    run = partial(
+        stream,
+        input_path=input_path,
+        output=output,
+        on_error=on_error,
+        quiet=quiet,
+        resume=resume,
+        asked=asked,
+    )
     reading: dict[str, Any] = {
         "format": input_format,
         "is_reserved": is_reserved,
@@ -161,9 +185,14 @@ def predict(
         made.append(Cascade(annotator(trained, model), trained.card, second, name))
         return made[0]
 
-    run(source, load=cascade)
+    was_resumed = run(source, load=cascade)
     if not quiet:
-        say(made[0].summary())
+        say(f"since it went on: {made[0].summary()}" if was_resumed else made[0].summary())
+
+
+def _told_of(classifier: Classifier) -> str:
+    """What tells a classifier from others, and from itself trained anew."""
+    return f"{classifier.card.name} ({classifier.card.classifier_sha256[:16]})"
 
 
 def _annotator(

@@ -18,7 +18,7 @@ from splinellm.errors import ConfigurationError, SplineLLMError
 from splinellm.io.formats import input_suffixes, output_format
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from splinellm.io.output_file import OutputFile
     from splinellm.io.pipeline import Annotator
@@ -61,7 +61,9 @@ def stream(
     *,
     on_error: OnError,
     quiet: bool,
-) -> None:
+    resume: bool = False,
+    asked: Mapping[str, object] | None = None,
+) -> bool:
     """Write every row of a source with its added columns, and say how it went.
 
     Parameters
@@ -78,18 +80,37 @@ def stream(
         What happens at a bad row.
     quiet : bool
         Whether to leave out the progress bar and the final count.
+    resume : bool
+        Whether to go on with what an earlier run computed.
+    asked : mapping of str to object, optional
+        Options that change a number or a column; a run that goes on must have the same.
+
+    Returns
+    -------
+    bool
+        Whether some rows were computed by an earlier run.
     """
     from splinellm.io.sink import open_sink  # Arrow is slow to import, --help is not
 
+    told = {_option(name): _told(value) for name, value in (asked or {}).items()}
     with closing(source):
         try:
-            sink = open_sink(output, input_path)
+            sink = open_sink(output, input_path, asked=told, resume=resume)
         except ConfigurationError as error:
             raise typer.BadParameter(str(error)) from error
         with _terminable(), _reporting(sink, output):
             _run(source, sink, load, on_error, quiet=quiet)
     if not quiet or sink.n_rejected:
         say(_summary(sink, output))
+    return sink.journal is not None and sink.journal.n_recalled > 0
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}" if name.isidentifier() else name
+
+
+def _told(value: object) -> str:
+    return "the default" if value is None else str(value)
 
 
 def _run(
@@ -131,14 +152,17 @@ def _reporting(sink: StandardOutput | OutputFile, output: str) -> Iterator[None]
 
 
 def _kept(sink: StandardOutput | OutputFile, output: str) -> str:
-    if not sink.n_rows:
+    if sink.journal is None:
+        return f"; {sink.n_rows:,} rows were written" if sink.n_rows else ""
+    if not sink.journal.n_rows:
         return ""
-    where = "were written" if output == "-" else f"are in {output}.partial"
-    return f"; {sink.n_rows:,} rows {where}"
+    return f"; {sink.journal.n_rows:,} rows are in {output}.partial, --resume goes on with them"
 
 
 def _summary(sink: StandardOutput | OutputFile, output: str) -> str:
     written = f"{sink.n_rows:,} rows written"
+    if sink.journal is not None and sink.journal.n_recalled:
+        written += f", {sink.journal.n_recalled:,} of them computed before"
     if not sink.n_rejected:
         return written
     see = "see above" if output == "-" else f"see {output}.rejects.jsonl"
@@ -146,7 +170,7 @@ def _summary(sink: StandardOutput | OutputFile, output: str) -> str:
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM, as schedulers and `timeout` send it: leave a readable file, like at Ctrl-C."""
+    """SIGTERM, as schedulers and `timeout` send it: end in order, like at Ctrl-C."""
 
 
 @contextmanager

@@ -68,6 +68,10 @@ class ArrowChunk:
         texts: list[str] = self._table[self._text_column].to_pylist()
         return texts
 
+    def basis(self) -> bytes:
+        """Texts of all rows, one value."""
+        return repr(self.texts()).encode("utf-8", "surrogatepass")
+
     def take(self, positions: Sequence[int]) -> ArrowChunk:
         """Select good rows; their numbers in the file are no longer known."""
         return ArrowChunk(self.source, self._taken(positions), self._text_column, 0, {})

@@ -54,6 +54,12 @@ class FeatureChunk(ChunkView):
         self.features = features
         self._good = good
 
+    def basis(self) -> bytes:
+        """Features of all rows."""
+        table = self.features
+        arrays = (table.values, table.n_tokens, table.truncated)
+        return b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
+
     def take(self, positions: Sequence[int]) -> FeatureChunk:
         """Select good rows."""
         rows = np.searchsorted(self._good, positions)

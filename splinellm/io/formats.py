@@ -53,8 +53,6 @@ class Format:
         Whether values are separated by a character that may be another.
     needs_schema : bool
         Whether the input columns must be known before the first row is written.
-    keeps_whole_rows : bool
-        Whether a file that was cut off after any write is a complete, shorter file.
     features_only : bool
         Whether nothing but features can be written.
     """
@@ -72,7 +70,6 @@ class Format:
     has_header: bool = True
     has_delimiter: bool = False
     needs_schema: bool = True
-    keeps_whole_rows: bool = True
     features_only: bool = False
 
     @property
@@ -112,7 +109,6 @@ FORMATS = (
         is_text=False,
         may_be_gzipped=False,
         begins=(b"PAR1",),
-        keeps_whole_rows=False,
     ),
     Format(
         "arrow",
@@ -124,7 +120,6 @@ FORMATS = (
         is_text=False,
         may_be_gzipped=False,
         begins=(b"ARROW1", b"\xff\xff\xff\xff"),  # a file, a stream
-        keeps_whole_rows=False,
     ),
     Format(
         "npz",
@@ -134,7 +129,6 @@ FORMATS = (
         is_text=False,
         may_be_gzipped=False,
         needs_schema=False,
-        keeps_whole_rows=False,
         features_only=True,
     ),
 )

@@ -120,6 +120,10 @@ class Chunk(Protocol):
         """Texts of all rows; only to be called on a chunk without problems."""
         ...
 
+    def basis(self) -> bytes:
+        """All that the columns that a run adds are made of; only of a chunk without problems."""
+        ...
+
     def take(self, positions: Sequence[int]) -> Self:
         """Select good rows, in ascending order, each as often as it is named."""
         ...
@@ -205,6 +209,10 @@ class RecordChunk:
         """Texts of all rows."""
         assert self._text_column is not None  # noqa: S101 (whoever opened the source needs none)
         return [record[self._text_column] for record in self.records()]
+
+    def basis(self) -> bytes:
+        """Texts of all rows, one value."""
+        return repr(self.texts()).encode("utf-8", "surrogatepass")
 
     def take(self, positions: Sequence[int]) -> RecordChunk:
         """Select good rows."""

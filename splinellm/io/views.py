@@ -51,6 +51,10 @@ class ChunkView:
         """Texts of all rows, hidden or not."""
         return self._taken().texts()
 
+    def basis(self) -> bytes:
+        """Return what the columns that a run adds are made of."""
+        return self._taken().basis()
+
     def take(self, positions: Sequence[int]) -> Self:
         """Select good rows, each as often as it is named."""
         raise NotImplementedError

@@ -147,9 +147,7 @@ def test_bad_rows_stop_the_run_or_go_to_the_rejects(cli: Cli) -> None:
     result = cli("predict", "clf", "in.jsonl", "-o", "out.csv")
     assert result.code == 1
     assert "in.jsonl: row 2: the forward pass overflowed" in result.stderr
-    assert result.stderr.endswith("; 1 rows are in out.csv.partial\n")
-    with pytest.warns(UserWarning, match=r"kept as out\.csv\.partial\.1"):
-        result = cli("predict", "clf", "in.jsonl", "-o", "out.csv", "--on-error", "skip")
+    result = cli("predict", "clf", "in.jsonl", "-o", "out.csv", "--on-error", "skip")
     assert result.code == 0
     assert result.stderr.endswith("2 rows written, 2 rejected, see out.csv.rejects.jsonl\n")
     assert read("out.csv")["predicted"] == ["clean", "toxic"]
@@ -306,8 +304,7 @@ def test_a_row_without_a_feature_is_a_bad_row(cli: Cli, table: FeatureTable) -> 
     result = cli("predict", "clf", "x.jsonl", "-o", "out.csv")
     assert result.code == 1
     assert "x.jsonl: row 2: column 'layer_02.sign_mean' has no number" in result.stderr
-    with pytest.warns(UserWarning, match=r"kept as out\.csv\.partial\.1"):
-        assert cli("predict", "clf", "x.jsonl", "-o", "out.csv", "--on-error", "skip").code == 0
+    assert cli("predict", "clf", "x.jsonl", "-o", "out.csv", "--on-error", "skip").code == 0
     assert read("out.csv")["id"] == ["0", "2"]
     rejects = [json.loads(x) for x in Path("out.csv.rejects.jsonl").read_text().splitlines()]
     assert [reject["code"] for reject in rejects] == ["invalid_features", "invalid_json"]

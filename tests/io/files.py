@@ -89,11 +89,13 @@ def run(
     output: str | Path,
     extractor: FakeExtractor | None = None,
     on_error: Any = "fail",
+    *,
+    resume: bool = False,
     **options: Any,
 ) -> FakeExtractor:
     """The whole loop; returns the extractor, which knows the texts it saw."""
     extractor = extractor or FakeExtractor()
     with closing(open_source(str(source_path), **options)) as source:
-        sink = open_sink(str(output), str(source_path))
+        sink = open_sink(str(output), str(source_path), resume=resume)
         annotate_rows(source, sink, FeatureAnnotator(extractor), on_error=on_error)
     return extractor
