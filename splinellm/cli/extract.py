@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from splinellm.cli import loading, options
-from splinellm.cli.streaming import Input, check_feature_output, stream
+from splinellm.cli.streaming import Input, check_feature_output, share_of, stream
 from splinellm.io.formats import output_suffixes
 
 
@@ -21,7 +21,8 @@ def extract(
             envvar="SPLINELLM_OUTPUT",
             metavar="OUTPUT",
             callback=check_feature_output,
-            help=f"{output_suffixes()}, or - for JSON lines on standard output.",
+            help=f"{output_suffixes()}, FOLDER/ for a Parquet file in it, or - for "
+            "JSON lines on standard output.",
         ),
     ],
     model: options.Model = "smollm2-135m",
@@ -43,6 +44,7 @@ def extract(
     dimension_threshold: options.DimensionThreshold = 0.1,
     allow_special_tokens: options.AllowSpecialTokens = False,
     resume: options.Resume = False,
+    shard: options.Shard = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Compute the features of every row of INPUT.
@@ -85,6 +87,7 @@ def extract(
 
     by_token = granularity is not options.Granularity.PROMPT
     is_reserved = is_token_column(text_column) if by_token else is_own_column
+    share = share_of(shard, output)
     source = open_source(
         input_path,
         text_column=text_column,
@@ -93,6 +96,7 @@ def extract(
         columns=options.column_names(columns),
         delimiter=delimiter,
         encoding=encoding,
+        share=share,
     )
     stream(
         TextlessSource(source, text_column) if by_token else source,
@@ -102,5 +106,6 @@ def extract(
         on_error=on_error,
         quiet=quiet,
         resume=resume,
+        share=share,
         asked={**settings, **reading, "granularity": granularity.value},
     )

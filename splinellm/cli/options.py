@@ -98,6 +98,12 @@ def _check_encoding(name: str | None) -> str | None:
     return name
 
 
+def _check_shard(text: str | None) -> str | None:
+    if text is not None and not re.fullmatch(r"0*[1-9]\d*/0*[1-9]\d*", text.strip()):
+        raise typer.BadParameter(f"'{text}' is no share: I/N, such as 2/8")
+    return text
+
+
 def _check_device(device: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
         raise typer.BadParameter(f"'{device}' is none of auto, cpu, cuda, cuda:N, mps")
@@ -313,5 +319,17 @@ Resume = Annotated[
         envvar="SPLINELLM_RESUME",
         help="Go on with OUTPUT.partial of a run that did not end, if there is one. Input and "
         "options must be the same.",
+    ),
+]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        envvar="SPLINELLM_SHARD",
+        metavar="I/N",
+        callback=_check_shard,
+        help="Do the I-th of N shares of INPUT, into the folder OUTPUT, which all of them make "
+        "together.",
+        show_default=False,
     ),
 ]

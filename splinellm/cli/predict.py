@@ -10,7 +10,7 @@ import typer
 
 from splinellm.cli import loading, options
 from splinellm.cli.messages import say
-from splinellm.cli.streaming import Input, check_prediction_output, stream
+from splinellm.cli.streaming import Input, check_prediction_output, share_of, stream
 from splinellm.io.formats import output_suffixes
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def predict(
             envvar="SPLINELLM_OUTPUT",
             metavar="OUTPUT",
             callback=check_prediction_output,
-            help=f"{output_suffixes(features=False)}, or - for JSON lines on standard output.",
+            help=f"{output_suffixes(features=False)}, FOLDER/ for a Parquet file in it, or - for "
+            "JSON lines on standard output.",
         ),
     ],
     model: Annotated[
@@ -93,6 +94,7 @@ def predict(
     device: options.Device = "auto",
     device_map: options.DeviceMap = None,
     resume: options.Resume = False,
+    shard: options.Shard = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Classify every row of INPUT: texts, or what extract made of them.
@@ -115,6 +117,7 @@ def predict(
     from splinellm.learn.cascade import Cascade, require_bands
     from splinellm.learn.predictions import DECIDED_BY
 
+    share = share_of(shard, output)
     trained = load_classifier(classifier)
     _check_pooled(trained, spans=spans, overflow=overflow)
     if escalate is not None:
@@ -146,6 +149,7 @@ def predict(
         on_error=on_error,
         quiet=quiet,
         resume=resume,
+        share=share,
         asked=asked,
     )
     reading: dict[str, Any] = {
@@ -154,6 +158,7 @@ def predict(
         "columns": options.column_names(columns),
         "delimiter": delimiter,
         "encoding": encoding,
+        "share": share,
     }
     features = open_features(input_path, text_column=text_column, **reading)
     if features is not None:

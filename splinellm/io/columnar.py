@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
@@ -173,6 +174,8 @@ class ColumnarSource(ABC):
         self._files = files
         self._options = options
         self.n_read = 0
+        self.n_before = 0
+        self._n_skipped = 0
         self._total: int | None = 0
         self._schema = self._common_schema()
 
@@ -182,9 +185,27 @@ class ColumnarSource(ABC):
 
     @abstractmethod
     def read_batches(
-        self, file: Path | BinaryIO, columns: Sequence[str], chunk_rows: int
+        self, file: Path | BinaryIO, columns: Sequence[str], chunk_rows: int, skipped: int = 0
     ) -> Iterator[pa.RecordBatch]:
-        """Columns of a file, in batches of bounded length and size."""
+        """Columns of a file, in batches of bounded length and size, after the first few."""
+
+    @abstractmethod
+    def batch_lengths(self, file: Path | BinaryIO, chunk_rows: int) -> Iterator[int]:
+        """Rows of the batches, without reading them where the format allows."""
+
+    def n_chunks(self) -> int:
+        """Count the chunks of all files."""
+        return sum(1 for _ in self._lengths())
+
+    def skip(self, n_chunks: int) -> int:
+        """Let :meth:`chunks` begin after some; returns how many rows they have."""
+        self._n_skipped = n_chunks
+        return sum(islice(self._lengths(), n_chunks))
+
+    def _lengths(self) -> Iterator[int]:
+        for file in self._files:
+            with self._reading(file):
+                yield from self.batch_lengths(file, self._options.chunk_rows)
 
     def _common_schema(self) -> pa.Schema:
         common: pa.Schema | None = None
@@ -218,11 +239,15 @@ class ColumnarSource(ABC):
         """Batches of rows, file by file."""
         self.n_read = 0
         text, chunk_rows = self._options.text_column, self._options.chunk_rows
+        left = self._n_skipped
         for file in self._files:
             name = self._name_of(file)
             first = 1
             with self._reading(file):
-                for batch in self.read_batches(file, self._schema.names, chunk_rows):
+                skipped = list(islice(self.batch_lengths(file, chunk_rows), left)) if left else []
+                left -= len(skipped)
+                first += sum(skipped)
+                for batch in self.read_batches(file, self._schema.names, chunk_rows, len(skipped)):
                     table = _as(self._schema, batch)
                     self.n_read += len(table)
                     yield ArrowChunk(name, table, text, first, _problems(table, text))

@@ -6,6 +6,7 @@ Imports nothing heavy: a record names the code that reads and writes its format,
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -182,12 +183,12 @@ def input_format(path: str, given: str | None = None) -> Format:
 
 
 def output_format(path: str, *, features: bool = True) -> Format:
-    """Format of an output file; standard output gets JSON lines.
+    """Format of an output file; standard output gets JSON lines, a folder Parquet.
 
     Parameters
     ----------
     path : str
-        A file's path, or ``-``.
+        A file's path, a folder's, or ``-``.
     features : bool
         Whether features are to be written; an archive of arrays has no place for anything else.
 
@@ -198,18 +199,25 @@ def output_format(path: str, *, features: bool = True) -> Format:
     """
     if path == STANDARD_STREAM:
         return format_named("jsonl")
+    if names_folder(path):
+        return format_named("parquet")
     found = _format_of_name(path, is_input=False)
     if found is None or not found.writer or (is_gzipped(path) and not found.may_be_gzipped):
         raise ConfigurationError(
             f"cannot write '{path}': unknown suffix",
-            hint=f"known: {output_suffixes()}, or - for JSON lines",
+            hint=f"known: {output_suffixes()}, FOLDER/ for Parquet, or - for JSON lines",
         )
     if found.features_only and not features:
         raise ConfigurationError(
             f"cannot write '{path}': {found.suffixes[0]} is for features only",
-            hint=f"use {output_suffixes(features=False)}, or - for JSON lines",
+            hint=f"use {output_suffixes(features=False)}, FOLDER/, or - for JSON lines",
         )
     return found
+
+
+def names_folder(path: str) -> bool:
+    """Whether an output is a folder: one that is there, or a name that ends like one's."""
+    return path.endswith(("/", os.sep)) or Path(path).is_dir()
 
 
 def is_gzipped(path: str) -> bool:

@@ -33,6 +33,7 @@ STATE_VERSION = 1
 _STATE, _LOCK = "state.json", "lock"
 _PART = "part-"
 _FACTS_KEY = b"splinellm.part"
+_ATTEMPTS = 10
 
 Added = tuple[pa.Table, dict[int, Problem]]
 """The columns that rows got, and what was wrong with those that have none."""
@@ -81,8 +82,7 @@ class Journal:
                 f"'{folder}', where the parts of a run go, is a file",
                 hint="an older version left it; remove it or give it another name",
             )
-        folder.mkdir(parents=True, exist_ok=True)
-        self._lock = Lock(folder / _LOCK, shown)
+        self._lock = self._locked()
         try:
             self._parts = self._found_parts()
             self._state = self._read_state()
@@ -90,6 +90,16 @@ class Journal:
         except BaseException:
             self._lock.release()
             raise
+
+    def _locked(self) -> Lock:
+        for attempt in range(_ATTEMPTS):
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                return Lock(self.folder / _LOCK, self._shown)
+            except FileNotFoundError:  # a run that ended just now removed the folder
+                if attempt == _ATTEMPTS - 1:
+                    raise
+        raise AssertionError
 
     @property
     def n_rows(self) -> int:

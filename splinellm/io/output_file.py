@@ -17,6 +17,7 @@ from splinellm.errors import OutputError
 from splinellm.io.formats import is_gzipped, output_format
 from splinellm.io.journal import Journal
 from splinellm.io.json_columns import to_json
+from splinellm.io.shares import Share
 from splinellm.io.writers import Writer, compressed, writer_of
 from splinellm.provenance import sidecar
 from splinellm.table import PROVENANCE_KEY
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 _DATA, _REJECTS, _PROVENANCE = "data", "rejects.jsonl", "provenance.json"
 """Names in the folder beside the output."""
+_UNFINISHED, _REJECTED = "_partial", "_rejects"
+"""Names in an output that is a folder."""
 
 
 @contextmanager
@@ -48,30 +51,92 @@ class Places:
     Parameters
     ----------
     shown : str
-        The output, as the user gave it.
+        The output, as the user would name it.
     final : Path
         The complete output.
     partial : Path
         Folder in which everything is until then.
     rejects : Path
         The bad rows.
+    shown_partial, shown_rejects : str
+        These, as the user would name them.
     """
 
     shown: str
     final: Path
     partial: Path
     rejects: Path
+    shown_partial: str
+    shown_rejects: str
 
     @classmethod
     def beside(cls, path: str) -> Places:
         """Places of an output that is a file."""
         # Renaming onto a symbolic link would replace the link instead of the file behind it.
         final = Path(os.path.realpath(path))
-        return cls(path, final, _beside(final, ".partial"), _beside(final, ".rejects.jsonl"))
+        partial, rejects = ".partial", ".rejects.jsonl"
+        return cls(
+            path,
+            final,
+            _beside(final, partial),
+            _beside(final, rejects),
+            path + partial,
+            path + rejects,
+        )
+
+    @classmethod
+    def inside(cls, folder: str, share: Share) -> Places:
+        """Places of a share of an output that is a folder.
+
+        Readers of Parquet folders take no notice of what begins with an underscore.
+        """
+        partial, rejects = f"{_UNFINISHED}/{share.name}", f"{_REJECTED}/{share.name}.jsonl"
+        data, root, shown = f"{share.name}.parquet", Path(os.path.realpath(folder)), Path(folder)
+        return cls(
+            str(shown / data),
+            root / data,
+            root / partial,
+            root / rejects,
+            str(shown / partial),
+            str(shown / rejects),
+        )
 
     def touched(self) -> tuple[Path, ...]:
         """Everything that the run may replace or remove."""
         return self.final, self.partial, self.rejects, sidecar(self.final)
+
+
+def make_folder(folder: str, share: Share) -> None:
+    """Make an output folder, or refuse one that holds what is not this output.
+
+    Raises
+    ------
+    OutputError
+        It cannot be made, or holds something else.
+    """
+    path = Path(folder)
+    with writing(folder):
+        if not path.parent.exists():
+            raise OutputError(
+                f"cannot write {folder}: '{path.parent}' is no folder", hint="make it first"
+            )
+        path.mkdir(exist_ok=True)
+        found = [*path.iterdir(), *(path / _UNFINISHED).glob("*")]
+    for each in sorted(found):
+        if each.name in (_UNFINISHED, _REJECTED):
+            continue
+        other = Share.of_name(each.stem if each.suffix == ".parquet" else each.name)
+        if other is None:
+            raise OutputError(
+                f"cannot write {folder}: it holds '{each.name}', which is none of its parts",
+                hint="name a folder that is empty or does not exist yet",
+            )
+        if other.of != share.of:
+            raise OutputError(
+                f"cannot write {folder}: it holds a share of {other.of:,}, and this is one of "
+                f"{share.of:,}",
+                hint="name another folder",
+            )
 
 
 class OutputFile:
@@ -164,6 +229,7 @@ class OutputFile:
             self._put_in_place(partial / _PROVENANCE, sidecar(final))
             (partial / _DATA).replace(final)
             self.journal.remove()
+            self._tidy()
 
     def abandon(self) -> None:
         """Keep the parts alone: the rest is made anew when a run goes on with them."""
@@ -173,6 +239,12 @@ class OutputFile:
             with suppress(OSError):
                 (self.places.partial / name).unlink(missing_ok=True)
         self.journal.close()
+        self._tidy()
+
+    def _tidy(self) -> None:
+        if self.places.partial.parent.name == _UNFINISHED:
+            with suppress(OSError):  # other shares are in it
+                self.places.partial.parent.rmdir()
 
     def _close(self) -> None:
         if self._file.closed:

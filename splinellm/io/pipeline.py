@@ -78,7 +78,7 @@ def annotate_rows(
             # What comes before the first bad row of a run that it ends is no whole chunk.
             is_whole = on_error == "skip" or not chunk.problems
             added = _Added(annotator, sink.journal if is_whole else None, number, on_progress)
-            _annotate_chunk(chunk, n_before, sink, added, on_error)
+            _annotate_chunk(chunk, source.n_before + n_before, sink, added, on_error)
             n_before += len(chunk)
         sink.commit()
     except BaseException:  # Ctrl-C, too, must leave what can be gone on with

@@ -157,8 +157,16 @@ class Source(Protocol[_ChunkT_co]):
     """Where rows come from. Opened by :func:`splinellm.io.readers.open_source`."""
 
     name: str
-    n_read: int
-    """Rows handed out in chunks so far."""
+
+    @property
+    def n_read(self) -> int:
+        """Rows handed out in chunks so far."""
+        ...
+
+    @property
+    def n_before(self) -> int:
+        """Rows of the input before the first that is handed out; known once that is."""
+        ...
 
     def schema(self) -> pa.Schema:
         """Input columns with their Arrow types; may read the whole file to find out."""

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pyarrow as pa
 
 from splinellm.errors import ConfigurationError, OutputError
-from splinellm.io.formats import STANDARD_STREAM, output_format
-from splinellm.io.output_file import OutputFile, Places, write_reject, writing
+from splinellm.io.formats import STANDARD_STREAM, names_folder, output_format
+from splinellm.io.output_file import OutputFile, Places, make_folder, write_reject, writing
+from splinellm.io.shares import Share
 from splinellm.io.writers import Writer, writer_of
 
 if TYPE_CHECKING:
@@ -106,19 +107,22 @@ def open_sink(
     *,
     asked: Mapping[str, str] | None = None,
     resume: bool = False,
+    share: Share | None = None,
 ) -> StandardOutput | OutputFile:
     """Open the output of a run.
 
     Parameters
     ----------
     path : str
-        A file, or ``-`` for standard output.
+        A file, a folder, or ``-`` for standard output.
     source_path : str
         The run's input, which must survive.
     asked : mapping of str to str, optional
         Settings of the run, by the names that a message calls them.
     resume : bool
         Whether to go on with what a run that did not end has computed, if there is one.
+    share : Share, optional
+        Of the input that is read, if it is not all of it; goes into a folder.
 
     Raises
     ------
@@ -134,9 +138,16 @@ def open_sink(
             raise ConfigurationError("standard output cannot be gone on with", hint="name a file")
         return StandardOutput()
     output_format(path)
-    places = Places.beside(path)
+    in_folder = names_folder(path)
+    if share is not None and not in_folder:
+        raise ConfigurationError(f"a share goes into a folder, not to '{path}'", hint="-o FOLDER/")
+    share = share or Share()
+    places = Places.inside(path, share) if in_folder else Places.beside(path)
     _protect(Path(source_path), places)
-    return OutputFile(places, {**_identity(source_path), **(asked or {})}, resume=resume)
+    if in_folder:
+        make_folder(path, share)
+    identity = {**_identity(source_path), "--shard": str(share)}
+    return OutputFile(places, {**identity, **(asked or {})}, resume=resume)
 
 
 def _identity(source_path: str) -> dict[str, str]:

@@ -110,9 +110,10 @@ class SourceView(Generic[ChunkT]):
         """Rows handed out in chunks so far."""
         return self._source.n_read
 
-    @n_read.setter
-    def n_read(self, value: int) -> None:
-        self._source.n_read = value
+    @property
+    def n_before(self) -> int:
+        """Rows of the input before the first that is handed out."""
+        return self._source.n_before
 
     def schema(self) -> pa.Schema:
         """Input columns but for the hidden ones."""

@@ -1,10 +1,12 @@
-"""``--resume``, as a user meets it."""
+"""``--resume``, ``--shard`` and folders, as a user meets them."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from splinellm.cli import loading
@@ -78,3 +80,62 @@ def test_standard_output_cannot_be_gone_on_with(cli: Cli) -> None:
     result = cli("extract", "in.txt", "-o", "-", "--resume")
     assert result.code == 2
     assert "standard output cannot be gone on with (name a file)" in result.stderr
+
+
+def test_shards_make_a_folder_that_reads_as_one_file(
+    cli: Cli, fake: list[FakeExtractor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_chunk_rows(monkeypatch, 2)
+    write_input(Path("in.csv"), [{"id": i, "text": "ab" * (i + 1)} for i in range(7)])
+    assert cli("extract", "in.csv", "-o", "plain.parquet").code == 0
+    for shard, n_rows in (("2/3", 2), ("1/3", 2), ("3/3", 3)):
+        result = cli("extract", "in.csv", "-o", "out/", "--shard", shard)
+        assert result.code == 0
+        assert result.stderr in (f"splinellm: {n_rows} rows written\n", "")
+    folder = pd.read_parquet("out")
+    pd.testing.assert_frame_equal(folder, pd.read_parquet("plain.parquet"))
+    # Input of the next command, as any file: whole, and in shards again.
+    for options in ((), ("--shard", "1/1")):
+        again = cli("extract", "out", "-o", "again/", "--columns", "id", *options)
+        assert (again.code, fake[-1].seen[0]) == (0, "ab")
+
+
+def test_rejects_of_a_folder_are_told_of(cli: Cli) -> None:
+    Path("in.jsonl").write_text('{"text": "one"}\n{"text": ""}\n')
+    result = cli("extract", "in.jsonl", "-o", "out/", "--on-error", "skip")
+    assert result.code == 0
+    where = "out/_rejects/part-00001-of-00001.jsonl"
+    assert result.stderr == f"splinellm: 1 rows written, 1 rejected, see {where}\n"
+    assert json.loads(Path(where).read_text())["row"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (("-o", "out.parquet", "--shard", "1/2"), 2, "--shard writes into a folder"),
+        (("-o", "-", "--shard", "1/2"), 2, "--shard writes into a folder"),
+        (("-o", "out/", "--shard", "3/2"), 2, "'3/2' is no share"),
+        (("-o", "out/", "--shard", "0/2"), 2, "'0/2' is no share"),
+        (("-o", "full/"), 1, "it holds 'thesis.doc', which is none of its parts"),
+        (("-o", "none/out/"), 1, "'none' is no folder"),
+    ],
+)
+def test_shards_and_folders_that_cannot_be(
+    cli: Cli, fake: list[FakeExtractor], options: tuple[str, ...], code: int, message: str
+) -> None:
+    Path("in.txt").write_text("a\nb\n")
+    Path("full").mkdir()
+    Path("full/thesis.doc").touch()
+    result = cli("extract", "in.txt", *options)
+    assert (result.code, result.stderr.count("\n")) == (code, 1)
+    assert message in result.stderr
+    assert not fake
+    assert sorted(str(path) for path in Path().rglob("*")) == ["full", "full/thesis.doc", "in.txt"]
+
+
+def test_unfinished_folder_is_no_input(cli: Cli) -> None:
+    Path("in.txt").write_text("a\nb\n")
+    assert cli("extract", "in.txt", "-o", "out/", "--shard", "2/2").code == 0
+    result = cli("extract", "out", "-o", "again.csv")
+    assert result.code == 1
+    assert "has 1 of 2 shares: part-00001-of-00002 is missing (--shard 1/2" in result.stderr

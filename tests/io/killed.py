@@ -13,6 +13,7 @@ from typing import Any
 from splinellm.io.features import FeatureAnnotator
 from splinellm.io.pipeline import annotate_rows
 from splinellm.io.readers import open_source
+from splinellm.io.shares import Share
 from splinellm.io.sink import open_sink
 from tests.fakes import FakeExtractor
 
@@ -37,6 +38,18 @@ def run_slowly(source: str, output: str, *, dies_at: int | None = None) -> None:
         _die_before_change(dies_at)
     with closing(open_source(source, chunk_rows=CHUNK_ROWS)) as rows:
         sink = open_sink(output, source, resume=True)
+        annotate_rows(rows, sink, FeatureAnnotator(SlowExtractor()), on_error="skip")
+
+
+def share_slowly(
+    source: str, output: str, number: int, of: int, *, dies_at: int | None = None
+) -> None:
+    """The same of a share."""
+    if dies_at is not None:
+        _die_before_change(dies_at)
+    share = Share(number, of)
+    with closing(open_source(source, chunk_rows=CHUNK_ROWS, share=share)) as rows:
+        sink = open_sink(output, source, resume=True, share=share)
         annotate_rows(rows, sink, FeatureAnnotator(SlowExtractor()), on_error="skip")
 
 

@@ -183,9 +183,8 @@ def test_output_that_cannot_be_written_fails_before_any_work(tmp_path: Path) -> 
     source = write_input(tmp_path / "in.jsonl", ROWS)
     with pytest.raises(OutputError, match="no such folder"):
         open_sink(str(tmp_path / "none" / "out.csv"), str(source))
-    (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(OutputError, match="it is a folder"):
-        open_sink(str(tmp_path / "folder.csv"), str(source))
+    with pytest.raises(OutputError, match="is no folder"):
+        open_sink(str(tmp_path / "none" / "out") + "/", str(source))
 
 
 def test_success_replaces_the_rejects_of_an_earlier_one(tmp_path: Path, source: Path) -> None:
