@@ -14,7 +14,7 @@ import typer
 from splinellm.cli.messages import BROKEN_PIPE, say, say_error, silence_stdout
 from splinellm.cli.options import OnError
 from splinellm.cli.progress import progress_bar
-from splinellm.errors import ConfigurationError, SplineLLMError
+from splinellm.errors import ConfigurationError, ResumeError, SplineLLMError
 from splinellm.io.formats import input_suffixes, names_folder, output_format
 
 if TYPE_CHECKING:
@@ -156,7 +156,8 @@ def _reporting(sink: StandardOutput | OutputFile) -> Iterator[None]:
     try:
         yield
     except SplineLLMError as error:
-        say_error(f"{error}{_kept(sink)}")
+        # What refuses to go on with them has said where they are.
+        say_error(str(error) if isinstance(error, ResumeError) else f"{error}{_kept(sink)}")
         raise typer.Exit(1) from error
     except BrokenPipeError as error:  # `| head` has seen enough
         silence_stdout()

@@ -217,7 +217,7 @@ def output_format(path: str, *, features: bool = True) -> Format:
 
 def names_folder(path: str) -> bool:
     """Whether an output is a folder: one that is there, or a name that ends like one's."""
-    return path.endswith(("/", os.sep)) or Path(path).is_dir()
+    return path.endswith(("/", os.sep)) or (path != "" and Path(path).is_dir())
 
 
 def is_gzipped(path: str) -> bool:

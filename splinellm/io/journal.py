@@ -239,6 +239,7 @@ class Journal:
                 file.flush()
                 os.fsync(file.fileno())
             unfinished.replace(path)
+            settle(self.folder)
         except BaseException:
             with suppress(OSError):
                 unfinished.unlink(missing_ok=True)
@@ -253,6 +254,17 @@ class Journal:
                     f"now it is {_short(is_now)}",
                     hint="give it as it was, or remove the folder to begin anew",
                 )
+
+
+def settle(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    if path.is_dir() and os.name == "nt":  # folders cannot be opened there
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _made_by(added: pa.Schema) -> dict[str, str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from splinellm.errors import OutputError
 from splinellm.io.formats import is_gzipped, output_format
-from splinellm.io.journal import Journal
+from splinellm.io.journal import Journal, settle
 from splinellm.io.json_columns import to_json
 from splinellm.io.shares import Share
 from splinellm.io.writers import Writer, compressed, writer_of
@@ -228,6 +228,7 @@ class OutputFile:
             self._put_in_place(partial / _REJECTS, self.places.rejects)
             self._put_in_place(partial / _PROVENANCE, sidecar(final))
             (partial / _DATA).replace(final)
+            settle(final.parent)  # the parts are the only copy until then
             self.journal.remove()
             self._tidy()
 
@@ -266,6 +267,7 @@ class OutputFile:
     def _put_in_place(partial: Path, final: Path) -> None:
         if partial.exists():
             final.parent.mkdir(exist_ok=True)
+            settle(partial)
             partial.replace(final)
         else:  # left by an earlier run, and not true of this one
             final.unlink(missing_ok=True)

@@ -81,8 +81,11 @@ def open_source(
     options = ReadOptions(text_column, is_reserved, chunk_rows, columns, delimiter, optional_column)
     if encoding is not None:
         check_encoding(encoding)
-    if share is not None and share.of > 1 and path == STANDARD_STREAM:
-        raise ConfigurationError("standard input has no shares", hint="name a file")
+    if share is not None and share.of > 1:
+        if path == STANDARD_STREAM:
+            raise ConfigurationError("standard input has no shares", hint="name a file")
+        if is_pipe(path):
+            raise ConfigurationError(f"'{path}' is a pipe and has no shares", hint="name a file")
     reopen = partial(_opened, path, format, encoding, options)
     source = reopen()
     try:
@@ -90,6 +93,12 @@ def open_source(
     except BaseException:
         source.close()
         raise
+
+
+def is_pipe(path: str) -> bool:
+    """Whether a path is that of something that can be read only once, as of ``<(zcat x)``."""
+    place = Path(path)
+    return place.exists() and not place.is_file() and not place.is_dir()
 
 
 def _opened(

@@ -13,6 +13,7 @@ import pyarrow as pa
 from splinellm.errors import ConfigurationError, OutputError
 from splinellm.io.formats import STANDARD_STREAM, names_folder, output_format
 from splinellm.io.output_file import OutputFile, Places, make_folder, write_reject, writing
+from splinellm.io.readers import is_pipe
 from splinellm.io.shares import Share
 from splinellm.io.writers import Writer, writer_of
 
@@ -152,12 +153,11 @@ def open_sink(
 
 def _identity(source_path: str) -> dict[str, str]:
     """What tells an input from others; which rows it has is compared part by part."""
-    if source_path == STANDARD_STREAM:
-        return {"input": STANDARD_STREAM}
+    if source_path == STANDARD_STREAM or is_pipe(source_path):
+        return {"input": "a pipe"}
     path = Path(os.path.realpath(source_path))
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     n_bytes = sum(file.stat().st_size for file in files if file.is_file())
-    # A pipe given by name, as <(zcat x), has another name and no size each time.
     return {"input": str(path), "size of the input": f"{n_bytes:,} bytes"}
 
 

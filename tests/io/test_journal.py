@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import random
 import time
@@ -222,4 +223,17 @@ def test_run_that_computed_nothing_is_not_in_the_way(tmp_path: Path) -> None:
     open_sink(str(tmp_path / "out.csv"), str(source)).abandon()
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
     run(source, tmp_path / "out.csv", resume=True)  # nothing to go on with
+    assert len(read_table(tmp_path / "out.csv")) == 1
+
+
+def test_disk_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def failing(*_given: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", failing)
+    source = write_input(tmp_path / "in.jsonl", [{"text": "x"}])
+    with pytest.warns(UserWarning, match="the output's disk has no locks"):
+        run(source, tmp_path / "out.csv")
     assert len(read_table(tmp_path / "out.csv")) == 1

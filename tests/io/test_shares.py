@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import closing
 from pathlib import Path
 
@@ -248,3 +249,15 @@ def test_parts_of_other_programs_count_from_zero(tmp_path: Path) -> None:
     with closing(open_source(str(tmp_path))) as source:
         assert isinstance(source, ParquetSource)
         assert source.n_chunks() == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_pipe_by_name_has_no_shares(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "in.csv")
+    with pytest.raises(ConfigurationError, match=r"in\.csv' is a pipe and has no shares"):
+        open_source(str(tmp_path / "in.csv"), share=Share(1, 2))
+
+
+def test_table_is_not_written_over_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="it is a folder"):
+        make().to_parquet(tmp_path)
