@@ -13,8 +13,10 @@ from typing import ClassVar, Self
 __all__ = [
     "ArtifactError",
     "AttentionUnavailableError",
+    "ChatTemplateError",
     "ClassifierNotFoundError",
     "ConfigurationError",
+    "ConversationError",
     "InputFileError",
     "IntegrityError",
     "LabelError",
@@ -108,6 +110,18 @@ class PromptError(SplineLLMError):
     def __str__(self) -> str:
         where = "" if self.index is None else f"prompt {self.index}: "
         return where + super().__str__()
+
+
+class ConversationError(PromptError):
+    """A conversation cannot be read; the message says where, as ``messages[1].role``."""
+
+    code = "invalid_conversation"
+
+
+class ChatTemplateError(PromptError):
+    """A conversation cannot be rendered: there is no chat template, or it refuses this one."""
+
+    code = "chat_template"
 
 
 class NonFiniteFeaturesError(PromptError):

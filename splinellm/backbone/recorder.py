@@ -237,7 +237,11 @@ class Recorder:
         self._attached.close()
 
     def read(
-        self, input_ids: Tensor, lengths: Tensor, beginning: Beginning | None = None
+        self,
+        input_ids: Tensor,
+        lengths: Tensor,
+        beginning: Beginning | None = None,
+        counted: Tensor | None = None,
     ) -> Tensor:
         """Run the model over right-padded prompts and return their features.
 
@@ -250,6 +254,9 @@ class Recorder:
         beginning : Beginning, optional
             Of :meth:`read_beginning`: tokens that come before those given, in every prompt. For
             rows that stand for prompts.
+        counted : Tensor, shape (B, T), bool, optional
+            Real tokens that the features of prompts are over; all of them by default. The model
+            reads the others as well.
 
         Returns
         -------
@@ -262,28 +269,39 @@ class Recorder:
             The model did not show every wanted layer once.
         """
         real = real_tokens(lengths, input_ids.shape[1])
-        last = self._architecture.counted_token(real)
+        shown, last = self._counted(real, counted)
         if beginning is None:
-            self._reduction.begin(real, last)
+            self._reduction.begin(shown, last)
             self._forward(input_ids=input_ids, **self._architecture.arguments(real))
         else:
-            cast(PromptReduction, self._reduction).begin(real, last, beginning.state)
+            cast(PromptReduction, self._reduction).begin(shown, last, beginning.state)
             self._forward(
                 input_ids=input_ids, past_key_values=beginning.keys_and_values, use_cache=True
             )
         return self._reduction.result()
 
-    def read_beginning(self, input_ids: Tensor) -> Beginning:
+    def _counted(self, real: Tensor, counted: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Tokens that features are over, (B, T), and whose attention is the prompts', (B,)."""
+        of_tokens = not isinstance(self._reduction, PromptReduction)
+        if counted is None or of_tokens:  # a token's own numbers are over itself
+            return real, self._architecture.counted_token(real)
+        # An encoder's is the first of all, whatever counts: [CLS] or the like.
+        among = real if self._architecture.is_encoder else counted
+        return counted, self._architecture.counted_token(among)
+
+    def read_beginning(self, input_ids: Tensor, counted: Tensor | None = None) -> Beginning:
         """Read tokens that several prompts start with; for rows that stand for prompts.
 
         Parameters
         ----------
         input_ids : Tensor, shape (1, T), int64
             Token ids, without padding.
+        counted : Tensor, shape (1, T), bool, optional
+            See :meth:`read`.
         """
         reduction = cast(PromptReduction, self._reduction)
-        n_tokens = input_ids.shape[1]
-        reduction.begin(torch.ones_like(input_ids, dtype=torch.bool), torch.tensor([n_tokens - 1]))
+        real = torch.ones_like(input_ids, dtype=torch.bool)
+        reduction.begin(*self._counted(real, counted))
         cache = DynamicCache()  # of full length, whatever window the layers have
         self._forward(input_ids=input_ids, past_key_values=cache, use_cache=True)
         return Beginning(shared_cache(cache), reduction.state())

@@ -10,6 +10,7 @@ import numpy as np
 
 from splinellm.backbone.builtin import DEFAULT_MODEL
 from splinellm.backbone.loading import Backbone, load_backbone
+from splinellm.conversations import Count
 from splinellm.errors import (
     ConfigurationError,
     NonFiniteFeaturesError,
@@ -18,6 +19,7 @@ from splinellm.errors import (
     VerificationError,
 )
 from splinellm.extraction.base import Extractor, KeyT, OnProgress
+from splinellm.extraction.chat import chat_template_of, template_sha256
 from splinellm.extraction.reading import BatchReader
 from splinellm.extraction.rows import Rows
 from splinellm.extraction.tokens import TokenizedPrompt, Tokenizer
@@ -53,6 +55,11 @@ class SplineExtractor(Extractor):
         When an attention weight counts; see :class:`splinellm.geometry.DimensionRule`.
     allow_special_tokens : bool
         Whether special-token strings in a prompt become control tokens.
+    count : {"all", "content", "user", "assistant", "system", "last"}
+        Tokens of a conversation that the statistics are over; see
+        :data:`splinellm.conversations.Count`. Beyond ``all`` prompts must be conversations.
+    chat_template : str, optional
+        Jinja source that renders conversations; the model's own by default.
 
     Raises
     ------
@@ -73,6 +80,8 @@ class SplineExtractor(Extractor):
         dimension_rule: Literal["relative", "absolute"] = "relative",
         dimension_threshold: float = 0.1,
         allow_special_tokens: bool = False,
+        count: Count = "all",
+        chat_template: str | None = None,
     ) -> None:
         self.backbone = backbone
         self.plan = Plan.resolve(
@@ -83,6 +92,7 @@ class SplineExtractor(Extractor):
             dimension_rule=dimension_rule,
             dimension_threshold=dimension_threshold,
             allow_special_tokens=allow_special_tokens,
+            count=count,
         )
         self.schema = self.plan.schema(backbone.n_layers)
         self._tokenizer = Tokenizer(
@@ -91,6 +101,8 @@ class SplineExtractor(Extractor):
             self.plan.max_tokens,
             allow_special_tokens=allow_special_tokens,
             keeps_end=backbone.architecture.is_encoder,
+            count=count,
+            chat_template=chat_template,
         )
         if batch_tokens is None:
             on_cpu = backbone.device.type == "cpu"
@@ -104,6 +116,9 @@ class SplineExtractor(Extractor):
             attention=backbone.architecture.attention_implementation,
             weights_sha256=backbone.weights_sha256,
             tokenizer_probe=backbone.tokenizer_probe,
+            chat_template_sha256=template_sha256(
+                chat_template or chat_template_of(backbone.tokenizer)
+            ),
         )
 
     @classmethod
@@ -121,6 +136,8 @@ class SplineExtractor(Extractor):
         dimension_rule: Literal["relative", "absolute"] = "relative",
         dimension_threshold: float = 0.1,
         allow_special_tokens: bool = False,
+        count: Count = "all",
+        chat_template: str | None = None,
     ) -> Self:
         """Load a model by name, folder, .gguf file or Hugging Face id.
 
@@ -129,7 +146,7 @@ class SplineExtractor(Extractor):
         model, dtype, device, device_map : str
             See :func:`splinellm.backbone.loading.load_backbone`.
         layers, features, max_tokens, batch_tokens, dimension_rule, dimension_threshold, \
-allow_special_tokens
+allow_special_tokens, count, chat_template
             See the class.
 
         Examples
@@ -150,6 +167,8 @@ allow_special_tokens
             dimension_rule=dimension_rule,
             dimension_threshold=dimension_threshold,
             allow_special_tokens=allow_special_tokens,
+            count=count,
+            chat_template=chat_template,
         )
 
     def tokenize(
@@ -159,8 +178,9 @@ allow_special_tokens
         return self._tokenizer(as_prompts(prompts))
 
     def provenance_at(self, granularity: Granularity) -> Provenance:
-        """What tables of this granularity come from; refuses prefixes of an encoder at once."""
+        """What tables of this granularity come from; refuses impossible prefixes at once."""
         self.backbone.architecture.require_granularity(granularity)
+        self.plan.require_countable(granularity)
         return super().provenance_at(granularity)
 
     def silence(self) -> None:
@@ -190,6 +210,7 @@ allow_special_tokens
             Prefixes are wanted of an encoder.
         """
         self.backbone.architecture.require_granularity(granularity)
+        self.plan.require_countable(granularity)
         schema = self.schema.at(granularity)
         twins: dict[bytes, list[KeyT]] = {}  # prompts that are alike, which are read once
         for key, prompt in prompts.items():
@@ -198,14 +219,14 @@ allow_special_tokens
             twins.setdefault(prompt.key, []).append(key)
         groups = list(twins.values())
         found: dict[KeyT, Rows | PromptError] = {}
-        ids = [prompts[keys[0]].ids for keys in groups]
+        distinct = [prompts[keys[0]] for keys in groups]
         # Closed, so that the model is free again when a caller's `on_progress` raises.
-        with closing(self.reader.read(ids, schema)) as batches:
+        with closing(self.reader.read(distinct, schema)) as batches:
             for readings in batches:
                 done: list[KeyT] = []
                 for reading in readings:
                     keys = groups[reading.position]
-                    result = self._checked(reading.rows, len(ids[reading.position]))
+                    result = self._checked(reading.rows, len(distinct[reading.position].ids))
                     found.update(dict.fromkeys(keys, result))
                     done += keys
                 if on_progress is not None:

@@ -18,6 +18,7 @@ from splinellm.backbone.reduction import PromptReduction, Reduction, TokenReduct
 from splinellm.backbone.shared_prefix import Beginning
 from splinellm.extraction.batching import batch_size, longest_first
 from splinellm.extraction.sharing import Group, group_by_beginning
+from splinellm.extraction.tokens import TokenizedPrompt
 from splinellm.geometry import DimensionRule
 from splinellm.schema import FeatureSchema
 
@@ -63,13 +64,15 @@ class BatchReader:
         self._backbone = backbone
         self._rule = rule
 
-    def read(self, prompts: Sequence[list[int]], schema: FeatureSchema) -> Generator[list[Reading]]:
-        """Read prompts given as token ids.
+    def read(
+        self, prompts: Sequence[TokenizedPrompt], schema: FeatureSchema
+    ) -> Generator[list[Reading]]:
+        """Read prompts that are tokenised.
 
         Parameters
         ----------
-        prompts : sequence of list of int
-            Token ids, at least one each.
+        prompts : sequence of TokenizedPrompt
+            At least one token each.
         schema : FeatureSchema
             What is wanted of them.
 
@@ -84,7 +87,8 @@ class BatchReader:
         backbone = self._backbone
         # What a token of an encoder is depends on what follows it: beginnings cannot be shared.
         shares = by_prompt and not backbone.architecture.is_encoder
-        groups = group_by_beginning(prompts) if shares else [Group([*range(len(prompts))], 0)]
+        alike = [_marked(prompt) for prompt in prompts] if shares else []
+        groups = group_by_beginning(alike) if shares else [Group([*range(len(prompts))], 0)]
         with (
             backbone.lock,
             torch.inference_mode(),
@@ -94,24 +98,30 @@ class BatchReader:
                 yield from self._read_group(recorder, prompts, group)
 
     def _read_group(
-        self, recorder: Recorder, prompts: Sequence[list[int]], group: Group
+        self, recorder: Recorder, prompts: Sequence[TokenizedPrompt], group: Group
     ) -> Iterator[list[Reading]]:
         n_shared = group.n_shared
         beginning: Beginning | None = None
         if n_shared:
-            shared = prompts[group.members[0]][:n_shared]
+            shared = part_of(prompts[group.members[0]], 0, n_shared)
             beginning = _unless_out_of_memory(
-                lambda: recorder.read_beginning(self.pad([shared])[0])
+                lambda: recorder.read_beginning(
+                    self.pad([shared.ids])[0], counted=self.pad_counted([shared])
+                )
             )
             n_shared = n_shared if beginning else 0  # no memory for it: each prompt on its own
-        rest = {position: prompts[position][n_shared:] for position in group.members}
+        rest = {position: part_of(prompts[position], n_shared) for position in group.members}
         positions = list(rest)
-        order = [positions[i] for i in longest_first([len(rest[p]) for p in positions])]
+        order = [positions[i] for i in longest_first([len(rest[p].ids) for p in positions])]
         while order:
-            lengths = [len(rest[position]) for position in order]
+            lengths = [len(rest[position].ids) for position in order]
             size = self._batch_size(lengths, n_shared)
-            padded = self.pad([rest[position] for position in order[:size]])
-            values = _unless_out_of_memory(partial(recorder.read, *padded, beginning=beginning))
+            batch = [rest[position] for position in order[:size]]
+            padded = self.pad([prompt.ids for prompt in batch])
+            counted = self.pad_counted(batch)
+            values = _unless_out_of_memory(
+                partial(recorder.read, *padded, beginning=beginning, counted=counted)
+            )
             if values is None and size > 1:
                 self._halve_budget(size * lengths[0])
                 continue
@@ -136,11 +146,40 @@ class BatchReader:
         device = self._backbone.device
         return input_ids.to(device), lengths.to(device)
 
+    def pad_counted(self, prompts: Sequence[TokenizedPrompt]) -> Tensor | None:
+        """Stack what counts, (B, T), on the device; None if all does."""
+        if all(prompt.counted is None for prompt in prompts):
+            return None
+        counted = torch.zeros(
+            len(prompts), max(len(prompt.ids) for prompt in prompts), dtype=torch.bool
+        )
+        for row, prompt in zip(counted, prompts, strict=True):
+            row[: len(prompt.ids)] = torch.tensor(
+                [True] * len(prompt.ids) if prompt.counted is None else prompt.counted
+            )
+        return counted.to(self._backbone.device)
+
     def _halve_budget(self, failed_size: int) -> None:
         self.batch_tokens = max(1, failed_size // 2)
         if self._backbone.device.type == "cuda":
             torch.cuda.empty_cache()
         _logger.warning("out of memory: batches are now of %d tokens", self.batch_tokens)
+
+
+def part_of(prompt: TokenizedPrompt, begin: int, end: int | None = None) -> TokenizedPrompt:
+    """Some consecutive tokens of a prompt, from `begin` to before `end`."""
+    counted = None if prompt.counted is None else prompt.counted[begin:end]
+    return TokenizedPrompt(prompt.ids[begin:end], prompt.truncated, counted)
+
+
+def _marked(prompt: TokenizedPrompt) -> list[int]:
+    """Ids, each in two versions: a beginning is shared only if the same of it counts."""
+    if prompt.counted is None:
+        return [2 * token for token in prompt.ids]
+    return [
+        2 * token + (not is_counted)
+        for token, is_counted in zip(prompt.ids, prompt.counted, strict=True)
+    ]
 
 
 def _unless_out_of_memory(run: Callable[[], _T]) -> _T | None:

@@ -36,6 +36,7 @@ def open_source(
     delimiter: str | None = None,
     encoding: str | None = None,
     optional_column: str | None = None,
+    holds_messages: bool = False,
 ) -> Source[Chunk]:
     """Open an input and check what can be checked before any model is loaded.
 
@@ -61,6 +62,8 @@ def open_source(
         Of text. By default UTF-8, or what a byte order mark tells.
     optional_column : str, optional
         Column to keep besides `columns`, if it is there.
+    holds_messages : bool
+        Whether the text column holds conversations: lists of messages, or the JSON of such.
 
     Returns
     -------
@@ -73,7 +76,9 @@ def open_source(
         The file is missing or unreadable, of an unknown format, without the text column, or has
         a column that the output adds.
     """
-    options = ReadOptions(text_column, is_reserved, chunk_rows, columns, delimiter, optional_column)
+    options = ReadOptions(
+        text_column, is_reserved, chunk_rows, columns, delimiter, optional_column, holds_messages
+    )
     if encoding is not None:
         check_encoding(encoding)
     if path == STANDARD_STREAM:
