@@ -82,6 +82,7 @@ class Settings(BaseSettings):
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     device_map: str | None = None
     allow_special_tokens: bool = False
+    chat_template: Path | None = None
 
     max_batch_tokens: PositiveInt | None = None
     batch_wait_ms: NonNegativeFloat = 5
@@ -92,6 +93,9 @@ class Settings(BaseSettings):
     max_input_chars: PositiveInt = 65_536
     payload_limit: PositiveInt = 2_000_000
     overflow: Literal["error", "truncate", "window"] = "error"
+    image_parts: Literal["report", "error"] = "report"
+    perspective_unknown: Literal["omit", "error"] = "omit"
+    token_ids: Literal["accept", "refuse"] = "accept"  # noqa: S105 (no secret)
 
     max_header_bytes: int = Field(default=32_768, ge=1024)
     max_connections: PositiveInt = 512

@@ -83,12 +83,12 @@ def messages_of(conversation: Any, index: int | None = None) -> list[Message]:
     """
     found = conversation[_MESSAGES] if isinstance(conversation, Mapping) else conversation
     if isinstance(found, (str, bytes)) or not isinstance(found, Sequence):
-        raise ConversationError(f"messages must be a list, not {_kind(found)}", index=index)
+        raise ConversationError(f"must be a list, not {_kind(found)}", index=index)
     if not found:
-        raise ConversationError("the conversation has no messages", index=index)
+        raise ConversationError("is an empty list", index=index)
     if len(found) > MAX_MESSAGES:
         raise ConversationError(
-            f"{len(found)} messages, but the limit is {MAX_MESSAGES}", index=index
+            f"has {len(found)} messages, but the limit is {MAX_MESSAGES}", index=index
         )
     return [_message(value, f"messages[{i}]", index) for i, value in enumerate(found)]
 
@@ -104,22 +104,25 @@ def with_texts(conversation: Any, change: Callable[[str], str]) -> Any:
 
 def _message(value: Any, place: str, index: int | None) -> Message:
     if not isinstance(value, Mapping):
-        raise ConversationError(f"{place} must be an object, not {_kind(value)}", index=index)
+        raise ConversationError(f"must be an object, not {_kind(value)}", place=place, index=index)
     if "role" not in value:
         hint = "a message has a role and a content"
         if "from" in value:
             hint = "call its keys role and content, and the roles user and assistant"
-        raise ConversationError(f"{place} has no role", index=index, hint=hint)
+        raise ConversationError("has no role", place=place, index=index, hint=hint)
     role = value["role"]
     if not isinstance(role, str) or role not in ROLES:
         named = f"'{role[:20]}'" if isinstance(role, str) else _kind(role)
         hint = f"roles are {', '.join(ROLES)}"
         if role in ("tool", "function"):
             hint = "what tools are told and tell cannot be read: leave these messages out"
-        raise ConversationError(f"{place}.role is {named}", index=index, hint=hint)
+        raise ConversationError(f"is {named}", place=f"{place}.role", index=index, hint=hint)
     if calls := next((name for name in _CALLS if value.get(name)), None):
         raise ConversationError(
-            f"{place}.{calls} cannot be read", index=index, hint="leave calls of tools out"
+            "cannot be read",
+            place=f"{place}.{calls}",
+            index=index,
+            hint="leave calls of tools out",
         )
     return Message(role, _text(value.get("content"), f"{place}.content", index))
 
@@ -130,37 +133,43 @@ def _text(content: Any, place: str, index: int | None) -> str:
     elif isinstance(content, Sequence) and not isinstance(content, (bytes, bytearray)):
         texts = [_part(part, f"{place}[{i}]", index) for i, part in enumerate(content)]
     elif content is None:
-        raise ConversationError(f"{place} is missing", index=index)
+        raise ConversationError("is missing", place=place, index=index)
     else:
         raise ConversationError(
-            f"{place} must be text or a list of parts, not {_kind(content)}", index=index
+            f"must be text or a list of parts, not {_kind(content)}", place=place, index=index
         )
     for where, text in texts:
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise ConversationError(
-                f"{where} is not valid Unicode: lone surrogate at character {error.start}",
+                f"is not valid Unicode: lone surrogate at character {error.start}",
+                place=where,
                 index=index,
             ) from None  # the cause quotes the text
     joined = "\n".join(text for _, text in texts)
     if not joined:
-        raise ConversationError(f"{place} is empty", index=index)
+        raise ConversationError("is empty", place=place, index=index)
     return joined
 
 
 def _part(part: Any, place: str, index: int | None) -> tuple[str, str]:
     if not isinstance(part, Mapping):
-        raise ConversationError(f"{place} must be a part, not {_kind(part)}", index=index)
+        raise ConversationError(f"must be a part, not {_kind(part)}", place=place, index=index)
     kind = part.get("type")
     if kind != "text":
         named = f"'{kind[:40]}'" if isinstance(kind, str) else _kind(kind)
         raise ConversationError(
-            f"{place}.type is {named}", index=index, hint="only parts of the type text are read"
+            f"is {named}",
+            place=f"{place}.type",
+            index=index,
+            hint="only parts of the type text are read",
         )
     text = part.get("text")
     if not isinstance(text, str):
-        raise ConversationError(f"{place}.text must be text, not {_kind(text)}", index=index)
+        raise ConversationError(
+            f"must be text, not {_kind(text)}", place=f"{place}.text", index=index
+        )
     return f"{place}.text", text
 
 

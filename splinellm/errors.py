@@ -113,9 +113,30 @@ class PromptError(SplineLLMError):
 
 
 class ConversationError(PromptError):
-    """A conversation cannot be read; the message says where, as ``messages[1].role``."""
+    """A conversation cannot be read.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong with it, behind `place`; never its text.
+    place : str
+        Of the culprit in the conversation, as ``messages[1].role``.
+    index, hint
+        See :class:`PromptError`.
+    """
 
     code = "invalid_conversation"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        place: str = "messages",
+        index: int | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(f"{place} {message}", index=index, hint=hint)
+        self.place = place
 
 
 class ChatTemplateError(PromptError):

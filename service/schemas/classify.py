@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from service.schemas.common import Answer, ClassifierName, Input, Overflow, OwnRequest, Usage
+from service.schemas.common import Answer, ClassifierName, Overflow, OwnInput, OwnRequest, Usage
+from splinellm.conversations import Count
 
 
 class ClassifyRequest(OwnRequest):
     """What a classifier says of prompts."""
 
-    input: Input
+    input: OwnInput
     classifier: ClassifierName = None
+    count: Annotated[
+        Count | None,
+        Field(description="That of the classifier, which refuses any other."),
+    ] = None
     overflow: Overflow = None
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from splinellm.conversations import ROLES, Count
 from splinellm.schema import FEATURE_PATTERN, KNOWN_FEATURES
 
 TEXT = "Text"
@@ -26,6 +27,41 @@ _IDS_SCHEMA: dict[str, Any] = {
 }
 
 
+_CHAT_SCHEMA: dict[str, Any] = {
+    "title": "Conversation",
+    "type": "object",
+    "required": ["messages"],
+    "additionalProperties": False,
+    "properties": {
+        "messages": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "required": ["role", "content"],
+                "properties": {
+                    "role": {"enum": list(ROLES)},
+                    "content": {
+                        "anyOf": [
+                            _TEXT_SCHEMA,
+                            {
+                                "type": "array",
+                                "minItems": 1,
+                                "items": {
+                                    "type": "object",
+                                    "required": ["type", "text"],
+                                    "properties": {"type": {"const": "text"}, "text": _TEXT_SCHEMA},
+                                },
+                            },
+                        ]
+                    },
+                },
+            },
+        }
+    },
+}
+
+
 def _batch_of(item: dict[str, Any]) -> dict[str, Any]:
     return {"title": BATCH, "type": "array", "minItems": 1, "items": item}
 
@@ -43,6 +79,35 @@ Input = Annotated[
     ),
 ]
 """One prompt or several, as text or as token ids."""
+
+OwnInput = Annotated[
+    Any,
+    WithJsonSchema(
+        {
+            "title": "Input of texts or conversations",
+            "description": "A text, a conversation, the token ids of one text, or a list of such. "
+            "Texts are valid Unicode: no lone surrogates.",
+            "anyOf": [
+                _TEXT_SCHEMA,
+                _CHAT_SCHEMA,
+                _batch_of({"anyOf": [_TEXT_SCHEMA, _CHAT_SCHEMA]}),
+                _IDS_SCHEMA,
+                _batch_of(_IDS_SCHEMA),
+            ],
+            "examples": [["The capital of France is Paris.", "You are an idiot."]],
+        }
+    ),
+]
+"""The same, with conversations."""
+
+CountOf = Annotated[
+    Count,
+    Field(
+        description="Tokens of a conversation that the statistics are over: `all`, what the "
+        "messages say (`content`), what the `user`, the `assistant` or the `system` says, or what "
+        "the `last` message says. The model reads all of it."
+    ),
+]
 
 _LAYER_SCHEMA: dict[str, Any] = {"title": LAYER, "type": "integer"}
 _LAYER_LIST = r"^(all|[0-9]{1,3}(-[0-9]{1,3})?(,[0-9]{1,3}(-[0-9]{1,3})?)*)$"

@@ -104,10 +104,10 @@ class BatchReader:
         beginning: Beginning | None = None
         if n_shared:
             shared = part_of(prompts[group.members[0]], 0, n_shared)
+            counted = self.pad_counted([shared])
+            told = {} if counted is None else {"counted": counted}
             beginning = _unless_out_of_memory(
-                lambda: recorder.read_beginning(
-                    self.pad([shared.ids])[0], counted=self.pad_counted([shared])
-                )
+                partial(recorder.read_beginning, self.pad([shared.ids])[0], **told)
             )
             n_shared = n_shared if beginning else 0  # no memory for it: each prompt on its own
         rest = {position: part_of(prompts[position], n_shared) for position in group.members}

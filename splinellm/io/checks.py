@@ -29,9 +29,9 @@ def conversation_of(value: Any) -> Any:
     try:
         found = strict_json.loads(value, max_depth=_DEEPEST)
     except (ValueError, RecursionError):
-        raise ConversationError("the messages are not valid JSON") from None
+        raise ConversationError("are not valid JSON") from None
     if not isinstance(found, list) and not is_conversation(found):
-        raise ConversationError("the messages are JSON, but no list of them")
+        raise ConversationError("are JSON, but no list")
     return found
 
 
@@ -46,7 +46,7 @@ def check_text(values: Mapping[str, Any], options: ReadOptions) -> Problem | Non
     try:
         if options.holds_messages:
             if is_missing(text):
-                raise ConversationError("the messages are missing")
+                raise ConversationError("are missing")
             messages_of(conversation_of(text))
             return None
         if isinstance(text, list):  # token ids are prompts to the library, but not in a file

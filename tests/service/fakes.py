@@ -27,6 +27,7 @@ from service.engine import EngineLimits, EngineListener, SilentListener
 from service.models import ModelCatalog, ServedModel, attach
 from splinellm.backbone.architectures import ARCHITECTURES
 from splinellm.backbone.loading import TOKENIZER_PROBE
+from splinellm.conversations import Count
 from splinellm.errors import NonFiniteFeaturesError, OutOfMemoryError, PromptError
 from splinellm.extraction.rows import Rows
 from splinellm.extraction.tokens import TokenizedPrompt
@@ -159,6 +160,8 @@ class FakeExtractor:
         dimension_rule: str = "relative",
         dimension_threshold: float = 0.1,
         allow_special_tokens: bool = False,
+        count: Count = "all",
+        chat_template: str | None = None,
     ) -> None:
         self.backbone = backbone
         self.batch_tokens = batch_tokens or BATCH_TOKENS
@@ -172,6 +175,7 @@ class FakeExtractor:
             dimension_rule=dimension_rule,
             dimension_threshold=dimension_threshold,
             allow_special_tokens=allow_special_tokens,
+            count=count,
             distance_precision="full" if self._selection.needs_distance else "none",
         )
 
