@@ -8,8 +8,11 @@ from html.parser import HTMLParser
 _SILENT = frozenset(["script", "style", "template", "head", "title"])
 """Elements whose content nobody sees."""
 _BREAKS = frozenset(
-    "address article blockquote br dd div dt h1 h2 h3 h4 h5 h6 hr li ol p pre section table td th "
-    "tr ul".split()
+    [
+        *("address", "article", "blockquote", "br", "dd", "div", "dt", "hr", "li", "ol", "p"),
+        *("pre", "section", "table", "td", "th", "tr", "ul"),
+        *(f"h{level}" for level in range(1, 7)),
+    ]
 )
 """Elements that stand on lines of their own."""
 

@@ -20,6 +20,8 @@ from splinellm.errors import (
 )
 from splinellm.extraction.base import Extractor, KeyT, OnProgress
 from splinellm.extraction.chat import chat_template_of, template_sha256
+from splinellm.extraction.prefix_cache import PrefixCache
+from splinellm.extraction.prefix_reading import PrefixReader
 from splinellm.extraction.reading import BatchReader
 from splinellm.extraction.rows import Rows
 from splinellm.extraction.tokens import TokenizedPrompt, Tokenizer
@@ -60,6 +62,12 @@ class SplineExtractor(Extractor):
         :data:`splinellm.conversations.Count`. Beyond ``all`` prompts must be conversations.
     chat_template : str, optional
         Jinja source that renders conversations; the model's own by default.
+    prefix_cache_bytes : int
+        Memory for beginnings of prompts, so that one that begins like an earlier one costs only
+        what is new; see :class:`splinellm.extraction.prefix_cache.PrefixCache`. 0 is none: rows
+        then are the same to the last bit, whatever was read before.
+    prefix_cache : PrefixCache, optional
+        In place of `prefix_cache_bytes`: one that several extractors of the model share.
 
     Raises
     ------
@@ -82,6 +90,8 @@ class SplineExtractor(Extractor):
         allow_special_tokens: bool = False,
         count: Count = "all",
         chat_template: str | None = None,
+        prefix_cache_bytes: int = 0,
+        prefix_cache: PrefixCache | None = None,
     ) -> None:
         self.backbone = backbone
         self.plan = Plan.resolve(
@@ -109,7 +119,14 @@ class SplineExtractor(Extractor):
             batch_tokens = BATCH_TOKENS_CPU if on_cpu else BATCH_TOKENS_ACCELERATOR
         if batch_tokens < 1:
             raise ConfigurationError(f"batch_tokens is {batch_tokens}; it must be at least 1")
-        self.reader = BatchReader(backbone, self.plan.rule, batch_tokens)
+        if prefix_cache is None and prefix_cache_bytes:
+            prefix_cache = PrefixCache(prefix_cache_bytes)
+        self.prefix_cache = prefix_cache
+        self.reader = (
+            BatchReader(backbone, self.plan.rule, batch_tokens)
+            if prefix_cache is None
+            else PrefixReader(backbone, self.plan.rule, batch_tokens, prefix_cache)
+        )
         self.provenance = self.plan.provenance(
             backbone,
             model=backbone.spec,
@@ -138,6 +155,8 @@ class SplineExtractor(Extractor):
         allow_special_tokens: bool = False,
         count: Count = "all",
         chat_template: str | None = None,
+        prefix_cache_bytes: int = 0,
+        prefix_cache: PrefixCache | None = None,
     ) -> Self:
         """Load a model by name, folder, .gguf file or Hugging Face id.
 
@@ -146,7 +165,7 @@ class SplineExtractor(Extractor):
         model, dtype, device, device_map : str
             See :func:`splinellm.backbone.loading.load_backbone`.
         layers, features, max_tokens, batch_tokens, dimension_rule, dimension_threshold, \
-allow_special_tokens, count, chat_template
+allow_special_tokens, count, chat_template, prefix_cache_bytes, prefix_cache
             See the class.
 
         Examples
@@ -169,6 +188,8 @@ allow_special_tokens, count, chat_template
             allow_special_tokens=allow_special_tokens,
             count=count,
             chat_template=chat_template,
+            prefix_cache_bytes=prefix_cache_bytes,
+            prefix_cache=prefix_cache,
         )
 
     def tokenize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -86,9 +86,7 @@ class BatchReader:
         reduction = kind(schema, self._backbone.norms, self._rule)
         backbone = self._backbone
         # What a token of an encoder is depends on what follows it: beginnings cannot be shared.
-        shares = by_prompt and not backbone.architecture.is_encoder
-        alike = [_marked(prompt) for prompt in prompts] if shares else []
-        groups = group_by_beginning(alike) if shares else [Group([*range(len(prompts))], 0)]
+        groups = self.groups(prompts, shares=by_prompt and not backbone.architecture.is_encoder)
         with (
             backbone.lock,
             torch.inference_mode(),
@@ -106,22 +104,48 @@ class BatchReader:
             shared = part_of(prompts[group.members[0]], 0, n_shared)
             counted = self.pad_counted([shared])
             told = {} if counted is None else {"counted": counted}
-            beginning = _unless_out_of_memory(
+            beginning = unless_out_of_memory(
                 partial(recorder.read_beginning, self.pad([shared.ids])[0], **told)
             )
             n_shared = n_shared if beginning else 0  # no memory for it: each prompt on its own
         rest = {position: part_of(prompts[position], n_shared) for position in group.members}
+
+        def values(positions: Sequence[int]) -> Tensor:
+            batch = [rest[position] for position in positions]
+            padded = self.pad([prompt.ids for prompt in batch])
+            return recorder.read(*padded, beginning=beginning, counted=self.pad_counted(batch))
+
+        yield from self.in_batches(rest, n_shared, values)
+
+    def groups(self, prompts: Sequence[TokenizedPrompt], *, shares: bool) -> list[Group]:
+        """Group prompts by what they begin with, or put all in one group that shares nothing."""
+        if not shares:
+            return [Group([*range(len(prompts))], 0)]
+        return group_by_beginning([_marked(prompt) for prompt in prompts])
+
+    def in_batches(
+        self,
+        rest: Mapping[int, TokenizedPrompt],
+        n_shared: int,
+        values_of: Callable[[Sequence[int]], Tensor],
+    ) -> Iterator[list[Reading]]:
+        """Read what follows a beginning, longest first.
+
+        Parameters
+        ----------
+        rest : mapping of int to TokenizedPrompt
+            What is still to be read, by position.
+        n_shared : int
+            Tokens of the beginning.
+        values_of : callable
+            Reads some of them.
+        """
         positions = list(rest)
         order = [positions[i] for i in longest_first([len(rest[p].ids) for p in positions])]
         while order:
             lengths = [len(rest[position].ids) for position in order]
             size = self._batch_size(lengths, n_shared)
-            batch = [rest[position] for position in order[:size]]
-            padded = self.pad([prompt.ids for prompt in batch])
-            counted = self.pad_counted(batch)
-            values = _unless_out_of_memory(
-                partial(recorder.read, *padded, beginning=beginning, counted=counted)
-            )
+            values = unless_out_of_memory(partial(values_of, order[:size]))
             if values is None and size > 1:
                 self._halve_budget(size * lengths[0])
                 continue
@@ -182,7 +206,8 @@ def _marked(prompt: TokenizedPrompt) -> list[int]:
     ]
 
 
-def _unless_out_of_memory(run: Callable[[], _T]) -> _T | None:
+def unless_out_of_memory(run: Callable[[], _T]) -> _T | None:
+    """What `run` gives, or None if there is no memory for it."""
     try:
         return run()
     except (RuntimeError, MemoryError) as error:
