@@ -132,6 +132,7 @@ def load_models(settings: Settings, listener: EngineListener) -> ModelCatalog:
             max_tokens=settings.max_input_tokens,
             allow_special_tokens=settings.allow_special_tokens,
             chat_template=template,
+            prefix_cache_bytes=settings.prefix_cache_bytes,
         )
         for name, spec in zip(names, settings.model, strict=True)
     ]

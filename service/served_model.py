@@ -15,6 +15,7 @@ from splinellm.backbone.loading import Backbone
 from splinellm.conversations import Count
 from splinellm.errors import PromptError, SchemaError
 from splinellm.extraction import PrecisionWarning, SplineExtractor
+from splinellm.extraction.prefix_cache import PrefixCache
 from splinellm.extraction.rows import Rows, assemble
 from splinellm.extraction.tokens import TokenizedPrompt, Tokenizer
 from splinellm.prompts import Prompt
@@ -45,6 +46,8 @@ class ServedModel:
         Whether special-token strings in a prompt become control tokens.
     chat_template : str, optional
         Renders conversations, in place of the model's own.
+    prefix_cache_bytes : int
+        Memory for what prompts begin with, for all plans together; 0 is none.
     make_extractor : callable
         As :class:`splinellm.extraction.SplineExtractor`.
     """
@@ -59,6 +62,7 @@ class ServedModel:
         max_tokens: int,
         allow_special_tokens: bool = False,
         chat_template: str | None = None,
+        prefix_cache_bytes: int = 0,
         make_extractor: Callable[..., SplineExtractor] = SplineExtractor,
     ) -> None:
         self.name = name
@@ -68,6 +72,9 @@ class ServedModel:
         self.engine = Engine(name, self.extractor, limits, listener)
         self._allow_special_tokens = allow_special_tokens
         self._chat_template = chat_template
+        self.prefix_cache: PrefixCache | None = None
+        if prefix_cache_bytes and not backbone.architecture.is_encoder:
+            self.prefix_cache = PrefixCache(prefix_cache_bytes)
         self._make_extractor = make_extractor
         self._tokenizers: dict[tuple[bool, Count], Tokenizer] = {}
         self._extractors: OrderedDict[Plan, SplineExtractor] = OrderedDict()
@@ -152,6 +159,7 @@ class ServedModel:
                         **plan.settings(),
                         batch_tokens=self.engine.limits.max_batch_tokens,
                         chat_template=self._chat_template,
+                        prefix_cache=self.prefix_cache,
                     )
                 self._extractors[plan].silence()  # what strangers send is no fault of the operator
             self._extractors.move_to_end(plan)

@@ -13,6 +13,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     SecretStr,
@@ -85,6 +86,7 @@ class Settings(BaseSettings):
     chat_template: Path | None = None
 
     max_batch_tokens: PositiveInt | None = None
+    prefix_cache_bytes: NonNegativeInt = 268_435_456
     batch_wait_ms: NonNegativeFloat = 5
     max_queue_inputs: PositiveInt = 1024
     max_queue_tokens: PositiveInt = 524_288

@@ -97,6 +97,14 @@ def serve(
             "N",
         ),
     ] = None,
+    prefix_cache_bytes: Annotated[
+        int | None,
+        _option(
+            "prefix-cache-bytes",
+            "For what texts begin with, of each model; 0 for none. 268435456 by default.",
+            "BYTES",
+        ),
+    ] = None,
     batch_wait_ms: Annotated[
         float | None,
         _option("batch-wait-ms", "How long a prompt waits for company. 5 by default.", "MS"),

@@ -162,6 +162,7 @@ class FakeExtractor:
         allow_special_tokens: bool = False,
         count: Count = "all",
         chat_template: str | None = None,
+        prefix_cache: object = None,
     ) -> None:
         self.backbone = backbone
         self.batch_tokens = batch_tokens or BATCH_TOKENS
