@@ -22,10 +22,6 @@ if TYPE_CHECKING:
 MAX_PARTS = 32
 """Content parts of one moderation input."""
 IMAGE = "image_url"
-OPENAI_INPUTS = 2048
-"""Inputs of one request that OpenAI's clients send; computed in several batches."""
-MODERATION_CHARS = 131_072
-"""Characters of a text to be moderated, unless a setting says otherwise: some 32,768 tokens."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +88,7 @@ def parse_openai_input(value: Any, settings: Settings) -> Inputs:
                 param="input",
                 hint="send texts; LangChain does with check_embedding_ctx_length=False",
             )
-    return _parsed(value, settings, max(OPENAI_INPUTS, settings.max_client_batch_size))
+    return _parsed(value, settings, settings.max_openai_inputs)
 
 
 def _parsed(value: Any, settings: Settings, max_inputs: int) -> Inputs:
@@ -113,10 +109,7 @@ def parse_moderation_input(value: Any, settings: Settings) -> Inputs:
         As for :func:`parse_input`; a part that can be neither read nor reported is an invalid
         request, too.
     """
-    if "max_input_chars" not in settings.model_fields_set:
-        settings = settings.model_copy(
-            update={"max_input_chars": max(MODERATION_CHARS, settings.max_input_chars)}
-        )
+    settings = settings.model_copy(update={"max_input_chars": settings.max_moderation_chars})
     if not isinstance(value, str):
         _require_list(value)
         if isinstance(value[0], dict):
@@ -127,7 +120,7 @@ def parse_moderation_input(value: Any, settings: Settings) -> Inputs:
                 raise InvalidRequestError(
                     f"input[{index}] must be text, not {_type_name(item)}", param=f"input[{index}]"
                 )
-    return _parsed(value, settings, max(OPENAI_INPUTS, settings.max_client_batch_size))
+    return _parsed(value, settings, settings.max_openai_inputs)
 
 
 def name_text(text: str, name: str, settings: Settings) -> Inputs:

@@ -68,6 +68,7 @@ def read(
     window: int | None = None,
     prefix: Sequence[int] = (),
     suffix: Sequence[int] = (),
+    grows: bool = False,
 ) -> Reading:
     """Tokenise, and apply the limit.
 
@@ -89,6 +90,8 @@ def read(
     suffix : sequence of int
         Token ids that the tokenizer ends every text with, if what is cut is to keep them; every
         window ends with them.
+    grows : bool
+        See :func:`window_places`.
 
     Raises
     ------
@@ -112,7 +115,7 @@ def read(
         n_end = len(_end_of(ids, suffix))
         kept = cut_to(range(len(ids)), limit, n_end) if is_cut else [*range(len(ids))]
         cut = [ids[place] for place in kept]
-        parts = window_places(cut, window or len(cut), prefix, suffix)
+        parts = window_places(cut, window or len(cut), prefix, suffix, grows=grows)
         windows = [_window(prompt, [kept[i] for i in part], is_cut=is_cut) for part in parts]
         # A window without any token that counts has nothing to say.
         windows = [it for it in windows if it.counted is None or any(it.counted)]
@@ -133,7 +136,12 @@ def split_windows(
 
 
 def window_places(
-    ids: list[int], size: int, prefix: Sequence[int] = (), suffix: Sequence[int] = ()
+    ids: list[int],
+    size: int,
+    prefix: Sequence[int] = (),
+    suffix: Sequence[int] = (),
+    *,
+    grows: bool = False,
 ) -> list[list[int]]:
     """Say which token ids make windows: they overlap by a quarter, and all are full.
 
@@ -147,6 +155,9 @@ def window_places(
         If `ids` starts with them, so does every window.
     suffix : sequence of int
         If `ids` ends with them, so does every window.
+    grows : bool
+        Windows stay where they are when more is behind, so that each begins as it did before; the
+        last one need not be full.
 
     Returns
     -------
@@ -168,6 +179,8 @@ def window_places(
     step = max(1, room - room // 4)
     last = len(body) - room
     starts = [*range(0, last, step), last]
+    if grows:
+        starts = [*range(0, len(body) - (room - step), step)]
     return [first + body[start : start + room] + end for start in starts]
 
 

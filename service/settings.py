@@ -34,6 +34,10 @@ from pydantic_settings import (
 from splinellm.errors import ConfigurationError
 
 ENVIRONMENT_PREFIX = "SPLINELLM_"
+OPENAI_INPUTS = 2048
+"""Inputs of one request that OpenAI's clients send."""
+MODERATION_CHARS = 131_072
+"""Of a text to be moderated: some 32,768 tokens."""
 
 
 def _split(value: Any) -> Any:
@@ -172,6 +176,17 @@ class Settings(BaseSettings):
         if self.rate_limit_per_minute is not None and not self.api_keys:
             raise ValueError("rate_limit_per_minute needs api_keys: it is a limit for each key")
         return self
+
+    @property
+    def max_moderation_chars(self) -> int:
+        """Of a text to be moderated: what OpenAI's service takes, unless the setting is made."""
+        is_set = "max_input_chars" in self.model_fields_set
+        return self.max_input_chars if is_set else max(self.max_input_chars, MODERATION_CHARS)
+
+    @property
+    def max_openai_inputs(self) -> int:
+        """Inputs of a request in OpenAI's formats; computed in several parts."""
+        return max(self.max_client_batch_size, OPENAI_INPUTS)
 
     @classmethod
     def settings_customise_sources(

@@ -268,7 +268,9 @@ def _is_one_conversation(prompts: Any) -> bool:
     """Whether a container is no list of prompts, but one list of messages."""
     if isinstance(prompts, Mapping):
         return is_conversation(prompts) and _IDS not in prompts
-    return isinstance(prompts, (list, tuple)) and bool(prompts) and all(map(is_message, prompts))
+    if not isinstance(prompts, (list, tuple)) or not prompts:
+        return False
+    return all(is_message(value) and not is_conversation(value) for value in prompts)
 
 
 def _kind(value: object) -> str:

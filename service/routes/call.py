@@ -107,6 +107,7 @@ class Call:
         *,
         overflow: Overflow,
         in_windows: bool = False,
+        grows: bool = False,
         prepare: Callable[[Sequence[Prompt]], Sequence[Prompt]] = list,
     ) -> Reading:
         """Tokenise inputs for a plan, apply the limit, and count.
@@ -122,6 +123,7 @@ class Call:
             window=plan.max_tokens if in_windows else None,
             prefix=model.prefix,
             suffix=model.suffix,
+            grows=grows,
         )
         self._record.n_inputs += len(reading)
         self._record.n_tokens += sum(reading.n_tokens)
@@ -172,9 +174,18 @@ class Call:
             )
 
     async def judge(
-        self, classifiers: Sequence[ServedClassifier], inputs: Inputs, overflow: Overflow | None
+        self,
+        classifiers: Sequence[ServedClassifier],
+        inputs: Inputs,
+        overflow: Overflow | None,
+        *,
+        grows: bool = False,
     ) -> Judgement:
-        """Let classifiers judge inputs, in as few forward passes as possible."""
+        """Let classifiers judge inputs, in as few forward passes as possible.
+
+        Windows of texts that grow stay where they are; see
+        :func:`service.reading.window_places`.
+        """
         verdicts: dict[str, list[Verdict]] = {}
         readings = []
         for one in passes(classifiers):
@@ -184,6 +195,7 @@ class Call:
                 one.plan,
                 overflow=overflow or self.settings.overflow,
                 in_windows=True,
+                grows=grows,
                 prepare=one.card.as_read,
             )
             table = await self.features(one.model, one.plan, reading)

@@ -34,7 +34,7 @@ async def classify(body: ClassifyRequest, call: CallOf) -> Response:
             param="count",
         )
     inputs = await call.in_pool(parse_input, body.input, call.settings)
-    judgement = await call.judge([classifier], inputs, body.overflow)
+    judgement = await call.judge([classifier], inputs, body.overflow, grows=body.stream)
     return await call.answer(lambda: _answer(classifier, judgement), n_rows=len(inputs))
 
 

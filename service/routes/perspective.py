@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ LABEL_OF_ATTRIBUTE: Mapping[str, str] = {
     "PROFANITY": "obscene",
     "THREAT": "threat",
 }
+_NAME = re.compile("[A-Z][A-Z_]{2,40}")
 LANGUAGE = "en"
 """What the classifiers were trained on; a score in another language would be made up."""
 
@@ -58,6 +60,7 @@ async def analyze(body: AnalyzeRequest, call: CallOf) -> Response:
     text = original
     if body.comment.type == "HTML":
         text, places = await call.in_pool(text_of_html, original)
+        text = text if text.strip() else ""  # which is refused as any empty text is
     spans = [(0, len(text))]
     inputs = await call.in_pool(name_text, text, "comment.text", call.settings)
     if body.span_annotations:
@@ -95,8 +98,10 @@ def _scored(
     known = [it for it in body.requested_attributes if LABEL_OF_ATTRIBUTE.get(it) in labels]
     for attribute in body.requested_attributes:
         if is_strict and attribute not in known:
+            # A name that nobody ever gave an attribute is no more than text of the request.
+            name = attribute if _NAME.fullmatch(attribute) else "an attribute"
             raise InvalidRequestError(
-                f"no loaded classifier scores {attribute}", param="requestedAttributes"
+                f"no loaded classifier scores {name}", param="requestedAttributes"
             )
     return known if speaks else []
 

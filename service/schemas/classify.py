@@ -20,6 +20,14 @@ class ClassifyRequest(OwnRequest):
         Field(description="That of the classifier, which refuses any other."),
     ] = None
     overflow: Overflow = None
+    stream: Annotated[
+        bool,
+        Field(
+            description="The inputs grow and are sent again, whole, as often as wanted: windows of "
+            "a long one stay where they are, so that only what is new is read. The last window "
+            "then may be shorter than the others, and its verdict another than without."
+        ),
+    ] = False
 
 
 class ClassifyRow(Answer):

@@ -13,6 +13,8 @@ TEXT = "Text"
 TOKEN_IDS = "Token ids"  # noqa: S105
 TOKEN_ID = "Token id"  # noqa: S105 - a title
 BATCH = "Batch"
+OPENAI_BATCH = "Batch in one of OpenAI's formats"
+MODERATED_TEXT = "Text to be moderated"
 LAYER = "Layer"
 MODEL = "Model"
 CLASSIFIER = "Classifier"
@@ -25,6 +27,21 @@ _IDS_SCHEMA: dict[str, Any] = {
     "minItems": 1,
     "items": {"title": TOKEN_ID, "type": "integer", "minimum": 0},
 }
+
+
+def _schema_of_input(batch: str) -> dict[str, Any]:
+    return {
+        "title": "Input",
+        "description": "A text, a list of texts, the token ids of one text, or a list of "
+        "such. Texts are valid Unicode: no lone surrogates.",
+        "anyOf": [
+            _TEXT_SCHEMA,
+            _batch_of(_TEXT_SCHEMA, batch),
+            _IDS_SCHEMA,
+            _batch_of(_IDS_SCHEMA, batch),
+        ],
+        "examples": [["The capital of France is Paris.", "You are an idiot."]],
+    }
 
 
 _CHAT_SCHEMA: dict[str, Any] = {
@@ -62,26 +79,18 @@ _CHAT_SCHEMA: dict[str, Any] = {
 }
 
 
-def _batch_of(item: dict[str, Any]) -> dict[str, Any]:
-    return {"title": BATCH, "type": "array", "minItems": 1, "items": item}
+def _batch_of(item: dict[str, Any], title: str = BATCH) -> dict[str, Any]:
+    return {"title": title, "type": "array", "minItems": 1, "items": item}
 
 
-Input = Annotated[
+OpenAIInput = Annotated[
     Any,  # read by service.inputs, off the event loop: it may be a million numbers
-    WithJsonSchema(
-        {
-            "title": "Input",
-            "description": "A text, a list of texts, the token ids of one text, or a list of "
-            "such. Texts are valid Unicode: no lone surrogates.",
-            "anyOf": [_TEXT_SCHEMA, _batch_of(_TEXT_SCHEMA), _IDS_SCHEMA, _batch_of(_IDS_SCHEMA)],
-            "examples": [["The capital of France is Paris.", "You are an idiot."]],
-        }
-    ),
+    WithJsonSchema(_schema_of_input(OPENAI_BATCH)),
 ]
 """One prompt or several, as text or as token ids."""
 
 OwnInput = Annotated[
-    Any,
+    Any,  # as above
     WithJsonSchema(
         {
             "title": "Input of texts or conversations",
@@ -89,10 +98,10 @@ OwnInput = Annotated[
             "Texts are valid Unicode: no lone surrogates.",
             "anyOf": [
                 _TEXT_SCHEMA,
-                _CHAT_SCHEMA,
                 _batch_of({"anyOf": [_TEXT_SCHEMA, _CHAT_SCHEMA]}),
                 _IDS_SCHEMA,
                 _batch_of(_IDS_SCHEMA),
+                _CHAT_SCHEMA,
             ],
             "examples": [["The capital of France is Paris.", "You are an idiot."]],
         }

@@ -6,7 +6,13 @@ from typing import Annotated, Any
 
 from pydantic import Field, WithJsonSchema
 
-from service.schemas.common import BATCH, TEXT, Answer, ForeignRequest, ModelName
+from service.schemas.common import (
+    MODERATED_TEXT,
+    OPENAI_BATCH,
+    Answer,
+    ForeignRequest,
+    ModelName,
+)
 
 OPENAI_CATEGORIES = (
     "harassment",
@@ -25,7 +31,7 @@ OPENAI_CATEGORIES = (
 )
 """Keys that OpenAI's clients expect in every map."""
 
-_TEXT_SCHEMA = {"title": TEXT, "type": "string", "minLength": 1}
+_TEXT_SCHEMA = {"title": MODERATED_TEXT, "type": "string", "minLength": 1}
 
 ModerationInput = Annotated[
     Any,
@@ -37,7 +43,7 @@ ModerationInput = Annotated[
             "`unscored_parts`, or refused, as the server is set up.",
             "anyOf": [
                 _TEXT_SCHEMA,
-                {"title": BATCH, "type": "array", "minItems": 1, "items": _TEXT_SCHEMA},
+                {"title": OPENAI_BATCH, "type": "array", "minItems": 1, "items": _TEXT_SCHEMA},
                 {
                     "title": "Content parts",
                     "type": "array",

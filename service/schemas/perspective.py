@@ -8,9 +8,6 @@ from pydantic import ConfigDict, Field
 
 from service.schemas.common import Answer, ForeignRequest
 
-Attribute = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,63}$")]
-"""TOXICITY, SEVERE_TOXICITY, IDENTITY_ATTACK, INSULT, PROFANITY and THREAT can be scored."""
-
 
 class Comment(ForeignRequest):
     """What to judge."""
@@ -39,12 +36,13 @@ class AnalyzeRequest(ForeignRequest):
 
     comment: Comment
     requested_attributes: Annotated[
-        dict[Attribute, AttributeOptions],
+        dict[str, AttributeOptions],
         Field(
             alias="requestedAttributes",
             min_length=1,
             max_length=64,
-            description="Those that no classifier scores are left out, or refused, as the server "
+            description="TOXICITY, SEVERE_TOXICITY, IDENTITY_ATTACK, INSULT, PROFANITY and THREAT "
+            "can be scored. Those that no classifier scores are left out, or refused, as the server "
             "is set up.",
         ),
     ]

@@ -75,6 +75,13 @@ class FakeTokenizer:
     """Called as transformers' fast tokenizers are; every word is a token, with its space before."""
 
     is_fast = True
+    chat_template = "{role} : {content} end"
+
+    def apply_chat_template(
+        self, chat: list[dict[str, str]], *, tokenize: bool, chat_template: str
+    ) -> str:
+        assert not tokenize
+        return " ".join(chat_template.format(**message) for message in chat)
 
     def __call__(
         self,
@@ -85,8 +92,12 @@ class FakeTokenizer:
         **_: Any,
     ) -> dict[str, Any]:
         if isinstance(texts, str):
-            encoded = self([texts], split_special_tokens=split_special_tokens)
-            return {"input_ids": encoded["input_ids"][0]}
+            encoded = self(
+                [texts],
+                split_special_tokens=split_special_tokens,
+                return_offsets_mapping=return_offsets_mapping,
+            )
+            return {name: values[0] for name, values in encoded.items()}
         found = [list(_TOKEN.finditer(text)) for text in texts]
         special = {} if split_special_tokens else _SPECIAL
         result: dict[str, Any] = {
