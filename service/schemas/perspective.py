@@ -41,8 +41,8 @@ class AnalyzeRequest(ForeignRequest):
             alias="requestedAttributes",
             min_length=1,
             max_length=64,
-            description="TOXICITY, SEVERE_TOXICITY, IDENTITY_ATTACK, INSULT, PROFANITY and THREAT "
-            "can be scored. Those that no classifier scores are left out, or refused, as the server "
+            description="TOXICITY, SEVERE_TOXICITY, IDENTITY_ATTACK, INSULT, PROFANITY and "
+            "THREAT can be scored. Others are left out, or refused, as the server "
             "is set up.",
         ),
     ]

@@ -14,7 +14,7 @@ import re
 import secrets
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +23,7 @@ from tokenizers import Tokenizer as Backend
 
 from splinellm.conversations import Count, Message
 from splinellm.errors import ChatTemplateError
+from splinellm.token_index import NOWHERE
 
 _PRIVATE = range(0xF0000, 0xFFFFE)
 """Characters that no standard gives a meaning, and no normaliser touches."""
@@ -38,7 +39,7 @@ class Place:
     message : int
         From 0.
     begin, end : int
-        In its text, in characters.
+        In its text, in characters; -1 if the template has made something else of that.
     """
 
     message: int
@@ -84,8 +85,8 @@ class _Content:
     message: int
     begin: int
     end: int
-    offset: int
-    """Where in the message's text it begins."""
+    offset: int | None
+    """Where in the message's text it begins; None if the template has made something else of it."""
 
 
 class ChatReader:
@@ -291,8 +292,13 @@ def _contents(
         else:  # its beginning was cut off, as some templates do with thoughts
             text, most = messages[message].text, min(end, at)
             differs = (n for n in range(most) if text[end - n - 1] != plain[at - n - 1])
-            n_kept = next(differs, most)
+            n_kept = len(text[end - next(differs, most) : end].lstrip())
             found.append(_Content(message, at - n_kept, at, end - n_kept))
+    for place, it in enumerate(found):
+        if it.offset is not None:
+            text = messages[it.message].text[it.offset : it.offset + it.end - it.begin]
+            if text != "".join(plain[it.begin : it.end]):
+                found[place] = replace(it, offset=None)
     present = {content.message for content in found}
     if missing := [i for i in range(len(messages)) if i not in present]:
         raise ChatTemplateError(
@@ -312,6 +318,9 @@ def _places(offsets: Sequence[tuple[int, int]], contents: Sequence[_Content]) ->
         it = contents[i] if i < len(contents) else None
         if it is None or not (it.begin < begin if is_empty else it.begin < end):
             places.append(None)
+            continue
+        if it.offset is None:
+            places.append(Place(it.message, NOWHERE, NOWHERE))
             continue
         start, stop = max(begin, it.begin), min(end, it.end)
         places.append(Place(it.message, it.offset + start - it.begin, it.offset + stop - it.begin))
