@@ -53,16 +53,15 @@ async def analyze(body: AnalyzeRequest, call: CallOf) -> Response:
     content: dict[str, Any] = {"attributeScores": {}, "languages": [LANGUAGE] if attributes else []}
     if body.client_token is not None:
         content["clientToken"] = body.client_token
-    if not attributes:
-        return await call.answer(lambda: content)
-    original = body.comment.text
     places = None
-    text = original
+    original = text = body.comment.text
     if body.comment.type == "HTML":
         text, places = await call.in_pool(text_of_html, original)
         text = text if text.strip() else ""  # which is refused as any empty text is
-    spans = [(0, len(text))]
     inputs = await call.in_pool(name_text, text, "comment.text", call.settings)
+    if not attributes:
+        return await call.answer(lambda: content)
+    spans = [(0, len(text))]
     if body.span_annotations:
         sentences = await call.in_pool(sentence_spans, text, call.settings.max_client_batch_size)
         if len(sentences) > 1:
