@@ -16,6 +16,8 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "invalid_json": 400,
     "invalid_encoding": 400,
     "invalid_prompt": 400,
+    "invalid_conversation": 400,
+    "chat_template": 400,
     "invalid_schema": 400,
     "attention_unavailable": 400,
     "prefix_unavailable": 400,

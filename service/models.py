@@ -114,6 +114,7 @@ def load_models(settings: Settings, listener: EngineListener) -> ModelCatalog:
         max_queue_tokens=settings.max_queue_tokens,
         max_wait_s=settings.request_timeout_s,
     )
+    template = _template(settings.chat_template)
     names = [_name_of(spec) for spec in settings.model]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ConfigurationError(f"two models are called '{twice}'", hint="rename a folder")
@@ -130,6 +131,8 @@ def load_models(settings: Settings, listener: EngineListener) -> ModelCatalog:
             listener=listener,
             max_tokens=settings.max_input_tokens,
             allow_special_tokens=settings.allow_special_tokens,
+            chat_template=template,
+            prefix_cache_bytes=settings.prefix_cache_bytes,
         )
         for name, spec in zip(names, settings.model, strict=True)
     ]
@@ -214,6 +217,15 @@ def _load_classifiers(
         except ArtifactError as error:
             _logger.warning("left out: %s", error)
     return found
+
+
+def _template(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"the chat template '{path}' cannot be read") from error
 
 
 def _name_of(spec: str) -> str:

@@ -13,6 +13,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     SecretStr,
@@ -33,6 +34,10 @@ from pydantic_settings import (
 from splinellm.errors import ConfigurationError
 
 ENVIRONMENT_PREFIX = "SPLINELLM_"
+OPENAI_INPUTS = 2048
+"""Inputs of one request that OpenAI's clients send."""
+MODERATION_CHARS = 131_072
+"""Of a text to be moderated: some 32,768 tokens."""
 
 
 def _split(value: Any) -> Any:
@@ -82,8 +87,10 @@ class Settings(BaseSettings):
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     device_map: str | None = None
     allow_special_tokens: bool = False
+    chat_template: Path | None = None
 
     max_batch_tokens: PositiveInt | None = None
+    prefix_cache_bytes: NonNegativeInt = 268_435_456
     batch_wait_ms: NonNegativeFloat = 5
     max_queue_inputs: PositiveInt = 1024
     max_queue_tokens: PositiveInt = 524_288
@@ -92,6 +99,9 @@ class Settings(BaseSettings):
     max_input_chars: PositiveInt = 65_536
     payload_limit: PositiveInt = 2_000_000
     overflow: Literal["error", "truncate", "window"] = "error"
+    image_parts: Literal["report", "error"] = "report"
+    perspective_unknown: Literal["omit", "error"] = "omit"
+    token_ids: Literal["accept", "refuse"] = "accept"  # noqa: S105 (no secret)
 
     max_header_bytes: int = Field(default=32_768, ge=1024)
     max_connections: PositiveInt = 512
@@ -166,6 +176,17 @@ class Settings(BaseSettings):
         if self.rate_limit_per_minute is not None and not self.api_keys:
             raise ValueError("rate_limit_per_minute needs api_keys: it is a limit for each key")
         return self
+
+    @property
+    def max_moderation_chars(self) -> int:
+        """Of a text to be moderated: what OpenAI's service takes, unless the setting is made."""
+        is_set = "max_input_chars" in self.model_fields_set
+        return self.max_input_chars if is_set else max(self.max_input_chars, MODERATION_CHARS)
+
+    @property
+    def max_openai_inputs(self) -> int:
+        """Inputs of a request in OpenAI's formats; computed in several parts."""
+        return max(self.max_client_batch_size, OPENAI_INPUTS)
 
     @classmethod
     def settings_customise_sources(

@@ -14,13 +14,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.engine.contracts import Outcome
-from service.errors import ClientClosedError, DeadlineError, NotReadyError
+from service.errors import BatchTooLargeError, ClientClosedError, DeadlineError, NotReadyError
 from service.inputs import Inputs, blame
 from service.json import JSONResponse
 from service.reading import Overflow, Reading, read
 from service.record import record_of
 from service.verdicts import ServedClassifier, Verdict, passes
+from splinellm.conversations import Count
 from splinellm.errors import SplineLLMError
+from splinellm.extraction.rows import Rows
 from splinellm.plan import Plan
 from splinellm.prompts import Prompt
 from splinellm.schema import Granularity
@@ -85,10 +87,17 @@ class Call:
             raise DeadlineError("the answer was not ready in time") from None
 
     async def plan(
-        self, model: ServedModel, layers: Any, features: Any, granularity: Granularity = "prompt"
+        self,
+        model: ServedModel,
+        layers: Any,
+        features: Any,
+        granularity: Granularity = "prompt",
+        count: Count = "all",
     ) -> Plan:
         """Make the plan of the layers and features that a request names."""
-        return await self.in_pool(model.plan, layers, features, granularity=granularity)
+        return await self.in_pool(
+            model.plan, layers, features, granularity=granularity, count=count
+        )
 
     async def read(
         self,
@@ -98,6 +107,7 @@ class Call:
         *,
         overflow: Overflow,
         in_windows: bool = False,
+        grows: bool = False,
         prepare: Callable[[Sequence[Prompt]], Sequence[Prompt]] = list,
     ) -> Reading:
         """Tokenise inputs for a plan, apply the limit, and count.
@@ -113,6 +123,7 @@ class Call:
             window=plan.max_tokens if in_windows else None,
             prefix=model.prefix,
             suffix=model.suffix,
+            grows=grows,
         )
         self._record.n_inputs += len(reading)
         self._record.n_tokens += sum(reading.n_tokens)
@@ -124,28 +135,57 @@ class Call:
     ) -> FeatureTable:
         """Have the windows computed; rows that stand for tokens need the prompts, too.
 
+        More windows than a request may have inputs go to the engine in several parts, so that other
+        requests are served between them.
+
         Raises
         ------
         SplineLLMError
             The engine refuses them, or failed on one; names the input.
         """
-        try:
-            future = model.engine.submit(plan, reading.windows)
-        except SplineLLMError as error:
-            raise _named(error, getattr(error, "index", None), reading) from None
-        outcome = await self._wait(future)
-        self._record.add(outcome.timing)
-        if outcome.errors:
-            first = min(outcome.errors)
-            raise _named(outcome.errors[first], first, reading)
+        size = self.settings.max_client_batch_size
+        starts = range(0, len(reading.windows), size)
+        self._require_fitting(reading, n_parts=len(starts))
+        rows: dict[int, Rows] = {}
+        for start in starts:
+            try:
+                future = model.engine.submit(plan, reading.windows[start : start + size])
+            except SplineLLMError as error:
+                place = getattr(error, "index", None)
+                place = None if place is None else start + place
+                raise _named(error, place, reading) from None
+            outcome = await self._wait(future)
+            self._record.add(outcome.timing)
+            if outcome.errors:
+                first = min(outcome.errors)
+                raise _named(outcome.errors[first], start + first, reading)
+            rows |= {start + place: found for place, found in outcome.rows.items()}
         if plan.granularity == "prompt":
-            return model.table(plan, reading.windows, outcome.rows)
-        return await self.in_pool(model.table, plan, reading.windows, outcome.rows, prompts)
+            return model.table(plan, reading.windows, rows)
+        return await self.in_pool(model.table, plan, reading.windows, rows, prompts)
+
+    def _require_fitting(self, reading: Reading, *, n_parts: int) -> None:
+        """Refuse more tokens than the queue may ever hold; of one part the engine does."""
+        n_tokens = sum(len(window.ids) for window in reading.windows)
+        limit = self.settings.max_queue_tokens
+        if n_parts > 1 and n_tokens > limit:
+            raise BatchTooLargeError(
+                f"{n_tokens} tokens in one request, but the limit is {limit}", param="input"
+            )
 
     async def judge(
-        self, classifiers: Sequence[ServedClassifier], inputs: Inputs, overflow: Overflow | None
+        self,
+        classifiers: Sequence[ServedClassifier],
+        inputs: Inputs,
+        overflow: Overflow | None,
+        *,
+        grows: bool = False,
     ) -> Judgement:
-        """Let classifiers judge inputs, in as few forward passes as possible."""
+        """Let classifiers judge inputs, in as few forward passes as possible.
+
+        Windows of texts that grow stay where they are; see
+        :func:`service.reading.window_places`.
+        """
         verdicts: dict[str, list[Verdict]] = {}
         readings = []
         for one in passes(classifiers):
@@ -155,6 +195,7 @@ class Call:
                 one.plan,
                 overflow=overflow or self.settings.overflow,
                 in_windows=True,
+                grows=grows,
                 prepare=one.card.as_read,
             )
             table = await self.features(one.model, one.plan, reading)

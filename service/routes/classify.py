@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from service.errors import InvalidRequestError
 from service.inputs import parse_input
 from service.json import StrictRoute
 from service.routes.call import CallOf, Judgement
@@ -26,8 +27,14 @@ router = APIRouter(route_class=StrictRoute, tags=["classifiers"])
 async def classify(body: ClassifyRequest, call: CallOf) -> Response:
     """Classify texts; long ones are read in overlapping windows, and the worst decides."""
     classifier = call.catalog.get_classifier(body.classifier)
+    counted = classifier.plan.count
+    if body.count not in (None, counted):
+        raise InvalidRequestError(
+            f"classifier '{classifier.name}' was trained on '{counted}', not on '{body.count}'",
+            param="count",
+        )
     inputs = await call.in_pool(parse_input, body.input, call.settings)
-    judgement = await call.judge([classifier], inputs, body.overflow)
+    judgement = await call.judge([classifier], inputs, body.overflow, grows=body.stream)
     return await call.answer(lambda: _answer(classifier, judgement), n_rows=len(inputs))
 
 

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from service.errors import ModelNotServedError
 from service.inputs import parse_moderation_input
 from service.json import StrictRoute
+from service.reading import Overflow
 from service.routes.call import CallOf, Judgement
 from service.schemas.errors import COMPUTING
 from service.schemas.moderations import OPENAI_CATEGORIES, ModerationsAnswer, ModerationsRequest
@@ -19,6 +20,7 @@ from service.verdicts import ServedClassifier, Verdict
 
 if TYPE_CHECKING:
     from service.models import ModelCatalog
+    from service.settings import Settings
 
 TOXICITY = "toxicity"
 TYPES = "toxicity-types"
@@ -46,8 +48,18 @@ async def moderations(body: ModerationsRequest, call: CallOf) -> Response:
     require_known_model(body.model, call.catalog)
     classifiers = toxicity_classifiers(call.catalog)
     inputs = await call.in_pool(parse_moderation_input, body.input, call.settings)
-    judgement = await call.judge(classifiers, inputs, None)
-    return await call.answer(lambda: _answer(classifiers, judgement), n_rows=len(inputs))
+    judgement = await call.judge(classifiers, inputs, whole(call.settings))
+    return await call.answer(
+        lambda: _answer(classifiers, judgement, inputs.unscored), n_rows=len(inputs)
+    )
+
+
+def whole(settings: Settings) -> Overflow:
+    """What formats that have no way to ask for it do with long texts: all is read.
+
+    Unless the operator wants texts cut.
+    """
+    return "truncate" if settings.overflow == "truncate" else "window"
 
 
 def require_known_model(name: str | None, catalog: ModelCatalog) -> None:
@@ -70,7 +82,11 @@ def toxicity_classifiers(catalog: ModelCatalog) -> list[ServedClassifier]:
     return [catalog.get_classifier(TOXICITY), *([types] if types else [])]
 
 
-def _answer(classifiers: list[ServedClassifier], judgement: Judgement) -> dict[str, Any]:
+def _answer(
+    classifiers: list[ServedClassifier],
+    judgement: Judgement,
+    unscored: list[dict[str, str]],
+) -> dict[str, Any]:
     reading = judgement.reading
     scored = [
         CATEGORY_OF_LABEL[label]
@@ -85,7 +101,12 @@ def _answer(classifiers: list[ServedClassifier], judgement: Judgement) -> dict[s
         "model": classifiers[0].model.name,
         "results": [
             _result(classifiers, verdicts)
-            | {"n_tokens": n_tokens, "truncated": truncated, "windows": windows}
+            | {
+                "n_tokens": n_tokens,
+                "truncated": truncated,
+                "windows": windows,
+                "unscored_parts": unscored,
+            }
             for verdicts, n_tokens, truncated, windows in facts
         ],
         "classifiers": [one.name for one in classifiers],

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from service.schemas.common import Answer, ClassifierName, Input, Overflow, OwnRequest, Usage
+from service.schemas.common import Answer, ClassifierName, Overflow, OwnInput, OwnRequest, Usage
+from splinellm.conversations import Count
 
 
 class ClassifyRequest(OwnRequest):
     """What a classifier says of prompts."""
 
-    input: Input
+    input: OwnInput
     classifier: ClassifierName = None
+    count: Annotated[
+        Count | None,
+        Field(description="That of the classifier, which refuses any other."),
+    ] = None
     overflow: Overflow = None
+    stream: Annotated[
+        bool,
+        Field(
+            description="The inputs grow and are sent again, whole, as often as wanted: windows of "
+            "a long one stay where they are, so that only what is new is read. The last window "
+            "then may be shorter than the others, and its verdict another than without."
+        ),
+    ] = False
 
 
 class ClassifyRow(Answer):

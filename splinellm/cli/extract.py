@@ -30,6 +30,9 @@ def extract(
     features: options.Features = "paper",
     granularity: options.GranularityOption = options.Granularity.PROMPT,
     text_column: options.TextColumn = "text",
+    messages_column: options.MessagesColumn = None,
+    count: options.CountOption = options.Count.ALL,
+    chat_template: options.ChatTemplate = None,
     input_format: options.InputFormatOption = None,
     columns: options.Columns = None,
     delimiter: options.Delimiter = None,
@@ -54,7 +57,7 @@ def extract(
 
     With --granularity prefix or token, every row becomes one per token: row (counted from 0 over
     all rows read), position, token, begin and end (in characters) come first, and the text, which
-    the tokens spell, is left out.
+    the tokens spell, is left out. Tokens of a conversation have role and message (from 0), too.
 
     Until the run succeeds, everything is in the folder OUTPUT.partial; --resume goes on with what
     a run that did not end has computed there. Bad rows (text missing, empty or not text, a line
@@ -73,36 +76,46 @@ def extract(
         "dimension_rule": dimension_rule.value,
         "dimension_threshold": dimension_threshold,
         "allow_special_tokens": allow_special_tokens,
+        "count": count.value,
+        "chat_template": chat_template,
     }
     reading = {
         "text_column": text_column,
+        "messages_column": messages_column,
         "input_format": input_format,
         "delimiter": delimiter,
         "encoding": encoding,
     }
+    holds_messages = messages_column is not None
+    column = text_column if messages_column is None else messages_column
+    if count is not options.Count.ALL and not holds_messages:
+        raise typer.BadParameter("--count is for conversations, which --messages-column names")
     from splinellm.io.features import FeatureAnnotator
     from splinellm.io.readers import open_source  # Arrow is slow to import, --help is not
     from splinellm.io.token_rows import TextlessSource, is_token_column
     from splinellm.table import is_own_column
 
     by_token = granularity is not options.Granularity.PROMPT
-    is_reserved = is_token_column(text_column) if by_token else is_own_column
     share = share_of(shard, output)
+    is_reserved = is_token_column(column, messages=holds_messages) if by_token else is_own_column
     source = open_source(
         input_path,
-        text_column=text_column,
+        text_column=column,
         format=input_format,
         is_reserved=is_reserved,
         columns=options.column_names(columns),
         delimiter=delimiter,
         encoding=encoding,
         share=share,
+        holds_messages=holds_messages,
     )
     stream(
-        TextlessSource(source, text_column) if by_token else source,
+        TextlessSource(source, column) if by_token else source,
         input_path,
         output,
-        lambda: FeatureAnnotator(loading.load_extractor(**settings), granularity.value),
+        lambda: FeatureAnnotator(
+            loading.load_extractor(**settings), granularity.value, holds_messages=holds_messages
+        ),
         on_error=on_error,
         quiet=quiet,
         resume=resume,

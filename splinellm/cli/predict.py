@@ -85,6 +85,8 @@ def predict(
         ),
     ] = None,
     text_column: options.TextColumn = "text",
+    messages_column: options.MessagesColumn = None,
+    chat_template: options.ChatTemplate = None,
     input_format: options.InputFormatOption = None,
     columns: options.Columns = None,
     delimiter: options.Delimiter = None,
@@ -135,6 +137,8 @@ def predict(
         "overflow": overflow,
         "model": model,
         "text_column": text_column,
+        "messages_column": messages_column,
+        "chat_template": None if chat_template is None else str(chat_template),
         "input_format": input_format,
         "delimiter": delimiter,
         "encoding": encoding,
@@ -160,7 +164,8 @@ def predict(
         "encoding": encoding,
         "share": share,
     }
-    features = open_features(input_path, text_column=text_column, **reading)
+    column = text_column if messages_column is None else messages_column
+    features = open_features(input_path, text_column=column, **reading)
     if features is not None:
         if escalate is not None:
             features.close()
@@ -172,13 +177,23 @@ def predict(
         "batch_tokens": batch_tokens,
         "device": device,
         "device_map": device_map,
+        "chat_template": chat_template,
     }
     told = None if overflow is None else overflow.value
 
     def annotator(of: Classifier, where: str | None) -> Annotator[Chunk]:
-        return _annotator(of, where, spans=spans, overflow=told, **ways)
+        return _annotator(
+            of,
+            where,
+            spans=spans,
+            overflow=told,
+            holds_messages=messages_column is not None,
+            **ways,
+        )
 
-    source = open_source(input_path, text_column=text_column, **reading)
+    source = open_source(
+        input_path, text_column=column, holds_messages=messages_column is not None, **reading
+    )
     if escalate is None:
         run(source, load=lambda: annotator(trained, model))
         return
@@ -206,6 +221,7 @@ def _annotator(
     *,
     spans: bool,
     overflow: str | None,
+    holds_messages: bool,
     **ways: Any,
 ) -> Annotator[Chunk]:
     """Load a classifier's model, from `model` if that is somewhere else by now."""
@@ -220,11 +236,15 @@ def _annotator(
         "dtype": fitted_on.dtype,
         **ways,
     }
+    if isinstance(classifier, Pooled) and holds_messages:
+        raise typer.BadParameter(
+            f"'{classifier.card.name}' pools the scores of windows, and reads texts alone"
+        )
     extractor = loading.load_extractor(**settings)
     if isinstance(classifier, Pooled):
         chosen: Any = overflow or "windows"
         return PooledClassification(classifier, extractor, spans=spans, overflow=chosen)
-    return TextClassification(classifier, extractor)
+    return TextClassification(classifier, extractor, holds_messages=holds_messages)
 
 
 def _check_pooled(classifier: Classifier, *, spans: bool, overflow: Overflow | None) -> None:

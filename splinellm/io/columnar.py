@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from splinellm.errors import InputFileError
-from splinellm.io.arrow_types import common_type, is_text
+from splinellm.io.arrow_types import common_type, is_list, is_text
 from splinellm.io.byte_stream import reading
 from splinellm.io.checks import check_columns, check_text
 from splinellm.io.rows import Problem, ReadOptions
@@ -63,10 +63,10 @@ class ArrowChunk:
         """Row number in the file."""
         return self._first + position
 
-    def texts(self) -> list[str]:
-        """Texts of all rows."""
+    def texts(self) -> list[Any]:
+        """Texts of all rows, or conversations."""
         assert self._text_column is not None  # noqa: S101 (whoever opened the source needs none)
-        texts: list[str] = self._table[self._text_column].to_pylist()
+        texts: list[Any] = self._table[self._text_column].to_pylist()
         return texts
 
     def basis(self) -> bytes:
@@ -225,10 +225,10 @@ class ColumnarSource(ABC):
         place = common.get_field_index(text)
         if pa.types.is_null(common.field(place).type):  # pandas' of a column without any value
             common = common.set(place, pa.field(text, pa.string()))
-        if not is_text(common.field(place).type):
-            raise InputFileError(
-                f"'{self.name}': column '{text}' holds {common.field(place).type}, not text"
-            )
+        kind = common.field(place).type
+        if not is_text(kind) and not (self._options.holds_messages and is_list(kind)):
+            wanted = "messages" if self._options.holds_messages else "text"
+            raise InputFileError(f"'{self.name}': column '{text}' holds {kind}, not {wanted}")
         return common
 
     def schema(self) -> pa.Schema:
@@ -250,7 +250,7 @@ class ColumnarSource(ABC):
                 for batch in self.read_batches(file, self._schema.names, chunk_rows, len(skipped)):
                     table = _as(self._schema, batch)
                     self.n_read += len(table)
-                    yield ArrowChunk(name, table, text, first, _problems(table, text))
+                    yield ArrowChunk(name, table, text, first, _problems(table, self._options))
                     first += len(table)
 
     def progress(self) -> float | None:
@@ -321,7 +321,8 @@ def _as(schema: pa.Schema, batch: pa.RecordBatch) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def _problems(table: pa.Table, text_column: str | None) -> dict[int, Problem]:
+def _problems(table: pa.Table, options: ReadOptions) -> dict[int, Problem]:
+    text_column = options.text_column
     problems = {}
     try:
         table.validate(full=True)
@@ -336,7 +337,7 @@ def _problems(table: pa.Table, text_column: str | None) -> dict[int, Problem]:
     texts = table[text_column]
     for position in range(len(table)):
         if position not in problems:
-            problem = check_text({text_column: texts[position].as_py()}, text_column)
+            problem = check_text({text_column: texts[position].as_py()}, options)
             if problem is not None:
                 problems[position] = problem
     return dict(sorted(problems.items()))

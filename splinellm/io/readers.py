@@ -39,6 +39,7 @@ def open_source(
     encoding: str | None = None,
     optional_column: str | None = None,
     share: Share | None = None,
+    holds_messages: bool = False,
 ) -> Source[Chunk]:
     """Open an input and check what can be checked before any model is loaded.
 
@@ -66,6 +67,8 @@ def open_source(
         Column to keep besides `columns`, if it is there.
     share : Share, optional
         Read only this one of several shares of the input.
+    holds_messages : bool
+        Whether the text column holds conversations: lists of messages, or the JSON of such.
 
     Returns
     -------
@@ -78,7 +81,9 @@ def open_source(
         The file is missing or unreadable, of an unknown format, without the text column, or has
         a column that the output adds.
     """
-    options = ReadOptions(text_column, is_reserved, chunk_rows, columns, delimiter, optional_column)
+    options = ReadOptions(
+        text_column, is_reserved, chunk_rows, columns, delimiter, optional_column, holds_messages
+    )
     if encoding is not None:
         check_encoding(encoding)
     if share is not None and share.of > 1:

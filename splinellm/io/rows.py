@@ -45,6 +45,8 @@ class ReadOptions:
         Between values of CSV; told by the header by default.
     optional_column : str, optional
         Column to keep if it is there.
+    holds_messages : bool
+        Whether the prompts are conversations.
     """
 
     text_column: str | None = "text"
@@ -53,6 +55,7 @@ class ReadOptions:
     columns: Sequence[str] | None = None
     delimiter: str | None = None
     optional_column: str | None = None
+    holds_messages: bool = False
 
     def keeps(self, name: str) -> bool:
         """Whether a column is one of those to be read."""
@@ -116,8 +119,8 @@ class Chunk(Protocol):
         """Row number in the file of the row at `position` in the chunk."""
         ...
 
-    def texts(self) -> list[str]:
-        """Texts of all rows; only to be called on a chunk without problems."""
+    def texts(self) -> list[Any]:
+        """Texts of all rows, or conversations; only of a chunk without problems."""
         ...
 
     def basis(self) -> bytes:
@@ -213,8 +216,8 @@ class RecordChunk:
         """Row number in the file."""
         return self._rows[position].number
 
-    def texts(self) -> list[str]:
-        """Texts of all rows."""
+    def texts(self) -> list[Any]:
+        """Texts of all rows, or conversations."""
         assert self._text_column is not None  # noqa: S101 (whoever opened the source needs none)
         return [record[self._text_column] for record in self.records()]
 

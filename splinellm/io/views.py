@@ -47,7 +47,7 @@ class ChunkView:
         """Row number in the file."""
         return self._whole.number(self._positions[position])
 
-    def texts(self) -> list[str]:
+    def texts(self) -> list[Any]:
         """Texts of all rows, hidden or not."""
         return self._taken().texts()
 

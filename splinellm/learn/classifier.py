@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from splinellm.conversations import is_conversation, with_texts
 from splinellm.errors import ArtifactError, ConfigurationError
 from splinellm.learn.labels import Kind
 from splinellm.learn.pooling import POOLING, Pooling
@@ -85,11 +86,17 @@ class Card:
         return None if record is None else Pooling.from_settings(record)
 
     def as_read(self, prompts: Iterable[Any]) -> list[Any]:
-        """Prompts as the classifier reads them; only texts are normalised, not token ids."""
+        """Prompts as the classifier reads them; texts are normalised, and token ids are not."""
         version = self.normalisation
         if version is None:
             return list(prompts)
-        return [normalised(p, version) if isinstance(p, str) else p for p in prompts]
+
+        def as_read(prompt: Any) -> Any:
+            if is_conversation(prompt):
+                return with_texts(prompt, lambda text: normalised(text, version))
+            return normalised(prompt, version) if isinstance(prompt, str) else prompt
+
+        return [as_read(prompt) for prompt in prompts]
 
     def to_json(self) -> str:
         """Serialise, indented for readers."""
