@@ -270,7 +270,8 @@ class Plan:
             "dimension_rule": self.dimension_rule,
             "dimension_threshold": self.dimension_threshold,
             "allow_special_tokens": self.allow_special_tokens,
-            "count": self.count,
+            # As for texts, unless there is something to say of conversations.
+            **({} if self.count == "all" else {"count": self.count}),
         }
 
 

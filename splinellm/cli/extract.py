@@ -76,8 +76,6 @@ def extract(
         "dimension_rule": dimension_rule.value,
         "dimension_threshold": dimension_threshold,
         "allow_special_tokens": allow_special_tokens,
-        "count": count.value,
-        "chat_template": chat_template,
     }
     reading = {
         "text_column": text_column,
@@ -87,6 +85,8 @@ def extract(
         "encoding": encoding,
     }
     holds_messages = messages_column is not None
+    if holds_messages:
+        settings |= {"count": count.value, "chat_template": chat_template}
     column = text_column if messages_column is None else messages_column
     if count is not options.Count.ALL and not holds_messages:
         raise typer.BadParameter("--count is for conversations, which --messages-column names")

@@ -177,7 +177,7 @@ def predict(
         "batch_tokens": batch_tokens,
         "device": device,
         "device_map": device_map,
-        "chat_template": chat_template,
+        **({} if chat_template is None else {"chat_template": chat_template}),
     }
     told = None if overflow is None else overflow.value
 
