@@ -37,7 +37,7 @@ def _plain(value: Any) -> str:
 
 def _cell(value: Any) -> str:
     """Plain, in one line, without what would end a cell of a table."""
-    text = " ".join(_plain(value).split())
+    text = "" if value is None else " ".join(_plain(value).split())
     shown = text if len(text) <= MAX_CELL else f"{text[:MAX_CELL]}…"
     return shown.replace("|", "\\|")
 

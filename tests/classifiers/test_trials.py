@@ -109,7 +109,7 @@ def test_a_disguise_changes_every_word_and_nothing_else(disguise: str) -> None:
 @pytest.mark.parametrize("disguise", ["zero-width", "homoglyph", "HTML entities", "spaced letters"])
 def test_what_a_disguise_hides_is_the_text(disguise: str) -> None:
     (made,) = disguised([SENTENCE], disguise)
-    assert normalise(made).text.split() == normalise(SENTENCE).text.split()
+    assert re.findall(r"\w+", normalise(made).text) == re.findall(r"\w+", SENTENCE)
 
 
 def test_letters_are_spaced_and_doubled() -> None:
