@@ -1,11 +1,11 @@
 """False alarms on harmless texts with features of African American English, against the others.
 
-Annotators of tweets took the dialect itself for offence (Sap, Card, Gabriel, Choi and Smith, "The Risk
-of Racial Bias in Hate Speech Detection", ACL 2019), and classifiers learn it from them. What is
-measured here are texts that even these annotators called harmless. Its limits: a text has the dialect
-if it has a word of ``dialect.toml``, which says nothing about who wrote it; most texts in the dialect
-have none of them; and the labels are of the annotators whose bias is in question, so that the true
-difference may well be larger.
+Annotators of tweets took the dialect itself for offence (Sap, Card, Gabriel, Choi and Smith, "The
+Risk of Racial Bias in Hate Speech Detection", ACL 2019), and classifiers learn it from them. What is
+measured here are texts that even these annotators called harmless. Its limits: a text has the
+dialect if it has a word of ``dialect.toml``, which says nothing about who wrote it; most texts in
+the dialect have none of them; and the labels are of the annotators whose bias is in question, so
+that the true difference may well be larger.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def dialect_figures(
     Parameters
     ----------
     judge : Judge
-        See :func:`splinellm.classifiers.judging.judge_of`; one that was trained on these texts looks
-        fairer than it is.
+        See :func:`splinellm.classifiers.judging.judge_of`; one that was trained on these texts
+        looks fairer than it is.
     clean : sequence of str
         Texts that annotators called harmless, such as the tweets of davidson called "neither".
     threshold : float, optional
@@ -69,15 +69,15 @@ def dialect_figures(
     """
     inside = has_dialect(clean)
     sides = {"with features": inside, "without": ~inside}
-    for name, rows in sides.items():
-        if rows.sum() < MIN_ROWS:
+    for name, among in sides.items():
+        if among.sum() < MIN_ROWS:
             raise ConfigurationError(
-                f"{int(rows.sum())} texts {name} of the dialect are too few to compare",
+                f"{int(among.sum())} texts {name} of the dialect are too few to compare",
                 hint=f"at least {MIN_ROWS} are needed",
             )
     limit = judge.threshold if threshold is None else threshold
     flags = judge.scores(clean) >= limit
-    rows = {}
+    rows: dict[str, Any] = {}
     for name, among in sides.items():
         share, n = float(flags[among].mean()), int(among.sum())
         rows[name] = {"texts": n, "flagged": share, "95 %": list(wilson(share, n))}
