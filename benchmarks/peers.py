@@ -1,8 +1,8 @@
 """Classifiers of toxicity beside what else one would take: cost and quality, in turns in one run.
 
 Run ``python benchmarks/peers.py DATA [--classifiers toxicity,toxicity-fast,FOLDER] [--json FILE]``.
-DATA is the folder of the sources that ``make classifiers`` reads. The peers are fitted here, to the
-rows that `splinellm.classifiers.trials.kept_aside` leaves; every side is judged on those kept aside.
+DATA is the folder of the sources that ``make classifiers`` reads. The peers are fitted here, to
+the rows that `splinellm.classifiers.trials.kept_aside` leaves; every side is judged on the others.
 A classifier whose card does not say that these were kept aside from it, too, may have been trained
 on them, and the table says so. JSON goes to the file, the Markdown tables to standard output.
 """
@@ -24,7 +24,7 @@ from typing import Any
 
 import joblib
 import numpy as np
-from peer_sides import BERT, MINILM, Side, sides
+from peer_sides import MINILM, Side, sides
 
 LONG = ("start", "middle", "end", "all")
 Record = dict[str, Any]
@@ -39,6 +39,7 @@ class Rows:
     sources: np.ndarray
 
     def where(self, rows: np.ndarray) -> Rows:
+        """Of rows that are true."""
         places = np.flatnonzero(rows)
         return Rows([self.texts[i] for i in places], self.labels[rows], self.sources[rows])
 
@@ -78,7 +79,7 @@ def fitted(side: Side, training: Rows, folder: Path) -> Path | None:
     """Fit a side's head and keep it, for this process and for that which measures memory."""
     if side.fit is None:
         return None
-    path = folder / f"{abs(hash(side.name))}.joblib"
+    path = folder / f"{len(side.name)}-{side.name[:6]}.joblib"
     joblib.dump(side.fit(training.texts, training.labels), path)
     return path
 
@@ -94,12 +95,12 @@ def memory(name: str, head: Path | None, classifiers: str, texts: Path) -> float
 
 def print_memory(options: argparse.Namespace) -> None:
     """What the process of :func:`memory` does."""
-    import resource
-
     (side,) = (s for s in sides(options.classifiers.split(",")) if s.name == options.memory_of)
     head = None if options.head is None else joblib.load(options.head)
     side.load(head)(json.loads(options.texts.read_text()))
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+    # Not getrusage: its maximum begins with that of the process which started this one.
+    status = Path("/proc/self/status").read_text()
+    print(int(status.split("VmHWM:")[1].split()[0]) / 1e3)
 
 
 def speeds(
@@ -131,6 +132,7 @@ def judged(scores: Any, name: str, test: Rows, options: argparse.Namespace) -> R
     """ROC-AUC by source, long texts, disguises, false alarms, hard cases."""
     from sklearn.metrics import roc_auc_score
 
+    from splinellm.classifiers.hard_cases import judge_hard_cases
     from splinellm.classifiers.judging import Judge
     from splinellm.classifiers.trial_figures import (
         disguise_figures,
@@ -167,19 +169,16 @@ def judged(scores: Any, name: str, test: Rows, options: argparse.Namespace) -> R
     record["disguise"] = disguise_figures(judge, toxic.sample(few).texts, threshold=limit)
     plain = clean.where(~np.char.startswith(clean.sources, "domains")).sample(few)
     record["false alarms"] = false_alarm_figures(judge, plain.texts, threshold=limit)
+    record["hard cases"] = judge_hard_cases(Judge(name, scores, limit))
     return record
 
 
-def has_seen(name: str) -> bool | None:
-    """Whether a classifier may have been trained on what it is judged on; None: not one of ours."""
+def has_seen(name: str) -> bool:
+    """Whether a classifier may have been trained on what it is judged on."""
     from splinellm.classifiers.trials import KEPT_ASIDE
-    from splinellm.errors import SplineLLMError
     from splinellm.learn.artifact import load_classifier
 
-    try:
-        return load_classifier(name).card.data.get("kept aside") != KEPT_ASIDE
-    except SplineLLMError:
-        return None
+    return load_classifier(name).card.data.get("kept aside") != KEPT_ASIDE
 
 
 def markdown(report: Record) -> str:
@@ -187,7 +186,7 @@ def markdown(report: Record) -> str:
     records = report["sides"]
     sources = sorted({s for r in records.values() for s in r.get("roc_auc", {})})
     titles = ["texts/s in batches", "x MiniLM", "texts/s one by one", "x MiniLM", "MB", *sources]
-    titles += ["long texts", "worst disguise", "emoji, scripts, code, URLs"]
+    titles += ["long texts", "worst disguise", "emoji, scripts, code, URLs", "hard cases"]
     lines = ["| | " + " | ".join(titles) + " |", "|---" * (len(titles) + 1) + "|"]
     for name, r in records.items():
         cells = [f"{r[key]:.3g}" for key in ("texts/s, batch", "x MiniLM, batch")]
@@ -195,7 +194,7 @@ def markdown(report: Record) -> str:
         cells.append("" if r["MB"] is None else f"{r['MB']:,.0f}")
         areas = r.get("roc_auc", {})
         cells += [f"{100 * areas[s]['roc_auc']:.1f}" if s in areas else "" for s in sources]
-        cells += _trial_cells(r) if "long texts" in r else [""] * 3
+        cells += _trial_cells(r) if "long texts" in r else [""] * 4
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     notes = [f"- {name}: {r['note']}" for name, r in records.items() if r["note"]]
     lines += ["", report["about"], "", *notes, "", *_long_table(records)]
@@ -211,6 +210,7 @@ def _trial_cells(r: Record) -> list[str]:
         f"{100 * r['long texts']['all']['all']:.0f}",
         f"-{100 * lost[worst]['lost']:.0f} ({worst})",
         f"{others} (plain {100 * alarms['plain']['flagged']:.0f})",
+        r["hard cases"]["right"],
     ]
 
 
@@ -234,12 +234,12 @@ def options_of() -> argparse.Namespace:
     add("data", type=Path, help="folder of the sources")
     add("--classifiers", default="toxicity,toxicity-fast", help="boxed names or folders, by commas")
     add("--json", type=Path, help="also write every figure here")
-    add("--train-rows", type=int, default=12_000, help="that the peers are fitted to")
-    add("--per-source", type=int, default=400, help="rows of a source for its ROC-AUC")
-    add("--long", type=int, default=50, help="clean texts of each of four lengths")
-    add("--disguised", type=int, default=150, help="texts for disguises and for false alarms")
+    add("--train-rows", type=int, default=6_000, help="that the peers are fitted to")
+    add("--per-source", type=int, default=300, help="rows of a source for its ROC-AUC")
+    add("--long", type=int, default=25, help="clean texts of each of four lengths")
+    add("--disguised", type=int, default=100, help="texts for disguises and for false alarms")
     add("--texts", type=Path, help=argparse.SUPPRESS)
-    add("--speed-texts", type=int, default=64, help="of a turn")
+    add("--speed-texts", type=int, default=48, help="of a turn")
     add("--turns", type=int, default=5)
     add("--singles", type=int, default=16, help="texts of a turn read one at a time")
     add("--only-speed", action="store_true", help="judge nothing")
@@ -276,8 +276,8 @@ def main() -> None:
             print(f"{side.name} is ready", file=sys.stderr)
         for name, figures in speeds(scorers, timed, options.turns, options.singles).items():
             records[name] |= figures
-    for side, name in zip(found, [*names, *[""] * len(found)], strict=False):
-        if name and has_seen(name):
+    for side, name in zip(found, names, strict=False):  # the classifiers are the first sides
+        if has_seen(name):
             records[side.name]["note"] = "may have been trained on the rows it is judged on here"
     for side in () if options.only_speed else found:
         if side.is_judged:
@@ -285,12 +285,12 @@ def main() -> None:
             print(f"{side.name} is judged", file=sys.stderr)
     about = (
         f"{machine()}. Speed: median of {options.turns} turns of {len(timed)} talk-page comments, "
-        f"one by one {options.singles}; MB: most resident memory of a process that does only this. "
-        f"Judged on rows kept aside ({KEPT_ASIDE}): ROC-AUC x 100 by source; recall of short toxic "
-        "texts in 200 to 1,000 clean tokens at 1 % false alarms; points of recall lost to the worst "
-        "disguise of every word, and share flagged of clean texts with ornaments, at the threshold "
-        f"that flags 5 % of plain clean texts. Peers were fitted to {len(training.texts):,} rows of "
-        f"the same sources. {BERT.split(' (')[0]}: nothing to judge."
+        f"one by one {options.singles}; MB: most resident memory of a process that does only "
+        f"this. Judged on rows kept aside ({KEPT_ASIDE}): ROC-AUC x 100 by source; recall of short "
+        "toxic texts in 200 to 1,000 clean tokens at 1 % false alarms; at the threshold that flags "
+        "5 % of plain clean texts: points of recall lost to the worst disguise of every word, "
+        "share flagged of clean texts with ornaments, and hard cases that are right. Peers were "
+        f"fitted to {len(training.texts):,} rows of the same sources."
     )
     report = {"about": about, "sides": records}
     if options.json is not None:

@@ -1,8 +1,8 @@
 """False alarms on harmless texts with features of African American English, against the others.
 
 Annotators of tweets took the dialect itself for offence (Sap, Card, Gabriel, Choi and Smith, "The
-Risk of Racial Bias in Hate Speech Detection", ACL 2019), and classifiers learn it from them. What is
-measured here are texts that even these annotators called harmless. Its limits: a text has the
+Risk of Racial Bias in Hate Speech Detection", ACL 2019), and classifiers learn it from them. What
+is measured here are texts that even these annotators called harmless. Its limits: a text has the
 dialect if it has a word of ``dialect.toml``, which says nothing about who wrote it; most texts in
 the dialect have none of them; and the labels are of the annotators whose bias is in question, so
 that the true difference may well be larger.
