@@ -1,6 +1,7 @@
 """The sides of peers.py: how each is fitted and how it reads texts.
 
-Imports are lazy on purpose: a side's memory is that of a process which imports what this side needs, and nothing else.
+Imports are lazy on purpose: a side's memory is that of a process which imports what this side
+needs, and nothing else.
 """
 
 from __future__ import annotations
