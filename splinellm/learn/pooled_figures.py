@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from splinellm.learn.fairness import Members, members_among
 from splinellm.learn.metrics import recall_at_fpr, reliability_by_length
 from splinellm.learn.pooled import probabilities_of
 from splinellm.learn.pooled_fit import Bags
@@ -26,8 +27,9 @@ def pooled_figures(
     rows: np.ndarray,
     decisions: Decisions,
     measured_on: str,
+    members: Members | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Measure a scorer: held out, by channel, and by length.
+    """Measure a scorer: held out, by group of people, by channel, and by length.
 
     Parameters
     ----------
@@ -41,6 +43,8 @@ def pooled_figures(
         Thresholds and bands.
     measured_on : str
         What the card says of the rows.
+    members : mapping of str to ndarray, shape (N,), bool, optional
+        Of all rows, which are of which group.
     """
     labels, targets = material.labels, material.targets
     scores = _scores(material, scorer, rows)
@@ -59,10 +63,11 @@ def pooled_figures(
         found = _by_length(material.windows, bags, sums)
         lengths |= {prefix + name: figures for name, figures in found.items()}
     probabilities = probabilities_of(labels.kind, logits)
-    measured = decisions.figures(labels[rows], probabilities, measured_on)
-    among = ", and the same among clean texts" if material.settings.augment else ""
+    among = members_among(members, rows)
+    measured = decisions.figures(labels[rows], probabilities, measured_on, among)
+    longer = ", and the same among clean texts" if material.settings.augment else ""
     measured["channels"] = {"measured on": measured_on, **channels}
-    measured["reliability by length"] = {"measured on": measured_on + among, **lengths}
+    measured["reliability by length"] = {"measured on": measured_on + longer, **lengths}
     return measured
 
 

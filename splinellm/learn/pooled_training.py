@@ -11,6 +11,7 @@ import numpy as np
 from splinellm.errors import ConfigurationError
 from splinellm.learn.annotated import window_labels
 from splinellm.learn.classifier import NORMALISATION, Card
+from splinellm.learn.fairness import Members
 from splinellm.learn.labels import Labels
 from splinellm.learn.metrics import Target
 from splinellm.learn.pooled import Pooled, probabilities_of
@@ -41,6 +42,7 @@ def train_pooled(
     data: dict[str, Any] | None = None,
     weaknesses: Sequence[str] = (),
     normalisation: str | None = None,
+    members: Members | None = None,
     on_progress: OnProgress | None = None,
 ) -> Pooled:
     """Train a pooled classifier, and measure it on a fifth of the rows kept aside.
@@ -62,7 +64,7 @@ def train_pooled(
         What is to be trained.
     marks : sequence of ndarray or None, optional
         Annotated characters of each text; see :mod:`splinellm.learn.annotated`. For two classes.
-    groups, tuning_groups, target, abstain, data, weaknesses, normalisation
+    groups, tuning_groups, target, abstain, data, weaknesses, normalisation, members
         See :func:`splinellm.learn.training.train`.
     on_progress : callable, optional
         See :meth:`splinellm.extraction.base.Extractor.extract`.
@@ -91,9 +93,8 @@ def train_pooled(
     decisions = Decisions.choose(
         labels[learn], probabilities_of(labels.kind, tried.out_of_fold), target, abstain
     )
-    metrics = pooled_figures(
-        material, tried.scorer, test, decisions, held_out(len(test), len(labels), groups)
-    )
+    measured_on = held_out(len(test), len(labels), groups)
+    metrics = pooled_figures(material, tried.scorer, test, decisions, measured_on, members)
     final = material.fit(np.arange(len(labels)), inner)
     card = Card(
         name=name,
