@@ -2,7 +2,8 @@
 
 Sources that others collected know some words and some groups. These texts add what they lack, in
 pairs as far as it goes: the same words as an insult and as none, a group hated and a group spoken
-of, a slur thrown and a slur quoted. No sentence is from another collection.
+of, a slur thrown and a slur quoted. No sentence is from another collection. The files have to
+contain what a moderator has to find: slurs, threats and hateful sentences.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ KINDS = (
     "counterspeech",
     "friendly_profanity",
     "civil",
+    "contempt",
     "senses",
     "everyday",
     "remarks",
@@ -46,7 +48,7 @@ KINDS = (
 STATEMENTS, PARAGRAPHS = 6, 2
 """How many of either label every group gets, beside the sentences of its own."""
 
-LONG_TEXTS = 6
+LONG_TEXTS = 10
 """How many long texts a topic gives: so many with a toxic sentence in them, so many with a civil
 one, and half as many untouched."""
 
@@ -211,7 +213,8 @@ def template_frame() -> pd.DataFrame:
     rows = []
     for row in Writer().rows():
         text = "".join(text for text, _ in row.pieces).strip()
-        key = " ".join(text.casefold().split()).rstrip(".!")
+        key = " ".join(text.casefold().split())
+        key = key.rstrip(".!") or key
         if key in seen or key in KEPT_ASIDE:
             continue
         seen.add(key)
