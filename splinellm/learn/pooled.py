@@ -237,7 +237,8 @@ class Pooled(Classifier):
 
     def _judged(self, tokens: TokenRows, text: Any, origin: NormalisedText | None) -> Judged:
         channels, bounds = self.scorer.channels(tokens, text)
-        of_tokens = token_means(self.scorer.calibrated(channels), bounds)
+        scores = self.scorer.summed(channels)
+        of_tokens = token_means(self.scorer.calibrated(scores), bounds)
         begin, end = tokens.begin, tokens.end
         if origin is not None:
             places = [
@@ -245,7 +246,7 @@ class Pooled(Classifier):
                 for a, b in zip(begin.tolist(), end.tolist(), strict=True)
             ]
             begin, end = np.array(places, np.int64).reshape(-1, 2).T
-        return Judged(self.scorer.pooled(channels), of_tokens, begin, end, tokens.truncated)
+        return Judged(self.scorer.pooled(scores), of_tokens, begin, end, tokens.truncated)
 
 
 def probabilities_of(kind: str, logits: np.ndarray) -> np.ndarray:

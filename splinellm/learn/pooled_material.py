@@ -23,6 +23,9 @@ from splinellm.learn.windows import Windows
 STRENGTHS = (1e-4, 1e-3, 1e-2)
 """Candidates for C, the inverse strength of the penalty, as scikit-learn counts it."""
 
+SHARES = (0.25, 0.5, 1.0, 2.0)
+"""Candidates for the lexicon's spread of scores beside the geometry's."""
+
 INNER_FOLDS = 3
 COMPONENTS = 300
 
@@ -43,6 +46,10 @@ class PooledSettings:
         Principal components that windows are reduced to before the linear model; None for none.
     seed : int
         Of everything that is drawn.
+    strengths : tuple of float
+        Candidates for C, the inverse strength of the penalty, ascending.
+    shares : tuple of float
+        Candidates for how much the lexicon's scores of windows vary, beside the geometry's.
     """
 
     pooling: Pooling = Pooling()  # noqa: RUF009 (frozen)
@@ -50,8 +57,12 @@ class PooledSettings:
     augment: bool = True
     n_components: int | None = COMPONENTS
     seed: int = 0
+    strengths: tuple[float, ...] = STRENGTHS
+    shares: tuple[float, ...] = SHARES
 
     def __post_init__(self) -> None:
+        if not self.strengths or not self.shares or min(*self.strengths, *self.shares) <= 0:
+            raise ConfigurationError("there is no positive strength or share to choose from")
         if self.n_components is not None and self.n_components < 1:
             raise ConfigurationError(f"{self.n_components} components are none")
 
@@ -75,6 +86,7 @@ class Material:
     labels: Labels
     told: np.ndarray | None
     settings: PooledSettings
+    weights: np.ndarray | None = None
 
     @property
     def targets(self) -> list[np.ndarray]:
@@ -90,24 +102,20 @@ class Material:
         geometry = self._fit_geometry(scorer, rows, folds)
         lexicon = self._fit_lexicon(scorer, rows, folds) if self.settings.hybrid else None
         width = len(self.targets)
-        scorer.calibration_ = np.zeros((width, 3))
+        scorer.calibration_ = np.zeros((width, 2))
+        scorer.share_ = np.zeros(width)
         out_of_fold = np.empty((len(rows), width))
-        place = np.full(len(self.windows), -1)
-        place[rows] = np.arange(len(rows))
         for column, target in enumerate(self.targets):
-            channels = [z for z in (geometry[1], lexicon) if z is not None]
-            bags = [self.judged_bags(test, target, fold) for fold, (_, test) in enumerate(folds)]
-            merged = _merged([bag for pair in bags for bag in pair])
-            pooled = [self.pool(z[:, column], merged) for z in channels]
-            factors = _calibration(np.column_stack(pooled), merged.targets)
-            scorer.calibration_[column] = (
-                factors[0],
-                factors[1] if lexicon is not None else 0.0,
-                factors[-1],
-            )
-            own = bags_of(self.windows, rows, target)
-            alone = np.column_stack([self.pool(z[:, column], own) for z in channels])
-            out_of_fold[:, column] = alone @ factors[:-1] + factors[-1]
+            bags = self.unseen_bags(folds, target)
+            scores = geometry[1][:, column]
+            if lexicon is not None:
+                words = lexicon[:, column]
+                scorer.share_[column] = self._share(scores, words, bags)
+                scores = scores + scorer.share_[column] * words
+            slope, constant = _calibration(self.pool(scores, bags), bags)
+            scorer.calibration_[column] = slope, constant
+            own = self.pool(scores, bags_of(self.windows, rows, target))
+            out_of_fold[:, column] = slope * own + constant
         return Fitted(scorer, out_of_fold, self._described(scorer, geometry[0]))
 
     def _fit_geometry(
@@ -120,27 +128,18 @@ class Material:
         chosen: list[float] = []
         linear = []
         for column, target in enumerate(self.targets):
-            by_strength = np.zeros((len(windows.values), len(STRENGTHS)))
+            by_strength = np.zeros((len(windows.values), len(settings.strengths)))
             for learn, test in folds:
-                path = self._path(design, learn, target, STRENGTHS)
+                path = self._path(design, learn, target, settings.strengths)
                 seen = windows.index(test)
                 for i, weights in enumerate(path):
                     by_strength[seen, i] = (design.scores(weights[:-1]) + weights[-1])[seen]
-            bags = _merged(
-                [
-                    bag
-                    for fold, (_, test) in enumerate(folds)
-                    for bag in self.judged_bags(test, target, fold)
-                ]
-            )
-            areas = [
-                roc_auc_score(bags.targets, self.pool(column_of, bags))
-                for column_of in by_strength.T
-            ]
+            bags = self.unseen_bags(folds, target)
+            areas = [self._area(column_of, bags) for column_of in by_strength.T]
             best = next(i for i, area in enumerate(areas) if area >= max(areas) - TOLERANCE)
             found[:, column] = by_strength[:, best]
-            chosen.append(STRENGTHS[best])
-            weights = self._path(design, rows, target, STRENGTHS[: best + 1])[-1]
+            chosen.append(settings.strengths[best])
+            weights = self._path(design, rows, target, settings.strengths[: best + 1])[-1]
             linear.append(design.unfolded(weights))
         scorer.coef_ = np.array([coefficients for coefficients, _ in linear])
         scorer.intercept_ = np.array([intercept for _, intercept in linear])
@@ -152,7 +151,9 @@ class Material:
     ) -> list[np.ndarray]:
         settings = self.settings
         share = 0.5 if settings.augment else 0.0
-        bags = padded_bags(self.windows, rows, target, settings.seed, share=share)
+        bags = padded_bags(
+            self.windows, rows, target, settings.seed, share=share, weights=self.weights
+        )
         told = None
         if self.told is not None:
             told = np.full(len(self.told), -1, np.int8)
@@ -185,7 +186,9 @@ class Material:
             told = told[told >= 0]
         matrix = lexicon.matrix(texts)
         weights = np.ones(len(texts))
-        weights[len(rows) :] = SPAN_WEIGHT * len(rows) / max(1, len(told))
+        if self.weights is not None:
+            weights[: len(rows)] = self.weights[rows]
+        weights[len(rows) :] = SPAN_WEIGHT * weights[: len(rows)].sum() / max(1, len(told))
         models = [
             fit_weights(matrix, np.concatenate([target[rows], told]).astype(int), weights)
             for target in self.targets
@@ -201,15 +204,40 @@ class Material:
 
     def judged_bags(self, rows: np.ndarray, target: np.ndarray, fold: int) -> list[Bags]:
         """Texts as they are and, where training put some among others, once more as such."""
-        bags = [bags_of(self.windows, rows, target)]
+        bags = [bags_of(self.windows, rows, target, self.weights)]
         if self.settings.augment:
             seed = self.settings.seed + 1 + fold
-            bags.append(padded_bags(self.windows, rows, target, seed, share=1.0))
+            more = padded_bags(self.windows, rows, target, seed, share=1.0, weights=self.weights)
+            bags.append(more)
         return bags
+
+    def unseen_bags(self, folds: Sequence[Split], target: np.ndarray) -> Bags:
+        """The same of the rows that each fold is measured on, together."""
+        return _merged(
+            [
+                bags
+                for fold, (_, test) in enumerate(folds)
+                for bags in self.judged_bags(test, target, fold)
+            ]
+        )
 
     def pool(self, scores: np.ndarray, bags: Bags) -> np.ndarray:
         """Scores of bags (B,) of those of all windows (W,)."""
         return self.settings.pooling.pooled(scores[bags.index], bags.starts)
+
+    def _share(self, scores: np.ndarray, words: np.ndarray, bags: Bags) -> float:
+        """Factor of the lexicon with which both channels together tell classes apart best."""
+        used = np.unique(bags.index)
+        spread = float(scores[used].std()) / max(float(words[used].std()), 1e-9)
+        areas = [
+            self._area(scores + share * spread * words, bags) for share in self.settings.shares
+        ]
+        return spread * self.settings.shares[int(np.argmax(areas))]
+
+    def _area(self, scores: np.ndarray, bags: Bags) -> float:
+        return float(
+            roc_auc_score(bags.targets, self.pool(scores, bags), sample_weight=bags.weights)
+        )
 
     def _described(self, scorer: PooledScorer, chosen: list[float]) -> dict[str, Any]:
         settings = self.settings
@@ -232,16 +260,18 @@ class Material:
 def _merged(bags: Sequence[Bags]) -> Bags:
     shifts = np.cumsum([0, *(len(bag.index) for bag in bags)])
     starts = [bag.starts[:-1] + shift for bag, shift in zip(bags, shifts[:-1], strict=True)]
+    weights = [bag.weights for bag in bags if bag.weights is not None]
     return Bags(
         np.concatenate([bag.index for bag in bags]),
         np.concatenate([*starts, shifts[-1:]]),
         np.concatenate([bag.targets for bag in bags]),
+        np.concatenate(weights) if weights else None,
     )
 
 
-def _calibration(scores: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Factors of the channels and, last, the constant: Platt's sigmoid for one, and its like."""
-    spread = np.maximum(scores.std(axis=0), 1e-9)
+def _calibration(scores: np.ndarray, bags: Bags) -> tuple[float, float]:
+    """Platt's sigmoid: a factor and a constant."""
+    spread = max(float(scores.std()), 1e-9)
     regression = LogisticRegression(C=10.0, tol=1e-6, max_iter=1000)
-    regression.fit(scores / spread, target)
-    return np.append(regression.coef_[0] / spread, regression.intercept_)
+    regression.fit(scores[:, None] / spread, bags.targets, bags.weights)
+    return float(regression.coef_[0, 0]) / spread, float(regression.intercept_[0])

@@ -34,6 +34,7 @@ def train_pooled(
     name: str,
     settings: PooledSettings | None = None,
     marks: Sequence[np.ndarray | None] | None = None,
+    weights: np.ndarray | None = None,
     groups: np.ndarray | None = None,
     tuning_groups: np.ndarray | None = None,
     target: Target | None = None,
@@ -62,6 +63,8 @@ def train_pooled(
         What is to be trained.
     marks : sequence of ndarray or None, optional
         Annotated characters of each text; see :mod:`splinellm.learn.annotated`. For two classes.
+    weights : ndarray, shape (N,), optional
+        How much each text counts in fitting and calibration; alike without.
     groups, tuning_groups, target, abstain, data, weaknesses, normalisation
         See :func:`splinellm.learn.training.train`.
     on_progress : callable, optional
@@ -84,7 +87,7 @@ def train_pooled(
         raise ConfigurationError("annotated spans are for two classes: they do not say of which")
     windows = read_windows(extractor, texts, settings.pooling, on_progress=on_progress)
     told = None if marks is None else window_labels(windows, marks)
-    material = Material(windows, texts, labels, told, settings)
+    material = Material(windows, texts, labels, told, settings, weights)
     learn, test = stratified_splits(labels, groups, n_splits=N_FOLDS, seed=settings.seed)[0]
     inner = groups if tuning_groups is None else tuning_groups
     tried = material.fit(learn, None if inner is None else inner[learn])

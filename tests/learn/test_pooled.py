@@ -83,7 +83,7 @@ def by_hand(classifier: Pooled, text: str) -> tuple[float, np.ndarray]:
     windows = [(a, min(a + 8, len(rows))) for a in begins]
     scores = [rows[a:b].mean(0) @ scorer.coef_[0] + scorer.intercept_[0] for a, b in windows]
     pooled = np.log(np.mean(np.exp(3.0 * np.array(scores)))) / 3.0
-    slope, _, offset = scorer.calibration_[0]
+    slope, offset = scorer.calibration_[0]
     held = [[a <= t < b for a, b in windows] for t in range(len(rows))]
     tokens = [np.mean(np.array(scores)[mask]) for mask in held]
     return float(expit(slope * pooled + offset)), expit(slope * np.array(tokens) + offset)
@@ -194,6 +194,7 @@ def test_a_card_that_says_something_else_is_refused(
         ("coef_", np.full((1, 16), np.nan)),
         ("calibration_", None),
         ("intercept_", np.zeros(2)),
+        ("share_", np.full(1, np.inf)),
         ("stride", 99),
         ("lexicon_", "words"),
         ("logits", np.zeros(3)),
