@@ -43,7 +43,7 @@ def pooled_figures(
         What the card says of the rows.
     """
     labels, targets = material.labels, material.targets
-    scores = _scores(material, scorer, rows)
+    scores = window_scores(material, scorer, rows)
     channels: dict[str, dict[str, float]] = {}
     lengths: dict[str, dict[str, float]] = {}
     logits = np.empty((len(rows), len(targets)))
@@ -72,7 +72,7 @@ def pooled_figures(
     return measured
 
 
-def _scores(material: Material, scorer: PooledScorer, rows: np.ndarray) -> Channels:
+def window_scores(material: Material, scorer: PooledScorer, rows: np.ndarray) -> Channels:
     """Of windows, by channel; a lexicon's only of the windows of `rows`."""
     windows = material.windows
     scores: Channels = {"geometry": windows.scores(scorer.coef_.T, scorer.intercept_)}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.sparse import csr_matrix
 from scipy.special import expit
 from sklearn.decomposition import PCA
 
@@ -207,8 +208,34 @@ class Design:
         return coefficients, bias - float(coefficients @ self.center)
 
 
+@dataclass(frozen=True, eq=False)
+class Terms:
+    """Windows as a lexicon sees them.
+
+    Parameters
+    ----------
+    matrix : csr_matrix, shape (W, V)
+        Of all windows.
+    """
+
+    matrix: csr_matrix
+
+    @property
+    def width(self) -> int:
+        """Number V of terms."""
+        return int(self.matrix.shape[1])
+
+    def scores(self, weights: np.ndarray) -> np.ndarray:
+        """Terms times weights (V,), shape (W,)."""
+        return np.asarray(self.matrix @ weights.astype(np.float32), np.float64)
+
+    def transposed(self, slopes: np.ndarray) -> np.ndarray:
+        """Slopes of windows (W,) as slopes of weights, shape (V,)."""
+        return np.asarray(slopes.astype(np.float32) @ self.matrix, np.float64)
+
+
 def fit_path(
-    design: Design,
+    design: Design | Terms,
     bags: Bags,
     pooling: Pooling,
     strengths: Sequence[float],
@@ -222,7 +249,7 @@ def fit_path(
 
     Parameters
     ----------
-    design : Design
+    design : Design or Terms
         The windows.
     bags : Bags
         What to pool.
@@ -254,7 +281,12 @@ class _Loss:
     """What is minimised, with its gradient."""
 
     def __init__(
-        self, design: Design, bags: Bags, pooling: Pooling, c: float, labels: np.ndarray | None
+        self,
+        design: Design | Terms,
+        bags: Bags,
+        pooling: Pooling,
+        c: float,
+        labels: np.ndarray | None,
     ) -> None:
         self._design = design
         self._bags = bags

@@ -13,8 +13,8 @@ from sklearn.metrics import roc_auc_score
 from splinellm.errors import ConfigurationError
 from splinellm.learn.estimators import TOLERANCE
 from splinellm.learn.labels import Labels
-from splinellm.learn.lexicon import Lexicon, fit_weights, window_texts
-from splinellm.learn.pooled_fit import SPAN_WEIGHT, Bags, Design, bags_of, fit_path, padded_bags
+from splinellm.learn.lexicon import Lexicon, window_texts
+from splinellm.learn.pooled_fit import Bags, Design, Terms, bags_of, fit_path, padded_bags
 from splinellm.learn.pooled_scorer import PooledScorer, scorer_of
 from splinellm.learn.pooling import POOLING, Pooling
 from splinellm.learn.splits import Split, stratified_splits
@@ -22,6 +22,9 @@ from splinellm.learn.windows import Windows
 
 STRENGTHS = (1e-4, 1e-3, 1e-2)
 """Candidates for C, the inverse strength of the penalty, as scikit-learn counts it."""
+
+LEXICON_STRENGTH = 1.0
+"""C of the lexicon's weights; a tenth or ten times of it changes next to nothing."""
 
 SHARES = (0.25, 0.5, 1.0, 2.0)
 """Candidates for the lexicon's spread of scores beside the geometry's."""
@@ -118,6 +121,33 @@ class Material:
             out_of_fold[:, column] = slope * own + constant
         return Fitted(scorer, out_of_fold, self._described(scorer, geometry[0]))
 
+    def fit_once(self, rows: np.ndarray, design: Design | None = None) -> PooledScorer:
+        """Fit with the first strength and share, without folds: enough to rank texts by.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+            To fit to.
+        design : Design, optional
+            Of all windows; that of the rows' own is made without.
+        """
+        settings, windows = self.settings, self.windows
+        used = windows.index(rows)
+        design = design or Design.of(windows, used, settings.n_components, settings.seed)
+        scorer = scorer_of(settings.pooling)
+        paths = [self._path(design, rows, t, settings.strengths[:1])[0] for t in self.targets]
+        self._set_linear(scorer, [design.unfolded(weights) for weights in paths])
+        scorer.share_ = np.zeros(len(paths))
+        scorer.calibration_ = np.tile([1.0, 0.0], (len(paths), 1))
+        if settings.hybrid:
+            lexicon, terms = self._terms(rows)
+            self._set_words(lexicon, [self._word_path(terms, rows, t) for t in self.targets])
+            scorer.lexicon_ = lexicon
+            geometry = windows.scores(scorer.coef_.T, scorer.intercept_)[used]
+            words = (terms.matrix @ lexicon.coef_.T)[used]
+            scorer.share_ = settings.shares[0] * geometry.std(axis=0) / words.std(axis=0)
+        return scorer
+
     def _fit_geometry(
         self, scorer: PooledScorer, rows: np.ndarray, folds: list[Split]
     ) -> tuple[list[float], np.ndarray]:
@@ -141,13 +171,21 @@ class Material:
             chosen.append(settings.strengths[best])
             weights = self._path(design, rows, target, settings.strengths[: best + 1])[-1]
             linear.append(design.unfolded(weights))
+        self._set_linear(scorer, linear)
+        return chosen, found
+
+    @staticmethod
+    def _set_linear(scorer: PooledScorer, linear: Sequence[tuple[np.ndarray, float]]) -> None:
         scorer.coef_ = np.array([coefficients for coefficients, _ in linear])
         scorer.intercept_ = np.array([intercept for _, intercept in linear])
         scorer.lexicon_ = None
-        return chosen, found
 
     def _path(
-        self, design: Design, rows: np.ndarray, target: np.ndarray, strengths: Sequence[float]
+        self,
+        design: Design | Terms,
+        rows: np.ndarray,
+        target: np.ndarray,
+        strengths: Sequence[float],
     ) -> list[np.ndarray]:
         settings = self.settings
         share = 0.5 if settings.augment else 0.0
@@ -165,36 +203,30 @@ class Material:
         self, scorer: PooledScorer, rows: np.ndarray, folds: list[Split]
     ) -> np.ndarray:
         """Set the lexicon, and score windows by folds that did not learn from their texts."""
-        lexicon = Lexicon().fit_terms([self.texts[row] for row in rows])
-        windows = self.windows
-        found = np.zeros((len(windows.values), len(self.targets)))
+        lexicon, terms = self._terms(rows)
+        found = np.zeros((len(self.windows.values), len(self.targets)))
         for learn, test in folds:
-            self._weigh(lexicon, learn)
-            found[windows.index(test)] = lexicon.scores(self.pieces(test))
-        self._weigh(lexicon, rows)
+            seen = self.windows.index(test)
+            for column, target in enumerate(self.targets):
+                weights = self._word_path(terms, learn, target)
+                found[seen, column] = (terms.scores(weights[:-1]) + weights[-1])[seen]
+        self._set_words(lexicon, [self._word_path(terms, rows, t) for t in self.targets])
         scorer.lexicon_ = lexicon
         return found
 
-    def _weigh(self, lexicon: Lexicon, rows: np.ndarray) -> None:
-        """Fit the lexicon's weights to whole texts, and to annotated windows for half as much."""
-        texts = [self.texts[row] for row in rows]
-        told = np.empty(0, np.int8)
-        if self.told is not None:
-            told = self.told[self.windows.index(rows)]
-            pieces = self.pieces(rows)
-            texts += [piece for piece, label in zip(pieces, told, strict=True) if label >= 0]
-            told = told[told >= 0]
-        matrix = lexicon.matrix(texts)
-        weights = np.ones(len(texts))
-        if self.weights is not None:
-            weights[: len(rows)] = self.weights[rows]
-        weights[len(rows) :] = SPAN_WEIGHT * weights[: len(rows)].sum() / max(1, len(told))
-        models = [
-            fit_weights(matrix, np.concatenate([target[rows], told]).astype(int), weights)
-            for target in self.targets
-        ]
-        lexicon.coef_ = np.concatenate([model.coef_ for model in models]).astype(np.float32)
-        lexicon.intercept_ = np.concatenate([model.intercept_ for model in models]).astype(float)
+    def _terms(self, rows: np.ndarray) -> tuple[Lexicon, Terms]:
+        """Terms of some rows, and all windows as these see them."""
+        lexicon = Lexicon().fit_terms([self.texts[row] for row in rows])
+        return lexicon, Terms(lexicon.matrix(self.pieces(np.arange(len(self.windows)))))
+
+    def _word_path(self, terms: Terms, rows: np.ndarray, target: np.ndarray) -> np.ndarray:
+        return self._path(terms, rows, target, (LEXICON_STRENGTH,))[0]
+
+    @staticmethod
+    def _set_words(lexicon: Lexicon, paths: Sequence[np.ndarray]) -> None:
+        lexicon.set_weights(
+            np.array([weights[:-1] for weights in paths]), np.array([w[-1] for w in paths])
+        )
 
     def pieces(self, rows: np.ndarray) -> list[str]:
         """Texts of the windows of some rows."""
