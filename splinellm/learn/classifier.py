@@ -21,6 +21,7 @@ from splinellm.table import FeatureTable, schema_of
 
 if TYPE_CHECKING:
     from splinellm.extraction import SplineExtractor
+    from splinellm.extraction.base import Extractor
 
 CARD_VERSION = 1
 NORMALISATION = "normalisation"
@@ -145,16 +146,26 @@ class Classifier:
         self.estimators = estimators
         self.card = card
 
-    def predict_texts(self, texts: Any, extractor: SplineExtractor) -> Predictions:
+    def default_extractor(self) -> SplineExtractor:
+        """The extractor that the card describes, on the model that this process shares."""
+        from splinellm.extraction import SplineExtractor  # torch, only now
+        from splinellm.learn.backbones import shared_backbone
+        from splinellm.plan import Plan
+
+        source = self.card.provenance
+        backbone = shared_backbone(source.model, source.dtype)
+        return SplineExtractor(backbone, **Plan.of(source).settings())
+
+    def predict_texts(self, texts: Any, extractor: Extractor | None = None) -> Predictions:
         """Classify texts: normalise them if the classifier reads such, extract, predict.
 
         Parameters
         ----------
         texts : str or iterable of str
             See :meth:`splinellm.SplineExtractor.extract`.
-        extractor : SplineExtractor
-            With the settings that ``Plan.of(card.provenance)`` gives, or more layers
-            or features.
+        extractor : Extractor, optional
+            With the settings that ``Plan.of(card.provenance)`` gives, or more layers or features.
+            The card's model is loaded, and shared, if none is given.
 
         Returns
         -------
@@ -167,6 +178,7 @@ class Classifier:
         ArtifactError
             As for :meth:`predict`.
         """
+        extractor = self.default_extractor() if extractor is None else extractor
         require_match(self.card.provenance, extractor.provenance)
         return self.predict(extractor.extract(self.card.as_read(as_prompts(texts))))
 

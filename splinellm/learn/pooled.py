@@ -208,16 +208,6 @@ class Pooled(Classifier):
             spans += merged_spans(judged.begin, judged.end, probabilities[:, column], limit, label)
         return spans
 
-    def default_extractor(self) -> Extractor:
-        """The extractor that the card describes, on the model that this process shares."""
-        from splinellm.extraction import SplineExtractor  # torch, only now
-        from splinellm.learn.backbones import shared_backbone
-        from splinellm.plan import Plan
-
-        source = self.card.provenance
-        backbone = shared_backbone(source.model, source.dtype)
-        return SplineExtractor(backbone, **Plan.of(source).settings())
-
     @property
     def _scored(self) -> tuple[str, ...]:
         return self.card.classes[1:] if self.card.kind == "binary" else self.card.classes
