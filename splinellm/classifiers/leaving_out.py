@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from splinellm.classifiers.classes import TOXIC
 from splinellm.classifiers.rows import Rows
-from splinellm.classifiers.sources import TOXIC
 from splinellm.learn.pooled_figures import window_scores
 from splinellm.learn.pooled_fit import Design, bags_of
 from splinellm.learn.pooled_material import Material

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from splinellm.classifiers import sources
-from splinellm.classifiers.sources import CLEAN, TOXIC, TOXICITY_SOURCES
+from splinellm.classifiers.classes import CLEAN, TOXIC
+from splinellm.classifiers.sources import TOXICITY_SOURCES
 from splinellm.learn.annotated import as_read
 from splinellm.learn.labels import Labels
 from splinellm.normalisation import normalise

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from splinellm.classifiers.classes import CLEAN, TOXIC
 from splinellm.classifiers.templates import template_frame
 
 JIGSAW_LABELS = ("toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate")
-TOXIC, CLEAN = "toxic", "clean"
 
 
 def _read(folder: Path, name: str) -> pd.DataFrame:

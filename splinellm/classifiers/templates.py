@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from splinellm.classifiers.sources import CLEAN, TOXIC
+from splinellm.classifiers.classes import CLEAN, TOXIC
 from splinellm.classifiers.template_text import (
     Deck,
     Pieces,
