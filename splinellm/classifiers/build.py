@@ -110,6 +110,7 @@ def build_toxicity(shop: Workshop, data: Path, name: str) -> Pooled:
         source,
         name=name,
         settings=settings,
+        marks=rows.marks if settings.hybrid else None,
         weights=rows.weights,
         groups=merged_groups([near_duplicates(rows.texts)]),
         tuning_groups=merged_groups([list(rows.source)]),

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from splinellm.learn.classifier import Card
 
 
+MARKED = "marked texts"
+"""Of a card's settings: how many texts with marked characters its marker was fitted to."""
+
+
 class Channels(TypedDict, total=False):
     """Scores by channel; a lexicon's where there is one."""
 
@@ -42,6 +46,8 @@ class PooledScorer(BaseEstimator):  # type: ignore[misc]  # scikit-learn is unty
     calibration_ : ndarray, shape (C, 2), float64
         What pooled scores are multiplied with, and what is added to them, for logits.
     lexicon_ : Lexicon or None
+    marker_ : Lexicon or None
+        Of the words that people marked; see :mod:`splinellm.learn.marking`.
     """
 
     def __init__(
@@ -139,15 +145,19 @@ def require_pooled_fit(estimators: Any, card: Card, n_features: int) -> None:
     if pooling != card.pooling:
         raise ArtifactError("the file pools otherwise than the card says")
     # Nothing that a file put there may stand in for a method.
-    if more := sorted(set(vars(scorer)) - {*shapes, *pooling.settings(), "lexicon_"}):
+    if more := sorted(set(vars(scorer)) - {*shapes, *pooling.settings(), "lexicon_", "marker_"}):
         raise ArtifactError(f"the estimator holds something else: {more[0][:40]}")
-    lexicon = getattr(scorer, "lexicon_", None)
-    if (lexicon is not None) != ("lexicon" in card.settings.get("channels", ())):
-        raise ArtifactError("the file's channels are not those of the card")
-    if lexicon is not None:
-        if type(lexicon) is not Lexicon:
-            raise ArtifactError("the lexicon is something else")
-        lexicon.require_fit(n_scored)
+    for name, is_told in (
+        ("lexicon", "lexicon" in card.settings.get("channels", ())),
+        ("marker", bool(card.settings.get(MARKED))),
+    ):
+        lexicon = getattr(scorer, f"{name}_", None)
+        if (lexicon is not None) != is_told:
+            raise ArtifactError("the file's channels are not those of the card")
+        if lexicon is not None:
+            if type(lexicon) is not Lexicon:
+                raise ArtifactError(f"the {name} is something else")
+            lexicon.require_fit(n_scored)
 
 
 def scorer_of(pooling: Pooling) -> PooledScorer:

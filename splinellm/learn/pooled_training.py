@@ -12,10 +12,12 @@ from splinellm.errors import ConfigurationError
 from splinellm.learn.annotated import window_labels
 from splinellm.learn.classifier import NORMALISATION, Card
 from splinellm.learn.labels import Labels
+from splinellm.learn.marking import fit_marker
 from splinellm.learn.metrics import Target
 from splinellm.learn.pooled import Pooled, probabilities_of
 from splinellm.learn.pooled_figures import pooled_figures
 from splinellm.learn.pooled_material import Material, PooledSettings
+from splinellm.learn.pooled_scorer import MARKED
 from splinellm.learn.splits import stratified_splits
 from splinellm.learn.training import N_FOLDS, Decisions, held_out, require_band_possible
 from splinellm.learn.windows import Windows, read_windows
@@ -133,6 +135,11 @@ def train_windows(
         material, tried.scorer, test, decisions, held_out(len(test), len(labels), groups)
     )
     final = material.fit(np.arange(len(labels)), inner)
+    marker = None if marks is None else fit_marker(texts, marks)
+    final.scorer.marker_ = marker
+    marked = {}
+    if marker is not None and marks is not None:
+        marked[MARKED] = sum(one is not None and bool(one.any()) for one in marks)
     card = Card(
         name=name,
         kind=labels.kind,
@@ -143,6 +150,7 @@ def train_windows(
         settings={
             "estimator": "pooled logistic",
             **final.settings,
+            **marked,
             **decisions.settings(),
             **({} if normalisation is None else {NORMALISATION: normalisation}),
         },
