@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from splinellm.classifiers.classes import TOXIC
 from splinellm.classifiers.judging import Judge
-from splinellm.classifiers.sources import TOXIC
 
 HARD_CASES_FILE = Path(__file__).with_name("hard_cases.jsonl")
 TITLE = "hard cases"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from splinellm.classifiers.sources import TOXIC
+from splinellm.classifiers.classes import TOXIC
 from splinellm.errors import ArtifactError
 from splinellm.learn.predictions import DEFAULT_THRESHOLD
 

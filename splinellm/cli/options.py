@@ -114,6 +114,8 @@ def _check_shard(text: str | None) -> str | None:
     if text is not None and not re.fullmatch(r"0*[1-9]\d*/0*[1-9]\d*", text.strip()):
         raise typer.BadParameter(f"'{text}' is no share: I/N, such as 2/8")
     return text
+
+
 def _read_template(path: str | None) -> str | None:
     """The template in a file: nobody needs its name any more."""
     if path is None:

@@ -11,6 +11,7 @@ from scipy.special import expit
 
 from splinellm.errors import ArtifactError, ConfigurationError, PromptError
 from splinellm.learn.classifier import Classifier, require_match
+from splinellm.learn.marking import narrowed, word_probabilities
 from splinellm.learn.pooled_scorer import PooledScorer
 from splinellm.learn.pooling import token_means
 from splinellm.learn.predictions import DEFAULT_THRESHOLD, Predictions
@@ -44,6 +45,8 @@ class Judged:
         Where these are in the text as it was given.
     truncated : bool
         Whether there was more.
+    likely : ndarray, shape (T,), optional
+        How likely each token's word is to carry a class, where people marked such words.
     """
 
     logits: np.ndarray
@@ -51,6 +54,7 @@ class Judged:
     begin: np.ndarray
     end: np.ndarray
     truncated: bool
+    likely: np.ndarray | None = None
 
 
 class Pooled(Classifier):
@@ -105,8 +109,10 @@ class Pooled(Classifier):
     ) -> list[list[Span]]:
         """Say where in each text a class is.
 
-        A token's score is the mean of the windows that hold it; tokens from the threshold on are
-        merged with their neighbours.
+        A token's score is the mean of the windows that hold it. Tokens from the threshold on make
+        regions; the whole text is one if it reaches the threshold and none of its tokens does.
+        Where people marked words for the training, a region is narrowed to its likeliest ones; see
+        :mod:`splinellm.learn.marking`.
 
         Parameters
         ----------
@@ -202,10 +208,17 @@ class Pooled(Classifier):
         """Merge a text's tokens from the threshold on; see :meth:`spans`."""
         spans: list[Span] = []
         probabilities = expit(judged.of_tokens)
+        of_text = expit(judged.logits)
         for column, label in enumerate(self._scored):
             limit = self.card.thresholds.get(label, DEFAULT_THRESHOLD)
             limit = limit if threshold is None else threshold
-            spans += merged_spans(judged.begin, judged.end, probabilities[:, column], limit, label)
+            scores = probabilities[:, column]
+            inside = scores >= limit
+            if of_text[column] >= limit and not inside.any():
+                inside[:] = True
+            if judged.likely is not None:
+                inside = narrowed(inside, judged.likely)
+            spans += merged_spans(judged.begin, judged.end, scores, inside, label)
         return spans
 
     @property
@@ -227,15 +240,19 @@ class Pooled(Classifier):
 
     def _judged(self, tokens: TokenRows, text: Any, origin: NormalisedText | None) -> Judged:
         channels, bounds = self.scorer.channels(tokens, text)
-        of_tokens = token_means(self.scorer.calibrated(channels), bounds)
+        scores = self.scorer.summed(channels)
+        of_tokens = token_means(self.scorer.calibrated(scores), bounds)
         begin, end = tokens.begin, tokens.end
+        likely = None
+        if self.scorer.marker_ is not None and isinstance(text, str):
+            likely = word_probabilities(self.scorer.marker_, text, begin, end)
         if origin is not None:
             places = [
                 origin.original_span(a, b) if 0 <= a < b else (-1, -1)
                 for a, b in zip(begin.tolist(), end.tolist(), strict=True)
             ]
             begin, end = np.array(places, np.int64).reshape(-1, 2).T
-        return Judged(self.scorer.pooled(channels), of_tokens, begin, end, tokens.truncated)
+        return Judged(self.scorer.pooled(scores), of_tokens, begin, end, tokens.truncated, likely)
 
 
 def probabilities_of(kind: str, logits: np.ndarray) -> np.ndarray:

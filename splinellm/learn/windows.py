@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,6 +50,18 @@ class Windows:
     def __len__(self) -> int:
         """Count the texts."""
         return len(self.n_tokens)
+
+    def __getitem__(self, texts: np.ndarray) -> Windows:
+        """Windows of some texts."""
+        rows = self.index(texts)
+        starts = np.concatenate([[0], np.cumsum(self.n_windows[texts])])
+        return replace(
+            self,
+            values=self.values[rows],
+            starts=starts,
+            characters=self.characters[rows],
+            n_tokens=self.n_tokens[texts],
+        )
 
     @property
     def scale(self) -> float:
