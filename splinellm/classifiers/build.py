@@ -10,15 +10,24 @@ import argparse
 import hashlib
 import tomllib
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from splinellm.classifiers.classes import CLEAN
+from splinellm.classifiers.hard_cases import judge_hard_cases
+from splinellm.classifiers.judging import judge_of
 from splinellm.classifiers.leaving_out import MEAN_OF, judged
 from splinellm.classifiers.rows import Rows, domain_rows, jigsaw_types, toxicity_rows
 from splinellm.classifiers.sources import LICENCES
-from splinellm.classifiers.trials import KEPT_ASIDE, kept_aside
+from splinellm.classifiers.trial_figures import (
+    disguise_figures,
+    false_alarm_figures,
+    long_text_figures,
+)
+from splinellm.classifiers.trials import KEPT_ASIDE, kept_aside, long_texts
 from splinellm.classifiers.workshop import Reading, Workshop, of_layers
 from splinellm.learn.artifact import BOXED_FOLDER, save_classifier
 from splinellm.learn.identity_terms import identity_members
@@ -51,6 +60,13 @@ DOMAIN = PooledSettings(Pooling("mean"), augment=False, strengths=(0.01,))
 
 ABSTAIN = {"toxicity": 0.1, "toxicity-fast": 0.3}
 """Share of rows that a classifier calls uncertain: those of the fast one may go to another."""
+
+LONG_CLEAN = ("jigsaw", "domains")
+"""Sources of the clean texts that short toxic ones are put into."""
+
+N_LONG = 25
+N_DISGUISED = 300
+"""Texts of each length, and texts that are disguised, of the trials in cards."""
 
 WEAKNESSES: dict[str, list[str]] = tomllib.loads(
     Path(__file__).with_name("weaknesses.toml").read_text(encoding="utf-8")
@@ -113,7 +129,7 @@ def build_toxicity(shop: Workshop, data: Path, name: str) -> Pooled:
         settings=settings,
         marks=rows.marks if settings.hybrid else None,
         weights=rows.weights,
-        groups=merged_groups([near_duplicates(rows.texts)]),
+        groups=_groups(tuple(rows.texts)),
         tuning_groups=merged_groups([list(rows.source)]),
         abstain=ABSTAIN.get(name),
         members=identity_members(rows.texts),
@@ -121,12 +137,30 @@ def build_toxicity(shop: Workshop, data: Path, name: str) -> Pooled:
         weaknesses=WEAKNESSES[name],
         normalisation=VERSION,
     )
+    classifier.card.metrics.update(trials(classifier, toxicity_rows(data)))
     classifier.card.metrics["ROC-AUC on sources left out"] = {
         "measured on": "each source in turn, trained on all others",
         **left_out,
         "mean": _means(left_out),
     }
     return classifier
+
+
+def trials(classifier: Pooled, rows: Rows) -> dict[str, Any]:
+    """Figures of hard cases, of long texts and of disguises; from texts that were kept aside."""
+    judge = judge_of(classifier)
+    aside = rows[np.flatnonzero(kept_aside(rows.texts) & (rows.source != "templates"))]
+    texts = np.array(aside.texts, object)
+    clean = aside.label == CLEAN
+    origins = {name: texts[clean & (aside.source == name)] for name in LONG_CLEAN}
+    judged_by = np.isin(aside.source, MEAN_OF)
+    long = long_texts(list(texts[~clean & judged_by]), origins, n=N_LONG)
+    return {
+        "hard cases": judge_hard_cases(judge),
+        "long texts": long_text_figures(judge, long),
+        "disguise": disguise_figures(judge, texts[~clean & judged_by][:N_DISGUISED]),
+        "false alarms": false_alarm_figures(judge, texts[clean & judged_by][:N_DISGUISED]),
+    }
 
 
 def build_toxicity_types(shop: Workshop, data: Path, name: str) -> Pooled:
@@ -158,11 +192,16 @@ def _trained(
         source,
         name=name,
         settings=settings,
-        groups=merged_groups([near_duplicates(rows.texts)]),
+        groups=_groups(tuple(rows.texts)),
         data=describe(rows),
         weaknesses=WEAKNESSES[name],
         normalisation=VERSION,
     )
+
+
+@cache
+def _groups(texts: tuple[str, ...]) -> np.ndarray | None:
+    return merged_groups([near_duplicates(texts)])
 
 
 def describe(rows: Rows) -> dict[str, Any]:

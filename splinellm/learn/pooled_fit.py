@@ -21,7 +21,10 @@ SPAN_WEIGHT = 0.5
 MAX_PADDING = 64
 """Windows of clean texts that a text is put among, at most; their number is drawn log-uniformly."""
 
-_STEPS = 200
+_STEPS = 100
+_FIRST_STEPS = 30
+"""Of mean pooling, where that is but the beginning of another."""
+
 _NOTHING = 1e-12
 _SAMPLE = 20_000
 """Windows whose principal components are found."""
@@ -271,7 +274,8 @@ def fit_path(
     for c in strengths:
         for stage in stages if not found else stages[-1:]:
             loss = _Loss(design, bags, stage, c, labels)
-            options = {"maxiter": _STEPS, "ftol": 1e-7, "gtol": 1e-6}
+            steps = _STEPS if stage is stages[-1] else _FIRST_STEPS
+            options = {"maxiter": steps, "ftol": 1e-7, "gtol": 1e-6}
             weights = minimize(loss, weights, jac=True, method="L-BFGS-B", options=options).x
         found.append(weights)
     return found
