@@ -45,6 +45,10 @@ class Inputs:
     def __len__(self) -> int:
         return len(self.prompts)
 
+    def at(self, places: Sequence[int]) -> Inputs:
+        """Select some of them."""
+        return Inputs([self.prompts[i] for i in places], [self.names[i] for i in places])
+
     def with_parts(self, parts: Sequence[str]) -> Inputs:
         """Add parts of the one text that this is."""
         return Inputs([*self.prompts, *parts], self.names * (1 + len(parts)))

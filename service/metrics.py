@@ -82,6 +82,11 @@ class Metrics:
         self._flagged = counter(
             "flagged_inputs", "Inputs that a classifier put a label on", ["classifier", "label"]
         )
+        self._decided = counter(
+            "decided_inputs",
+            "Inputs of a cascade, by the classifier that decided, or person",
+            ["classifier", "decided_by"],
+        )
         self._durations = Histogram(
             "splinellm_request_duration_seconds",
             "From the first byte of a request to the last of its answer",
@@ -136,6 +141,10 @@ class Metrics:
     def input_flagged(self, classifier: str, label: str) -> None:
         """Count an input that a loaded classifier put one of its labels on."""
         self._flagged.labels(classifier, label).inc()
+
+    def input_decided(self, classifier: str, decided_by: str) -> None:
+        """Count who decided about an input of the cascade that begins with `classifier`."""
+        self._decided.labels(classifier, decided_by).inc()
 
     # The engine's listener.
 

@@ -11,10 +11,12 @@ from dataclasses import replace
 from threading import Lock
 
 from service.engine import Engine, EngineLimits, EngineListener, Plan
+from service.scoring import ScoringPlan, ScoringReader
 from splinellm.backbone.loading import Backbone
 from splinellm.conversations import Count
 from splinellm.errors import PromptError, SchemaError
 from splinellm.extraction import PrecisionWarning, SplineExtractor
+from splinellm.extraction.base import Reader
 from splinellm.extraction.prefix_cache import PrefixCache
 from splinellm.extraction.rows import Rows, assemble
 from splinellm.extraction.tokens import TokenizedPrompt, Tokenizer
@@ -69,7 +71,7 @@ class ServedModel:
         self.backbone = backbone
         self.created = int(time.time())
         self.max_tokens = min(max_tokens, backbone.max_positions or max_tokens)
-        self.engine = Engine(name, self.extractor, limits, listener)
+        self.engine = Engine(name, self.reader, limits, listener)
         self._allow_special_tokens = allow_special_tokens
         self._chat_template = chat_template
         self.prefix_cache: PrefixCache | None = None
@@ -166,6 +168,12 @@ class ServedModel:
             if len(self._extractors) > MAX_EXTRACTORS:
                 self._extractors.popitem(last=False)
             return self._extractors[plan]
+
+    def reader(self, plan: Plan) -> Reader:
+        """Give the engine what reads a plan's prompts."""
+        if isinstance(plan, ScoringPlan):
+            return ScoringReader(self.extractor(plan.features), plan)
+        return self.extractor(plan)
 
     def provenance(self, plan: Plan) -> Provenance:
         """Tell what the numbers of a plan are."""

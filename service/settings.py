@@ -36,6 +36,8 @@ from splinellm.errors import ConfigurationError
 ENVIRONMENT_PREFIX = "SPLINELLM_"
 OPENAI_INPUTS = 2048
 """Inputs of one request that OpenAI's clients send."""
+PERSON = "person"
+"""See :data:`splinellm.learn.cascade.PERSON`, which is slow to import."""
 MODERATION_CHARS = 131_072
 """Of a text to be moderated: some 32,768 tokens."""
 
@@ -83,6 +85,7 @@ class Settings(BaseSettings):
 
     model: Names = ("smollm2-135m",)
     classifiers: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_split)] = None
+    cascade: Names = ()
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     device_map: str | None = None
@@ -139,6 +142,21 @@ class Settings(BaseSettings):
             raise ValueError("names a model twice")
         return model
 
+    @field_validator("cascade")
+    @classmethod
+    def _require_chains(cls, cascade: tuple[str, ...]) -> tuple[str, ...]:
+        chains = [tuple(one.split(":")) for one in cascade]
+        for names in chains:
+            if len(names) < 2 or not all(names):
+                raise ValueError("is not like 'A:B' or 'A:B:person'")
+            if len(set(names)) < len(names):
+                raise ValueError(f"'{':'.join(names)[:80]}' names a step twice")
+            if PERSON in names[:-1]:
+                raise ValueError(f"'{PERSON}' can only be the last step")
+        if len({names[0] for names in chains}) < len(chains):
+            raise ValueError("two cascades begin with one classifier")
+        return cascade
+
     @field_validator("api_keys")
     @classmethod
     def _require_usable_keys(cls, keys: dict[str, SecretStr]) -> dict[str, SecretStr]:
@@ -176,6 +194,11 @@ class Settings(BaseSettings):
         if self.rate_limit_per_minute is not None and not self.api_keys:
             raise ValueError("rate_limit_per_minute needs api_keys: it is a limit for each key")
         return self
+
+    @property
+    def cascades(self) -> list[tuple[str, ...]]:
+        """Steps of each cascade."""
+        return [tuple(one.split(":")) for one in self.cascade]
 
     @property
     def max_moderation_chars(self) -> int:

@@ -105,6 +105,11 @@ class ModerationResult(Answer):
     n_tokens: int
     truncated: bool
     windows: int
+    decided_by: str | None = Field(
+        default=None,
+        description="Of a cascade alone: the classifier that decided on toxicity, or `person`, "
+        "whom it is left to: `flagged` is then true.",
+    )
     unscored_parts: list[UnscoredPart] = Field(
         description="Parts that no classifier read; the verdict is on the text alone."
     )

@@ -55,7 +55,7 @@ class AnalyzeRequest(ForeignRequest):
         ),
     ] = None
     span_annotations: Annotated[
-        bool | None, Field(alias="spanAnnotations", description="Score every sentence, too.")
+        bool | None, Field(alias="spanAnnotations", description="Score parts of the text, too.")
     ] = None
     do_not_store: Annotated[
         bool | None, Field(alias="doNotStore", description="Nothing is ever stored.")
@@ -86,6 +86,7 @@ class AttributeScores(Answer):
     model_config = ConfigDict(extra="forbid")
     spanScores: list[SpanScore]  # noqa: N815 - the wire's name
     summaryScore: Score  # noqa: N815
+    decidedBy: str | None = None  # noqa: N815
 
 
 class AnalyzeAnswer(Answer):

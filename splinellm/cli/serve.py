@@ -73,8 +73,18 @@ def serve(
         str | None,
         _option(
             "classifiers",
-            "Boxed names or folders. By default the boxed ones that fit a loaded model.",
+            "Boxed names or folders; models that they need are loaded, too. By default the boxed "
+            "ones.",
             "NAME[,NAME...]",
+        ),
+    ] = None,
+    cascade: Annotated[
+        str | None,
+        _option(
+            "cascade",
+            "Texts that classifier A is uncertain of (see train --abstain) are read by B in the "
+            "same request; the last step may be 'person', who decides what is left.",
+            "A:B[:person][,...]",
         ),
     ] = None,
     dtype: Annotated[options.Dtype | None, _option("dtype", "As in extract.")] = None,

@@ -159,6 +159,11 @@ class Pooled(Classifier):
             hint="use predict or predict_texts",
         )
 
+    @property
+    def overlap(self) -> int:
+        """Tokens that a piece of a long text reads again of the one before."""
+        return max(MIN_OVERLAP, self.scorer.window or 0)
+
     def judge(
         self,
         texts: Sequence[Any],
@@ -173,27 +178,32 @@ class Pooled(Classifier):
         require_match(self.card.provenance, extractor.provenance_at("token"))
         originals = [self._as_read(text) for text in texts]
         prompts = [one.text if isinstance(one, NormalisedText) else one for one in originals]
-        overlap = max(MIN_OVERLAP, self.scorer.window or 0)
         for position, rows in read_tokens(
             extractor,
             prompts,
             lambda table: self.scorer.logits(self.columns_of(table)),
             overflow=overflow,
-            overlap=overlap,
+            overlap=self.overlap,
             on_progress=on_progress,
         ):
-            text = prompts[position]
             if isinstance(rows, PromptError):
                 yield rows
-            elif self.scorer.lexicon_ is not None and not isinstance(text, str):
-                yield PromptError(
-                    f"classifier '{self.card.name}' reads words, not token ids", index=position
-                )
             else:
-                origin = originals[position]
-                yield self._judged(
-                    rows, text, origin if isinstance(origin, NormalisedText) else None
-                )
+                yield self._judged_as_read(rows, originals[position], position)
+
+    def judged(self, tokens: TokenRows, text: Any, position: int = 0) -> Judged | PromptError:
+        """Judge a text whose tokens have been read.
+
+        Parameters
+        ----------
+        tokens : TokenRows
+            With :meth:`PooledScorer.logits` as values, of what ``card.as_read`` makes of the text.
+        text : str
+            As it was given; or token ids.
+        position : int
+            Of the text, for an error.
+        """
+        return self._judged_as_read(tokens, self._as_read(text), position)
 
     def predictions(self, judged: Sequence[Judged]) -> Predictions:
         """Probabilities and decisions of texts."""
@@ -237,6 +247,17 @@ class Pooled(Classifier):
         if self.card.normalisation is None or not isinstance(text, str):
             return text
         return normalise(text)
+
+    def _judged_as_read(
+        self, tokens: TokenRows, original: Any, position: int
+    ) -> Judged | PromptError:
+        origin = original if isinstance(original, NormalisedText) else None
+        text = original if origin is None else origin.text
+        if self.scorer.lexicon_ is not None and not isinstance(text, str):
+            return PromptError(
+                f"classifier '{self.card.name}' reads words, not token ids", index=position
+            )
+        return self._judged(tokens, text, origin)
 
     def _judged(self, tokens: TokenRows, text: Any, origin: NormalisedText | None) -> Judged:
         channels, bounds = self.scorer.channels(tokens, text)
