@@ -6,7 +6,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from service.schemas.common import Answer, ClassifierName, Overflow, OwnInput, OwnRequest, Usage
+from service.schemas.common import (
+    SPANS,
+    Answer,
+    ClassifierName,
+    Overflow,
+    OwnInput,
+    OwnRequest,
+    Usage,
+)
 from splinellm.conversations import Count
 
 
@@ -32,8 +40,9 @@ class ClassifyRequest(OwnRequest):
     spans: Annotated[
         bool,
         Field(
+            title=SPANS,
             description="Whether to say where in each text a class is. Classifiers with `spans` in "
-            "`GET /v1/classifiers` can; for the others it is an error, `spans_unavailable`."
+            "`GET /v1/classifiers` can; for the others it is an error, `spans_unavailable`.",
         ),
     ] = False
 

@@ -18,6 +18,7 @@ MODERATED_TEXT = "Text to be moderated"
 LAYER = "Layer"
 MODEL = "Model"
 CLASSIFIER = "Classifier"
+SPANS = "Spans wanted"
 """Titles by which :mod:`service.schemas.document` finds the places of limits."""
 
 _TEXT_SCHEMA: dict[str, Any] = {"title": TEXT, "type": "string", "minLength": 1}

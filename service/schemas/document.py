@@ -56,6 +56,8 @@ def apply_limits(document: Schema, settings: Settings, catalog: ModelCatalog | N
             common.MODEL: lambda schema: _name_one_of(schema, list(catalog.names)),
             common.CLASSIFIER: lambda schema: _name_one_of(schema, list(catalog.classifiers)),
         }
+        if not any(one.pooled for one in catalog.classifiers.values()):
+            changes[common.SPANS] = lambda schema: schema.update(enum=[False])
     for schema in _schemas(document):
         change = changes.get(schema.get("title", ""))
         if change is not None:
