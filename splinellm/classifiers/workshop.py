@@ -103,7 +103,7 @@ def joined(parts: Sequence[Windows]) -> Windows:
         np.concatenate([*starts, shifts[-1:]]),
         np.concatenate([part.characters for part in parts]),
         np.concatenate([part.n_tokens for part in parts]),
-        sum(part.n_truncated for part in parts),
+        np.concatenate([part.truncated for part in parts]),
     )
 
 
@@ -127,7 +127,7 @@ def _write(path: Path, windows: Windows) -> None:
             starts=windows.starts,
             characters=windows.characters,
             n_tokens=windows.n_tokens,
-            n_truncated=np.array(windows.n_truncated),
+            truncated=windows.truncated,
         )
     partial.replace(path)
 
@@ -139,5 +139,5 @@ def _read(path: Path) -> Windows:
             kept["starts"],
             kept["characters"],
             kept["n_tokens"],
-            int(kept["n_truncated"]),
+            kept["truncated"],
         )

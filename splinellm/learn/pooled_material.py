@@ -282,7 +282,7 @@ class Material:
             "among clean texts": settings.augment,
             "annotated windows": 0 if self.told is None else int((self.told >= 0).sum()),
             "calibration": "sigmoid",
-            "rows truncated": self.windows.n_truncated,
+            "rows truncated": int(self.windows.truncated.sum()),
         }
         if scorer.lexicon_ is not None:
             tops = scorer.lexicon_.top_words()

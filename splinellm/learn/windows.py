@@ -37,15 +37,15 @@ class Windows:
         Where each window is in the text that was read; (0, 0) for one that is nowhere.
     n_tokens : ndarray, shape (N,), int64
         Tokens read of each text.
-    n_truncated : int
-        Texts that had more.
+    truncated : ndarray, shape (N,), bool
+        Which of them had more.
     """
 
     values: np.ndarray
     starts: np.ndarray
     characters: np.ndarray
     n_tokens: np.ndarray
-    n_truncated: int = 0
+    truncated: np.ndarray
 
     def __len__(self) -> int:
         """Count the texts."""
@@ -61,6 +61,7 @@ class Windows:
             starts=starts,
             characters=self.characters[rows],
             n_tokens=self.n_tokens[texts],
+            truncated=self.truncated[texts],
         )
 
     @property
@@ -132,7 +133,7 @@ def read_windows(
     values: list[np.ndarray] = []
     characters: list[np.ndarray] = []
     n_tokens: list[int] = []
-    n_truncated = 0
+    truncated: list[bool] = []
     for _, rows in read_tokens(extractor, texts, lambda t: t.values, on_progress=on_progress):
         if isinstance(rows, PromptError):
             raise rows
@@ -144,12 +145,12 @@ def read_windows(
             values.append(means.astype(np.float32))
         characters.append(rows.characters(bounds))
         n_tokens.append(len(rows))
-        n_truncated += rows.truncated
+        truncated.append(rows.truncated)
     counts = [len(part) for part in values]
     return Windows(
         np.concatenate(values),
         np.concatenate([[0], np.cumsum(counts)]),
         np.concatenate(characters),
         np.array(n_tokens, np.int64),
-        n_truncated,
+        np.array(truncated, np.bool_),
     )
