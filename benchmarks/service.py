@@ -30,6 +30,7 @@ from splinellm.backbone.loading import load_backbone
 from splinellm.bench.timing import machine
 
 ROOT = Path(__file__).parent.parent
+HARD_CASES = ROOT / "splinellm" / "classifiers" / "hard_cases.jsonl"
 PARTS = ("throughput", "latency", "overload", "memory")
 TINY = "tiny"
 START_S = 300
@@ -270,7 +271,7 @@ def texts_of(path: Path, n_texts: int) -> list[str]:
 def options_of() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("--data", type=Path, default=ROOT / "examples" / "hard_cases.jsonl", help="column text")
+    add("--data", type=Path, default=HARD_CASES, help="column text")
     add("--model", default="smollm2-135m", help=f"or {TINY}: random, three layers")
     add("--parts", default=",".join(PARTS), help="comma separated")
     add("--clients", type=int, default=32)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from splinellm.provenance import FINGERPRINT_FIELDS, Provenance
 
 if TYPE_CHECKING:
+    from service.cascades import Cascade
     from service.served_model import ServedModel
     from service.settings import Settings
     from service.verdicts import ServedClassifier
@@ -49,7 +50,7 @@ def describe_model(model: ServedModel, settings: Settings) -> dict[str, Any]:
     }
 
 
-def describe_classifier(classifier: ServedClassifier) -> dict[str, Any]:
+def describe_classifier(classifier: ServedClassifier, cascade: Cascade | None) -> dict[str, Any]:
     """A classifier's card, flattened where clients look."""
     card = classifier.card
     return {
@@ -60,6 +61,8 @@ def describe_classifier(classifier: ServedClassifier) -> dict[str, Any]:
         "classes": list(card.classes),
         "thresholds": card.thresholds,
         "max_tokens": card.provenance.max_tokens,
+        "spans": classifier.pooled is not None if cascade is None else cascade.tells_spans,
+        "cascade": None if cascade is None else cascade.names,
         "layers": list(card.provenance.layers),
         "feature_names": list(card.provenance.features),
         "metrics": card.metrics,

@@ -143,6 +143,12 @@ def _invalid_field(error: RequestValidationError) -> InvalidRequestError:
     first = error.errors()[0]
     where, *rest = first["loc"] or ("body",)
     names = [part for part in rest if isinstance(part, str)]
+    if first["type"] == "extra_forbidden" and names == ["messages"]:
+        return InvalidRequestError(
+            "messages go inside of input",
+            param="messages",
+            hint='as in {"input": {"messages": []}}',
+        )
     if first["type"] == "extra_forbidden":
         return InvalidRequestError("the request has a field that does not exist")
     if not names:

@@ -16,8 +16,11 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "invalid_json": 400,
     "invalid_encoding": 400,
     "invalid_prompt": 400,
+    "invalid_conversation": 400,
+    "chat_template": 400,
     "invalid_schema": 400,
     "attention_unavailable": 400,
+    "spans_unavailable": 400,
     "prefix_unavailable": 400,
     "input_too_long": 400,
     "missing_api_key": 401,
@@ -107,6 +110,12 @@ class InvalidKeyError(ServiceError):
     """The request's key is none of the service's."""
 
     code = "invalid_api_key"
+
+
+class SpansUnavailableError(ServiceError):
+    """The classifier reads a text as a whole, and cannot say where in it a class is."""
+
+    code = "spans_unavailable"
 
 
 class NotFoundError(ServiceError):

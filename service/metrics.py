@@ -13,6 +13,8 @@ from prometheus_client import (
     Info,
     ProcessCollector,
 )
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from service.engine.contracts import BatchReport
 from service.logs import log_event
@@ -20,8 +22,11 @@ from service.record import RequestRecord
 from splinellm import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from service.lifecycle import Lifecycle
     from service.models import ModelCatalog
+    from service.served_model import ServedModel
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _INPUTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -30,6 +35,26 @@ _RATIOS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75)
 
 _REFUSED = (401, 408, 413, 415, 429, 431, 503)
 """Status of requests that were turned away before the model saw them."""
+
+
+class _PrefixTokens(Collector):
+    """Shows how many tokens models had to read, and how many the cache of beginnings saved."""
+
+    def __init__(self, models: Sequence[ServedModel]) -> None:
+        self._models = models
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Read the counts now."""
+        family = CounterMetricFamily(
+            "splinellm_prefix_tokens",
+            "Tokens of prompts, by where their numbers came from",
+            labels=["model", "source"],
+        )
+        for model in self._models:
+            if (cache := model.prefix_cache) is not None:
+                family.add_metric([model.name, "read"], cache.n_read)
+                family.add_metric([model.name, "found"], cache.n_found)
+        yield family
 
 
 class Metrics:
@@ -56,6 +81,11 @@ class Metrics:
         self._truncated = counter("truncated_inputs", "Inputs that were cut", [])
         self._flagged = counter(
             "flagged_inputs", "Inputs that a classifier put a label on", ["classifier", "label"]
+        )
+        self._decided = counter(
+            "decided_inputs",
+            "Inputs of a cascade, by the classifier that decided, or person",
+            ["classifier", "decided_by"],
         )
         self._durations = Histogram(
             "splinellm_request_duration_seconds",
@@ -111,6 +141,10 @@ class Metrics:
     def input_flagged(self, classifier: str, label: str) -> None:
         """Count an input that a loaded classifier put one of its labels on."""
         self._flagged.labels(classifier, label).inc()
+
+    def input_decided(self, classifier: str, decided_by: str) -> None:
+        """Count who decided about an input of the cascade that begins with `classifier`."""
+        self._decided.labels(classifier, decided_by).inc()
 
     # The engine's listener.
 
@@ -168,10 +202,17 @@ class Metrics:
         def gauge(name: str, text: str) -> Gauge:
             return Gauge(f"splinellm_{name}", text, ["model"], registry=self.registry)
 
+        models = [*map(catalog.get, catalog.names)]
+        self.registry.register(_PrefixTokens(models))
+        prefix_bytes = gauge("prefix_cache_bytes", "Memory of the cache of beginnings")
+        for model in models:
+            cache = model.prefix_cache
+            if cache is not None:
+                prefix_bytes.labels(model.name).set_function(partial(getattr, cache, "n_bytes"))
         queue_inputs = gauge("queue_inputs", "Prompts that wait for a batch")
         queue_tokens = gauge("queue_tokens", "Tokens that wait for a batch")
         info = Info("splinellm_model", "Loaded models", ["model"], registry=self.registry)
-        for model in map(catalog.get, catalog.names):
+        for model in models:
             engine = model.engine
             queue_inputs.labels(model.name).set_function(partial(getattr, engine, "queued_inputs"))
             queue_tokens.labels(model.name).set_function(partial(getattr, engine, "queued_tokens"))

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from service.cascades import Cascade, cascade_of
 from service.engine import EngineLimits, EngineListener, Plan
 from service.errors import ClassifierNotServedError, ModelNotServedError
+from service.scoring import ScoringPlan
 from service.served_model import ServedModel
 from service.verdicts import ServedClassifier
 from splinellm.backbone.loading import load_backbone
-from splinellm.errors import ArtifactError, ConfigurationError, SchemaError
+from splinellm.errors import ArtifactError, ConfigurationError, SchemaError, SplineLLMError
 from splinellm.extraction.tokens import TokenizedPrompt
 from splinellm.learn.artifact import boxed_names, load_classifier
 from splinellm.learn.classifier import Classifier, require_match
+from splinellm.learn.pooled import Pooled
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -41,11 +44,17 @@ class ModelCatalog:
         The first is the default.
     classifiers : sequence of ServedClassifier
         The first is the default.
+    cascades : sequence of Cascade
+        Of some of the classifiers.
     """
 
     def __init__(
-        self, models: Sequence[ServedModel], classifiers: Sequence[ServedClassifier]
+        self,
+        models: Sequence[ServedModel],
+        classifiers: Sequence[ServedClassifier],
+        cascades: Sequence[Cascade] = (),
     ) -> None:
+        self.cascades: Mapping[str, Cascade] = {one.names[0]: one for one in cascades}
         self._models = {model.name: model for model in models}
         self.classifiers: Mapping[str, ServedClassifier] = {one.name: one for one in classifiers}
         self.names = tuple(self._models)
@@ -114,26 +123,30 @@ def load_models(settings: Settings, listener: EngineListener) -> ModelCatalog:
         max_queue_tokens=settings.max_queue_tokens,
         max_wait_s=settings.request_timeout_s,
     )
+    template = _template(settings.chat_template)
     names = [_name_of(spec) for spec in settings.model]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ConfigurationError(f"two models are called '{twice}'", hint="rename a folder")
-    models = [
-        ServedModel(
-            name,
+
+    def load(spec: str, dtype: str = settings.dtype) -> ServedModel:
+        return ServedModel(
+            _name_of(spec),
             load_backbone(
-                spec,
-                dtype=settings.dtype,
-                device=settings.device,
-                device_map=settings.device_map,
+                spec, dtype=dtype, device=settings.device, device_map=settings.device_map
             ),
             limits=limits,
             listener=listener,
             max_tokens=settings.max_input_tokens,
             allow_special_tokens=settings.allow_special_tokens,
+            chat_template=template,
+            prefix_cache_bytes=settings.prefix_cache_bytes,
         )
-        for name, spec in zip(names, settings.model, strict=True)
-    ]
-    catalog = ModelCatalog(models, _load_classifiers(settings.classifiers, models))
+
+    models = [load(spec) for spec in settings.model]
+    loader = _ClassifierLoader(models, load)
+    loader.load(settings.classifiers)
+    cascades = [cascade_of(names, loader.get) for names in settings.cascades]
+    catalog = ModelCatalog(models, loader.found, cascades)
     warm_up(catalog)
     return catalog
 
@@ -146,13 +159,11 @@ def attach(classifier: Classifier, models: Sequence[ServedModel]) -> ServedClass
     ArtifactError
         None of them is; names the first difference to the last.
     """
-    if classifier.card.pooling is not None:
-        raise ArtifactError(
-            f"classifier '{classifier.card.name}' pools the scores of tokens, which is not served",
-            hint="use splinellm predict",
-        )
-    # Verdicts are of prompts: a card of anything else differs from every model.
-    plan = replace(Plan.of(classifier.card.provenance), granularity="prompt")
+    if isinstance(classifier, Pooled):
+        plan: Plan = ScoringPlan.for_classifier(classifier)
+    else:
+        # Verdicts are of prompts: a card of anything else differs from every model.
+        plan = replace(Plan.of(classifier.card.provenance), granularity="prompt")
     difference = ArtifactError("no model is loaded")
     for model in models:
         try:
@@ -197,23 +208,66 @@ def _answer_once(model: ServedModel, plan: Plan) -> None:
         raise outcome.errors[0]
 
 
-def _load_classifiers(
-    wanted: Sequence[str] | None, models: Sequence[ServedModel]
-) -> list[ServedClassifier]:
-    """Load those that are wanted, or those of the boxed ones that fit."""
-    if wanted is not None:
-        found = [attach(load_classifier(name), models) for name in wanted]
-        names = [one.name for one in found]
-        if twice := next((name for name in names if names.count(name) > 1), None):
-            raise ConfigurationError(f"two classifiers are called '{twice}'")
-        return found
-    found = []
-    for name in sorted(boxed_names(), key=lambda name: name != DEFAULT_CLASSIFIER):
+class _ClassifierLoader:
+    """Loads classifiers, and the models that they read where these are not loaded yet.
+
+    Parameters
+    ----------
+    models : list of ServedModel
+        Loaded; those that classifiers need besides are appended.
+    load : callable
+        Loads a model of this name in this dtype.
+    """
+
+    def __init__(self, models: list[ServedModel], load: Callable[[str, str], ServedModel]) -> None:
+        self.found: list[ServedClassifier] = []
+        self._models = models
+        self._load = load
+
+    def load(self, wanted: Sequence[str] | None) -> None:
+        """Load those that are wanted, or those of the boxed ones whose models can be loaded."""
+        if wanted is not None:
+            for name in wanted:
+                self._add(name)
+            return
+        for name in sorted(boxed_names(), key=lambda name: name != DEFAULT_CLASSIFIER):
+            try:
+                self._add(name)
+            except SplineLLMError as error:  # nobody asked for it
+                _logger.warning("left out: %s", error)
+
+    def get(self, name: str) -> ServedClassifier:
+        """Find a classifier that is loaded, or load it."""
+        for one in self.found:
+            if one.name == name:
+                return one
+        return self._add(name)
+
+    def _add(self, name: str) -> ServedClassifier:
+        classifier = load_classifier(name)
+        card = classifier.card
+        if any(one.name == card.name for one in self.found):
+            raise ConfigurationError(f"two classifiers are called '{card.name}'")
         try:
-            found.append(attach(load_classifier(name), models))
-        except ArtifactError as error:
-            _logger.warning("left out: %s", error)
-    return found
+            found = attach(classifier, self._models)
+        except ArtifactError:
+            # A model that goes by this name is the operator's choice, whatever differs.
+            if any(model.name == _name_of(card.provenance.model) for model in self._models):
+                raise
+            model = self._load(card.provenance.model, card.provenance.dtype)
+            found = attach(classifier, [model])
+            self._models.append(model)
+        self.found.append(found)
+        return found
+
+
+def _template(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"the chat template '{path}' cannot be read") from error
 
 
 def _name_of(spec: str) -> str:

@@ -68,6 +68,7 @@ def read(
     window: int | None = None,
     prefix: Sequence[int] = (),
     suffix: Sequence[int] = (),
+    grows: bool = False,
 ) -> Reading:
     """Tokenise, and apply the limit.
 
@@ -89,6 +90,8 @@ def read(
     suffix : sequence of int
         Token ids that the tokenizer ends every text with, if what is cut is to keep them; every
         window ends with them.
+    grows : bool
+        See :func:`window_places`.
 
     Raises
     ------
@@ -101,17 +104,25 @@ def read(
         raise blame(errors[first], inputs.names[first])
     reading = Reading([], [], [], [], inputs.names)
     for owner, name in enumerate(inputs.names):
-        ids = tokenized[owner].ids
+        prompt = tokenized[owner]
+        ids = prompt.ids
         too_long = len(ids) > limit
         if too_long and overflow == "error":
             raise InputTooLongError(
                 f"{name} has {len(ids)} tokens, but the limit is {limit}", param=name
             )
         is_cut = too_long and overflow == "truncate"
-        kept = cut_to(ids, limit, len(_end_of(ids, suffix))) if is_cut else ids
-        parts = [kept] if window is None else split_windows(kept, window, prefix, suffix)
-        reading.windows.extend(TokenizedPrompt(part, is_cut) for part in parts)
-        reading.owners.extend([owner] * len(parts))
+        n_end = len(_end_of(ids, suffix))
+        kept = cut_to(range(len(ids)), limit, n_end) if is_cut else [*range(len(ids))]
+        cut = [ids[place] for place in kept]
+        parts = window_places(cut, window or len(cut), prefix, suffix, grows=grows)
+        windows = [_window(prompt, [kept[i] for i in part], is_cut=is_cut) for part in parts]
+        # A window without any token that counts has nothing to say.
+        windows = [it for it in windows if it.counted is None or any(it.counted)]
+        if not windows:
+            raise blame(PromptError("no token that counts is among those that are read"), name)
+        reading.windows.extend(windows)
+        reading.owners.extend([owner] * len(windows))
         reading.n_tokens.append(len(kept))
         reading.truncated.append(is_cut)
     return reading
@@ -120,7 +131,19 @@ def read(
 def split_windows(
     ids: list[int], size: int, prefix: Sequence[int] = (), suffix: Sequence[int] = ()
 ) -> list[list[int]]:
-    """Cut token ids into windows that overlap by a quarter; the last is moved back to be full.
+    """Cut token ids into windows; see :func:`window_places`, which says where they are."""
+    return [[ids[place] for place in part] for part in window_places(ids, size, prefix, suffix)]
+
+
+def window_places(
+    ids: list[int],
+    size: int,
+    prefix: Sequence[int] = (),
+    suffix: Sequence[int] = (),
+    *,
+    grows: bool = False,
+) -> list[list[int]]:
+    """Say which token ids make windows: they overlap by a quarter, and all are full.
 
     Parameters
     ----------
@@ -132,26 +155,43 @@ def split_windows(
         If `ids` starts with them, so does every window.
     suffix : sequence of int
         If `ids` ends with them, so does every window.
+    grows : bool
+        Windows stay where they are when more is behind, so that each begins as it did before; the
+        last one need not be full.
 
     Returns
     -------
     list of list of int
-        One, if the text fits one.
+        Places in `ids`; one list, if the text fits one window.
     """
+    places = [*range(len(ids))]
     if len(ids) <= size:
-        return [ids]
+        return [places]
     head = list(prefix)
     if not head or len(head) >= size or ids[: len(head)] != head:
         head = []
     tail = _end_of(ids, suffix)
     if len(head) + len(tail) >= size:
         tail = []
-    body = ids[len(head) : len(ids) - len(tail)]
+    body = places[len(head) : len(ids) - len(tail)]
+    first, end = places[: len(head)], places[len(ids) - len(tail) :]
     room = size - len(head) - len(tail)
     step = max(1, room - room // 4)
     last = len(body) - room
     starts = [*range(0, last, step), last]
-    return [head + body[start : start + room] + tail for start in starts]
+    if grows:
+        starts = [*range(0, len(body) - (room - step), step)]
+    return [first + body[start : start + room] + end for start in starts]
+
+
+def _window(prompt: TokenizedPrompt, places: Sequence[int], *, is_cut: bool) -> TokenizedPrompt:
+    """Some tokens of a prompt, and whether they count."""
+    counted = prompt.counted
+    return TokenizedPrompt(
+        [prompt.ids[place] for place in places],
+        is_cut,
+        None if counted is None else tuple(counted[place] for place in places),
+    )
 
 
 def _end_of(ids: list[int], suffix: Sequence[int]) -> list[int]:

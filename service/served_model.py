@@ -11,9 +11,13 @@ from dataclasses import replace
 from threading import Lock
 
 from service.engine import Engine, EngineLimits, EngineListener, Plan
+from service.scoring import ScoringPlan, ScoringReader
 from splinellm.backbone.loading import Backbone
+from splinellm.conversations import Count
 from splinellm.errors import PromptError, SchemaError
 from splinellm.extraction import PrecisionWarning, SplineExtractor
+from splinellm.extraction.base import Reader
+from splinellm.extraction.prefix_cache import PrefixCache
 from splinellm.extraction.rows import Rows, assemble
 from splinellm.extraction.tokens import TokenizedPrompt, Tokenizer
 from splinellm.prompts import Prompt
@@ -42,6 +46,10 @@ class ServedModel:
         Longest prompt that a plan may ask for.
     allow_special_tokens : bool
         Whether special-token strings in a prompt become control tokens.
+    chat_template : str, optional
+        Renders conversations, in place of the model's own.
+    prefix_cache_bytes : int
+        Memory for what prompts begin with, for all plans together; 0 is none.
     make_extractor : callable
         As :class:`splinellm.extraction.SplineExtractor`.
     """
@@ -55,15 +63,22 @@ class ServedModel:
         listener: EngineListener,
         max_tokens: int,
         allow_special_tokens: bool = False,
+        chat_template: str | None = None,
+        prefix_cache_bytes: int = 0,
         make_extractor: Callable[..., SplineExtractor] = SplineExtractor,
     ) -> None:
         self.name = name
         self.backbone = backbone
         self.created = int(time.time())
         self.max_tokens = min(max_tokens, backbone.max_positions or max_tokens)
-        self.engine = Engine(name, self.extractor, limits, listener)
+        self.engine = Engine(name, self.reader, limits, listener)
         self._allow_special_tokens = allow_special_tokens
+        self._chat_template = chat_template
+        self.prefix_cache: PrefixCache | None = None
+        if prefix_cache_bytes and not backbone.architecture.is_encoder:
+            self.prefix_cache = PrefixCache(prefix_cache_bytes)
         self._make_extractor = make_extractor
+        self._tokenizers: dict[tuple[bool, Count], Tokenizer] = {}
         self._extractors: OrderedDict[Plan, SplineExtractor] = OrderedDict()
         self._lock = Lock()
         tokenizer = self._tokenizer(allow_special_tokens)
@@ -88,6 +103,7 @@ class ServedModel:
         features: str | Iterable[str] | None = None,
         max_tokens: int | None = None,
         granularity: Granularity = "prompt",
+        count: Count = "all",
     ) -> Plan:
         """Make the plan of a request.
 
@@ -100,6 +116,8 @@ class ServedModel:
             The model's limit by default.
         granularity : {"prompt", "prefix", "token"}
             What a row stands for.
+        count : str
+            Tokens of a conversation that the statistics are over.
 
         Raises
         ------
@@ -120,7 +138,9 @@ class ServedModel:
             limit if max_tokens is None else max_tokens,
             allow_special_tokens=self._allow_special_tokens,
             granularity=granularity,
+            count=count,
         )
+        plan.require_countable(granularity)
         self.extractor(plan)  # which knows what is impossible
         return plan
 
@@ -140,12 +160,20 @@ class ServedModel:
                         self.backbone,
                         **plan.settings(),
                         batch_tokens=self.engine.limits.max_batch_tokens,
+                        chat_template=self._chat_template,
+                        prefix_cache=self.prefix_cache,
                     )
                 self._extractors[plan].silence()  # what strangers send is no fault of the operator
             self._extractors.move_to_end(plan)
             if len(self._extractors) > MAX_EXTRACTORS:
                 self._extractors.popitem(last=False)
             return self._extractors[plan]
+
+    def reader(self, plan: Plan) -> Reader:
+        """Give the engine what reads a plan's prompts."""
+        if isinstance(plan, ScoringPlan):
+            return ScoringReader(self.extractor(plan.features), plan)
+        return self.extractor(plan)
 
     def provenance(self, plan: Plan) -> Provenance:
         """Tell what the numbers of a plan are."""
@@ -155,7 +183,7 @@ class ServedModel:
         self, prompts: Sequence[Prompt], plan: Plan
     ) -> tuple[dict[int, TokenizedPrompt], dict[int, PromptError]]:
         """Tokenise as the plan says, but cut nothing: what is too long is for others to decide."""
-        return self._tokenizer(plan.allow_special_tokens)(prompts)
+        return self._tokenizer(plan.allow_special_tokens, plan.count)(prompts)
 
     def table(
         self,
@@ -181,7 +209,7 @@ class ServedModel:
         tokenized = dict(enumerate(windows))
         tokens = None
         if plan.granularity != "prompt":
-            tokenizer = self._tokenizer(plan.allow_special_tokens)
+            tokenizer = self._tokenizer(plan.allow_special_tokens, plan.count)
             tokens = tokenizer.index({p: prompts[p] for p in sorted(rows)}, tokenized)
         return assemble(rows, tokenized, self.provenance(plan), tokens)
 
@@ -189,13 +217,18 @@ class ServedModel:
         """Where in its text each token is, in characters."""
         return self._tokenizer(self._allow_special_tokens).offsets(texts)
 
-    def _tokenizer(self, allow_special_tokens: bool) -> Tokenizer:
+    def _tokenizer(self, allow_special_tokens: bool, count: Count = "all") -> Tokenizer:
+        key = (allow_special_tokens, count)
+        if key in self._tokenizers:
+            return self._tokenizers[key]
         tokenizer = Tokenizer(
             self.backbone.tokenizer,
             self.backbone.n_vocabulary,
             sys.maxsize,
             allow_special_tokens=allow_special_tokens,
             keeps_end=self.backbone.architecture.is_encoder,
+            count=count,
+            chat_template=self._chat_template,
         )
         tokenizer.silence()
-        return tokenizer
+        return self._tokenizers.setdefault(key, tokenizer)

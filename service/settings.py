@@ -13,6 +13,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     SecretStr,
@@ -33,6 +34,12 @@ from pydantic_settings import (
 from splinellm.errors import ConfigurationError
 
 ENVIRONMENT_PREFIX = "SPLINELLM_"
+OPENAI_INPUTS = 2048
+"""Inputs of one request that OpenAI's clients send."""
+PERSON = "person"
+"""See :data:`splinellm.learn.cascade.PERSON`, which is slow to import."""
+MODERATION_CHARS = 131_072
+"""Of a text to be moderated: some 32,768 tokens."""
 
 
 def _split(value: Any) -> Any:
@@ -78,12 +85,15 @@ class Settings(BaseSettings):
 
     model: Names = ("smollm2-135m",)
     classifiers: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_split)] = None
+    cascade: Names = ()
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     device_map: str | None = None
     allow_special_tokens: bool = False
+    chat_template: Path | None = None
 
     max_batch_tokens: PositiveInt | None = None
+    prefix_cache_bytes: NonNegativeInt = 268_435_456
     batch_wait_ms: NonNegativeFloat = 5
     max_queue_inputs: PositiveInt = 1024
     max_queue_tokens: PositiveInt = 524_288
@@ -92,6 +102,9 @@ class Settings(BaseSettings):
     max_input_chars: PositiveInt = 65_536
     payload_limit: PositiveInt = 2_000_000
     overflow: Literal["error", "truncate", "window"] = "error"
+    image_parts: Literal["report", "error"] = "report"
+    perspective_unknown: Literal["omit", "error"] = "omit"
+    token_ids: Literal["accept", "refuse"] = "accept"  # noqa: S105 (no secret)
 
     max_header_bytes: int = Field(default=32_768, ge=1024)
     max_connections: PositiveInt = 512
@@ -128,6 +141,21 @@ class Settings(BaseSettings):
         if len(set(model)) < len(model):
             raise ValueError("names a model twice")
         return model
+
+    @field_validator("cascade")
+    @classmethod
+    def _require_chains(cls, cascade: tuple[str, ...]) -> tuple[str, ...]:
+        chains = [tuple(one.split(":")) for one in cascade]
+        for names in chains:
+            if len(names) < 2 or not all(names):
+                raise ValueError("is not like 'A:B' or 'A:B:person'")
+            if len(set(names)) < len(names):
+                raise ValueError(f"'{':'.join(names)[:80]}' names a step twice")
+            if PERSON in names[:-1]:
+                raise ValueError(f"'{PERSON}' can only be the last step")
+        if len({names[0] for names in chains}) < len(chains):
+            raise ValueError("two cascades begin with one classifier")
+        return cascade
 
     @field_validator("api_keys")
     @classmethod
@@ -166,6 +194,22 @@ class Settings(BaseSettings):
         if self.rate_limit_per_minute is not None and not self.api_keys:
             raise ValueError("rate_limit_per_minute needs api_keys: it is a limit for each key")
         return self
+
+    @property
+    def cascades(self) -> list[tuple[str, ...]]:
+        """Steps of each cascade."""
+        return [tuple(one.split(":")) for one in self.cascade]
+
+    @property
+    def max_moderation_chars(self) -> int:
+        """Of a text to be moderated: what OpenAI's service takes, unless the setting is made."""
+        is_set = "max_input_chars" in self.model_fields_set
+        return self.max_input_chars if is_set else max(self.max_input_chars, MODERATION_CHARS)
+
+    @property
+    def max_openai_inputs(self) -> int:
+        """Inputs of a request in OpenAI's formats; computed in several parts."""
+        return max(self.max_client_batch_size, OPENAI_INPUTS)
 
     @classmethod
     def settings_customise_sources(

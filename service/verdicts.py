@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from splinellm.learn.classifier import Card, Classifier
+from splinellm.learn.pooled import Judged, Pooled
 from splinellm.learn.predictions import Predictions
+from splinellm.learn.spans import Span
 from splinellm.plan import Plan
 from splinellm.table import FeatureTable
 
 if TYPE_CHECKING:
     from service.served_model import ServedModel
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much of an input a classifier has read.
+
+    Parameters
+    ----------
+    n_tokens : int
+        Tokens, those of overlapping windows once.
+    truncated : bool
+        Whether the end was not read.
+    windows : int
+        Overlapping parts that it was read in.
+    """
+
+    n_tokens: int
+    truncated: bool
+    windows: int
 
 
 @dataclass(frozen=True)
@@ -31,12 +52,21 @@ class Verdict:
         By class.
     flags : dict of str to bool
         Whether each probability reaches its class' threshold.
+    spans : tuple of Span
+        Where in the text its classes are, if the classifier tells.
+    extent : Extent
+        What was read of the input.
+    decided_by : str or None
+        Of a cascade: the classifier whose verdict this is, or ``person``, whom it is left to.
     """
 
     label: str | None
     labels: list[str]
     probabilities: dict[str, float]
     flags: dict[str, bool]
+    spans: tuple[Span, ...] = ()
+    extent: Extent = Extent(0, truncated=False, windows=0)
+    decided_by: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +100,26 @@ class ServedClassifier:
         """The class of a binary task that stands for nothing found."""
         return self.card.classes[0] if self.card.kind == "binary" else None
 
+    @property
+    def pooled(self) -> Pooled | None:
+        """The classifier, if it reads tokens and pools the scores of their windows."""
+        return self.classifier if isinstance(self.classifier, Pooled) else None
+
+    @property
+    def overlap(self) -> int:
+        """Tokens that a piece of a long text reads again of the one before; 0 for windows."""
+        return 0 if self.pooled is None else self.pooled.overlap
+
+    def verdicts_of(self, judged: Sequence[Judged]) -> list[Verdict]:
+        """Tell what became of inputs whose windows were pooled, and where its classes are."""
+        pooled = self.pooled
+        assert pooled is not None  # noqa: S101 (nothing else is judged so)
+        verdicts = _verdicts(pooled.predictions(judged))
+        return [
+            replace(verdict, spans=tuple(pooled.spans_of(one)))
+            for verdict, one in zip(verdicts, judged, strict=True)
+        ]
+
     def verdicts(self, table: FeatureTable, owners: Sequence[int]) -> list[Verdict]:
         """Judge inputs by their windows: the worst window decides.
 
@@ -95,15 +145,7 @@ class ServedClassifier:
         of_inputs = Predictions(
             of_windows.kind, of_windows.classes, probabilities, of_windows.thresholds
         )
-        predicted: Sequence[str | None] = (
-            [None] * len(of_inputs) if of_inputs.kind == "multilabel" else of_inputs.predicted
-        )
-        return [
-            _verdict(label, of_inputs.classes, row, flags)
-            for label, row, flags in zip(
-                predicted, of_inputs.probabilities, of_inputs.flags, strict=True
-            )
-        ]
+        return _verdicts(of_inputs)
 
 
 @dataclass(frozen=True)
@@ -125,6 +167,11 @@ class Pass:
     classifiers: tuple[ServedClassifier, ...]
 
     @property
+    def overlap(self) -> int:
+        """Tokens that a piece of a long text reads again of the one before."""
+        return self.classifiers[0].overlap
+
+    @property
     def card(self) -> Card:
         """That of the first classifier, which says for all of them how texts are normalised."""
         return self.classifiers[0].card
@@ -139,6 +186,8 @@ def passes(classifiers: Sequence[ServedClassifier]) -> list[Pass]:
                 continue
             if other.card.normalisation != classifier.card.normalisation:
                 continue  # they read different texts
+            if other.overlap != classifier.overlap:
+                continue  # or the same in different pieces
             try:
                 plan = other.plan.union(classifier.plan)
             except ValueError:  # their token limits, say, differ
@@ -161,6 +210,19 @@ def _of_input(windows: Predictions, rows: np.ndarray, n_tokens: np.ndarray) -> n
         return worst
     # No class is the bad one: what most of the text is.
     return np.asarray(np.average(probabilities, axis=0, weights=n_tokens))
+
+
+def _verdicts(predictions: Predictions) -> list[Verdict]:
+    """One for each input."""
+    predicted: Sequence[str | None] = (
+        [None] * len(predictions) if predictions.kind == "multilabel" else predictions.predicted
+    )
+    return [
+        _verdict(label, predictions.classes, row, flags)
+        for label, row, flags in zip(
+            predicted, predictions.probabilities, predictions.flags, strict=True
+        )
+    ]
 
 
 def _verdict(

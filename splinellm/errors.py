@@ -13,8 +13,10 @@ from typing import ClassVar, Self
 __all__ = [
     "ArtifactError",
     "AttentionUnavailableError",
+    "ChatTemplateError",
     "ClassifierNotFoundError",
     "ConfigurationError",
+    "ConversationError",
     "InputFileError",
     "IntegrityError",
     "LabelError",
@@ -29,6 +31,7 @@ __all__ = [
     "PrefixUnavailableError",
     "PromptError",
     "RegionLimitError",
+    "ResumeError",
     "RowError",
     "SchemaError",
     "SplineLLMError",
@@ -109,6 +112,39 @@ class PromptError(SplineLLMError):
     def __str__(self) -> str:
         where = "" if self.index is None else f"prompt {self.index}: "
         return where + super().__str__()
+
+
+class ConversationError(PromptError):
+    """A conversation cannot be read.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong with it, behind `place`; never its text.
+    place : str
+        Of the culprit in the conversation, as ``messages[1].role``.
+    index, hint
+        See :class:`PromptError`.
+    """
+
+    code = "invalid_conversation"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        place: str = "messages",
+        index: int | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(f"{place} {message}", index=index, hint=hint)
+        self.place = place
+
+
+class ChatTemplateError(PromptError):
+    """A conversation cannot be rendered: there is no chat template, or it refuses this one."""
+
+    code = "chat_template"
 
 
 class NonFiniteFeaturesError(PromptError):
@@ -217,6 +253,12 @@ class OutputError(SplineLLMError):
     """The output cannot be written."""
 
     code = "output_failed"
+
+
+class ResumeError(SplineLLMError):
+    """What an earlier run left beside the output is in the way, or none to go on with."""
+
+    code = "cannot_resume"
 
 
 class RowError(SplineLLMError):

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
+from splinellm.conversations import Count, require_count
 from splinellm.errors import ConfigurationError, PrecisionWarning, SchemaError
 from splinellm.provenance import Provenance, distance_precision
 from splinellm.schema import FeatureSchema, FeatureSelection, Granularity, parse_layers
@@ -24,6 +25,7 @@ _ONE_TABLE = (
     "dimension_threshold",
     "allow_special_tokens",
     "granularity",
+    "count",
 )
 """Settings that must agree for one table to serve two plans."""
 
@@ -49,6 +51,9 @@ class Plan:
         Whether special-token strings in a prompt become control tokens.
     granularity : {"prompt", "prefix", "token"}
         What a row stands for. One extractor serves all three.
+    count : str
+        Tokens of a conversation that the statistics are over; see
+        :data:`splinellm.conversations.Count`.
     """
 
     layers: tuple[int, ...]
@@ -58,6 +63,7 @@ class Plan:
     dimension_threshold: float = 0.1
     allow_special_tokens: bool = False
     granularity: Granularity = "prompt"
+    count: Count = "all"
 
     @classmethod
     def resolve(
@@ -70,6 +76,7 @@ class Plan:
         dimension_rule: str = "relative",
         dimension_threshold: float = 0.1,
         allow_special_tokens: bool = False,
+        count: Count = "all",
     ) -> Plan:
         """Make the plan that a user's options mean for a model, and check it.
 
@@ -83,7 +90,7 @@ class Plan:
             See :meth:`splinellm.schema.FeatureSelection.parse`.
         max_tokens : int, optional
             1024 or the model's limit, if that is less.
-        dimension_rule, dimension_threshold, allow_special_tokens
+        dimension_rule, dimension_threshold, allow_special_tokens, count
             See the class.
 
         Raises
@@ -100,6 +107,7 @@ class Plan:
             dimension_rule,
             dimension_threshold,
             allow_special_tokens,
+            count=count,
         )
         return plan.checked(decoder)
 
@@ -114,6 +122,7 @@ class Plan:
             provenance.dimension_threshold,
             provenance.allow_special_tokens,
             provenance.granularity,
+            provenance.count,
         )
 
     def checked(self, decoder: Decoder) -> Plan:
@@ -146,6 +155,8 @@ class Plan:
                 f"{decoder.n_hyperplanes} hyperplanes",
                 hint="ask for fewer, as in blocks:16",
             )
+        require_count(self.count)
+        self.require_countable(self.granularity)
         _ = self.rule  # which checks itself
         _check_token_limit(self.max_tokens, decoder.max_positions)
         if distance_precision(self.selection, decoder.dtype) == "reduced":
@@ -156,6 +167,20 @@ class Plan:
                 stacklevel=_level_of_user(),
             )
         return replace(self, layers=layers)
+
+    def require_countable(self, granularity: Granularity) -> None:
+        """Refuse rows that would begin before anything is counted.
+
+        Raises
+        ------
+        ConfigurationError
+            They stand for prefixes, whose first ones may have no token that counts.
+        """
+        if granularity == "prefix" and self.count != "all":
+            raise ConfigurationError(
+                f"rows of prefixes count all tokens, not '{self.count}' alone",
+                hint="ask for granularity 'token', whose rows tell role and message",
+            )
 
     @property
     def rule(self) -> DimensionRule:
@@ -182,6 +207,7 @@ class Plan:
         attention: str,
         weights_sha256: str = "",
         tokenizer_probe: tuple[int, ...] = (),
+        chat_template_sha256: str = "",
     ) -> Provenance:
         """Describe the tables that this makes with a model.
 
@@ -193,7 +219,7 @@ class Plan:
             What the user calls it.
         attention : str
             What computes its attention.
-        weights_sha256, tokenizer_probe
+        weights_sha256, tokenizer_probe, chat_template_sha256
             Empty where they are not known: the model is the user's own.
         """
         selection = self.selection.at(self.granularity)
@@ -214,6 +240,8 @@ class Plan:
             tokenizer_probe=tokenizer_probe,
             distance_precision=distance_precision(selection, decoder.dtype),
             granularity=self.granularity,
+            count=self.count,
+            chat_template_sha256=chat_template_sha256,
         )
 
     def union(self, other: Plan) -> Plan:
@@ -242,6 +270,8 @@ class Plan:
             "dimension_rule": self.dimension_rule,
             "dimension_threshold": self.dimension_threshold,
             "allow_special_tokens": self.allow_special_tokens,
+            # As for texts, unless there is something to say of conversations.
+            **({} if self.count == "all" else {"count": self.count}),
         }
 
 

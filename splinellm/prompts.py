@@ -14,10 +14,11 @@ from numbers import Integral, Number, Real
 from os import PathLike
 from typing import Any
 
+from splinellm.conversations import is_conversation, is_message, messages_of
 from splinellm.errors import PromptError
 
-Prompt = str | Sequence[int]
-"""A text, or the token ids of one."""
+Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
+"""A text, the token ids of one, or a conversation; see :mod:`splinellm.conversations`."""
 
 WANTED = "give a list, array or Series of texts, or a table of one column"
 _IDS = "input_ids"
@@ -43,15 +44,15 @@ def as_prompts(prompts: Any) -> list[Any]:
     Parameters
     ----------
     prompts : str, iterable of str or of token ids, column, table of one column, or BatchEncoding
-        One text is one prompt. A column (Series, Arrow array, NumPy array, column of a data set)
-        has a prompt in every row. Token ids of several prompts come as lists, or with an attention
-        mask that says which of them are padding.
+        One text is one prompt, and so is one list of messages. A column (Series, Arrow array, NumPy
+        array, column of a data set) has a prompt in every row. Token ids of several prompts come
+        as lists, or with an attention mask that says which of them are padding.
 
     Returns
     -------
     list
-        Strings and lists of token ids, as plain Python; what is neither is left as it is, for
-        :func:`check_prompt` to refuse alone.
+        Strings, lists of token ids and lists of messages, as plain Python; what is none of these is
+        left as it is, for :func:`check_prompt` to refuse alone.
 
     Raises
     ------
@@ -68,6 +69,8 @@ def iter_prompts(prompts: Any) -> Iterator[Any]:
     The container is judged at once, and an iterator consumed no faster than the caller does.
     """
     if isinstance(prompts, (str, UserString)):
+        return iter([_plain(prompts)])
+    if _is_one_conversation(prompts):
         return iter([_plain(prompts)])
     if isinstance(prompts, Mapping):
         return iter(_encoded(prompts))
@@ -86,7 +89,7 @@ def check_prompt(prompt: object, index: int | None = None) -> None:
     Parameters
     ----------
     prompt : object
-        Should be a non-empty string, or a non-empty sequence of token ids.
+        Should be a non-empty string, a non-empty sequence of token ids, or a conversation.
     index : int, optional
         Position of the prompt, for the message.
 
@@ -105,6 +108,8 @@ def check_prompt(prompt: object, index: int | None = None) -> None:
                 f"the text is not valid Unicode: lone surrogate at character {error.start}",
                 index=index,
             ) from None  # the cause quotes the text
+    elif is_conversation(prompt):
+        messages_of(prompt, index)
     elif is_missing(prompt):
         raise PromptError("the text is missing", index=index)
     elif isinstance(prompt, Sequence) and not isinstance(prompt, _BYTES):
@@ -194,7 +199,7 @@ def _encoded(encoding: Mapping[Any, Any]) -> list[Any]:
         hint = "give one of its values, as in data['text']"
         raise PromptError(
             f"expected prompts, got a mapping ({_kind(encoding)})",
-            hint=_advice(encoding, inside=False) if _is_message(encoding) else hint,
+            hint=_advice(encoding, inside=False) if is_message(encoding) else hint,
         )
     if encoding.get(_MASK) is None:
         ids = _listed(encoding[_IDS])
@@ -227,7 +232,10 @@ def _plain(value: Any) -> Any:
         return str(value)
     if _can(value, "as_py"):  # Arrow's scalars
         return value.as_py()
-    if isinstance(value, Mapping) and _IDS in value and not _is_message(value):
+    if is_conversation(value):
+        messages = value["messages"] if isinstance(value, Mapping) else list(value)
+        return messages if is_conversation(messages) else value
+    if isinstance(value, Mapping) and _IDS in value and not is_message(value):
         rows = _encoded(value)
         return rows[0] if len(rows) == 1 else value
     if not isinstance(value, (Sequence, Mapping)) and _can(value, "tolist"):
@@ -235,7 +243,7 @@ def _plain(value: Any) -> Any:
         if isinstance(listed, list) and len(listed) == 1 and isinstance(listed[0], list):
             listed = listed[0]  # the ids of one text, as tokenizers give tensors
         of_ids = isinstance(listed, list) and bool(listed) and all(map(_is_id, listed))
-        return listed if of_ids or isinstance(listed, str) else value
+        return listed if of_ids or isinstance(listed, str) or is_conversation(listed) else value
     return value
 
 
@@ -256,10 +264,13 @@ def _is_id(value: object) -> bool:
     return not isinstance(value, bool) and isinstance(value, Integral)
 
 
-def _is_message(value: object) -> bool:
-    if not isinstance(value, Mapping):
+def _is_one_conversation(prompts: Any) -> bool:
+    """Whether a container is no list of prompts, but one list of messages."""
+    if isinstance(prompts, Mapping):
+        return is_conversation(prompts) and _IDS not in prompts
+    if not isinstance(prompts, (list, tuple)) or not prompts:
         return False
-    return "messages" in value or ("role" in value and "content" in value)
+    return all(is_message(value) and not is_conversation(value) for value in prompts)
 
 
 def _kind(value: object) -> str:
@@ -268,8 +279,8 @@ def _kind(value: object) -> str:
 
 def _advice(value: object, *, inside: bool) -> str | None:
     """What to give in place of a value; `inside` a list that should hold token ids."""
-    if _is_message(value):
-        return "messages are not read yet: give their text"
+    if is_message(value):
+        return "a conversation is a list of messages"
     if isinstance(value, str):
         return "give texts in one flat list"
     if isinstance(value, _BYTES):

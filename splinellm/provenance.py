@@ -11,6 +11,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
+from splinellm.conversations import Count
 from splinellm.errors import TableFormatError
 from splinellm.schema import SCHEMA_VERSION, FeatureSchema, FeatureSelection, Granularity
 
@@ -29,8 +30,12 @@ FINGERPRINT_FIELDS = (
     "dimension_threshold",
     "allow_special_tokens",
     "tokenizer_probe",
+    "count",
 )
-"""Fields that must agree for two tables to be comparable; library versions may differ."""
+"""Fields that must agree for two tables to be comparable; library versions may differ.
+
+So must the chat templates, where both are known.
+"""
 
 
 def distance_precision(selection: FeatureSelection, dtype: str) -> str:
@@ -96,6 +101,11 @@ class Provenance:
         noise; ``none``: no distance feature is in the table.
     granularity : {"prompt", "prefix", "token"}
         What a row stands for.
+    count : str
+        Tokens of a conversation that the statistics are over; see
+        :data:`splinellm.conversations.Count`.
+    chat_template_sha256 : str
+        Hash of the template that renders conversations; empty if there is none.
     schema_version : int
         Version of the column grammar.
     libraries : dict of str to str
@@ -120,6 +130,8 @@ class Provenance:
     granularity: Granularity = "prompt"
     schema_version: int = SCHEMA_VERSION
     libraries: dict[str, str] = field(default_factory=library_versions)
+    count: Count = "all"
+    chat_template_sha256: str = ""
 
     def to_json(self) -> str:
         """Serialise to one line of ASCII JSON."""
@@ -191,6 +203,9 @@ class Provenance:
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
                 return f"{name} is {_short(theirs)}, not {_short(mine)}"
+        templates = self.chat_template_sha256, other.chat_template_sha256
+        if all(templates) and templates[0] != templates[1]:
+            return f"chat_template_sha256 is {templates[1]}, not {templates[0]}"
         return None
 
 

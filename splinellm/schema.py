@@ -12,7 +12,7 @@ import operator
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal
 
 from splinellm import statistics
@@ -316,17 +316,19 @@ class FeatureSchema:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """All column names, layer by layer (len(layers) * F of them)."""
-        width = 2 if self.n_layers <= 100 else 3
-        return tuple(
-            f"layer_{layer:0{width}d}.{feature}"
-            for layer in self.layers
-            for feature in self.features
-        )
+        return _column_names(self.layers, self.features, 2 if self.n_layers <= 100 else 3)
 
     @property
     def shape(self) -> tuple[int, int]:
         """(layers, features per layer)."""
         return len(self.layers), len(self.features)
+
+
+@lru_cache(maxsize=64)  # a table is made of every request, and may have thousands of columns
+def _column_names(
+    layers: tuple[int, ...], features: tuple[str, ...], width: int
+) -> tuple[str, ...]:
+    return tuple(f"layer_{layer:0{width}d}.{feature}" for layer in layers for feature in features)
 
 
 def is_feature_column(name: str) -> bool:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from splinellm.errors import TableFormatError
 from splinellm.provenance import Provenance
 from splinellm.schema import FeatureSchema, FeatureSelection, is_feature_column
-from splinellm.token_index import TOKEN_SCHEMA, TokenIndex
+from splinellm.token_index import TokenIndex, token_schema
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -168,7 +168,8 @@ class FeatureTable:
         """Columns ``n_tokens``, ``truncated`` and the features; provenance in the metadata.
 
         Rows that stand for tokens or prefixes begin with ``row``, ``position``, ``token``,
-        ``begin`` and ``end``; see :class:`splinellm.token_index.TokenIndex`.
+        ``begin`` and ``end``, and where prompts are conversations ``role`` and ``message``; see
+        :class:`splinellm.token_index.TokenIndex`.
         """
         columns = [
             *([] if self.tokens is None else self.tokens.to_arrow().columns),
@@ -176,7 +177,9 @@ class FeatureTable:
             pa.array(self.truncated, pa.bool_()),
             *(pa.array(column) for column in np.ascontiguousarray(self.values.T)),
         ]
-        return pa.Table.from_arrays(columns, schema=arrow_schema(self.provenance))
+        has_messages = self.tokens is not None and self.tokens.has_messages
+        schema = arrow_schema(self.provenance, messages=has_messages)
+        return pa.Table.from_arrays(columns, schema=schema)
 
     @classmethod
     def from_arrow(cls, table: pa.Table) -> FeatureTable:
@@ -313,7 +316,8 @@ def belongs(name: object, provenance: Provenance) -> bool:
     """Whether a column of this name belongs to the table that `provenance` describes."""
     # A table of prompts may stand beside columns of the user's that are called as a token's are.
     has_tokens = provenance.granularity != "prompt"
-    return is_own_column(name) or (has_tokens and name in TOKEN_SCHEMA.names)
+    names = token_schema(messages=True).names
+    return is_own_column(name) or (has_tokens and name in names)
 
 
 def schema_of(provenance: Provenance) -> FeatureSchema:
@@ -322,11 +326,15 @@ def schema_of(provenance: Provenance) -> FeatureSchema:
     return FeatureSchema(provenance.layers, selection, provenance.n_layers, provenance.granularity)
 
 
-def arrow_schema(provenance: Provenance) -> pa.Schema:
-    """Arrow schema of the table that `provenance` describes, with it in the metadata."""
+def arrow_schema(provenance: Provenance, *, messages: bool = False) -> pa.Schema:
+    """Arrow schema of the table that `provenance` describes, with it in the metadata.
+
+    `messages` says whether prompts are conversations, whose tokens have more columns.
+    """
+    by_prompt = provenance.granularity == "prompt"
     return pa.schema(
         [
-            *([] if provenance.granularity == "prompt" else TOKEN_SCHEMA),
+            *([] if by_prompt else token_schema(messages=messages)),
             pa.field(N_TOKENS, pa.int64(), nullable=False),
             pa.field(TRUNCATED, pa.bool_(), nullable=False),
             *(pa.field(name, pa.float32(), nullable=False) for name in schema_of(provenance).names),

@@ -193,8 +193,7 @@ SEVERAL = pd.DataFrame({"text": ["a secret"], "label": [1]})
         (DatasetLike({"text": ["a secret"], "label": [1]}), "DatasetLike of 2 columns"),
         ({"text": ["a secret"]}, r"a mapping \(dict\) \(give one of its values"),
         ({}, "a mapping"),
-        (MESSAGES[0], "messages are not read yet"),
-        ({"messages": MESSAGES}, "messages are not read yet"),
+        (MESSAGES[0], "a conversation is a list of messages"),
         ({"a secret", "b"}, r"in order, got set \(give a list"),
         (frozenset({"a secret"}), "got frozenset"),
         ({"a secret": 1}.items(), "got dict_items"),
@@ -246,8 +245,8 @@ def test_what_would_give_other_rows_is_refused_by_name(prompts: Any, message: st
         (memoryview(b"secret"), r"expected text, got memoryview \(decode"),
         (Path("secret"), r"expected text, got \w+ \(read the file"),
         ({"text": "secret"}, r"expected text, got dict \(give one of its values"),
-        (MESSAGES[0], "messages are not read yet"),
-        (MESSAGES, "messages are not read yet"),
+        (MESSAGES[0], "a conversation is a list of messages"),
+        ([{"role": "robot", "content": "a secret"}], r"messages\[0\].role is 'robot'"),
         (["secret"], r"token ids must be whole numbers, not str \(give texts in one flat list"),
         ([[5, 6], [7]], r"whole numbers, not list \(give one list of token ids for each"),
         ([5, 6.0], "whole numbers, not float"),
@@ -269,6 +268,26 @@ def test_a_bad_value_fails_alone_and_says_where(value: Any, message: str) -> Non
         with pytest.raises(PromptError, match=f"^prompt 1: .*{message}") as caught:
             check_prompt(bad, 1)
         assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        MESSAGES,
+        tuple(MESSAGES),
+        [MESSAGES],
+        {"messages": MESSAGES},
+        [{"messages": MESSAGES}],
+        pd.Series([MESSAGES]),
+        pd.DataFrame({"chat": [MESSAGES]}),
+        pd.Series([np.array(MESSAGES, dtype=object)]),  # as pandas has a list in Parquet
+        pa.array([MESSAGES]),
+        pa.table({"chat": [MESSAGES]}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_conversation_is_one_prompt(prompts: Any) -> None:
+    assert as_prompts(prompts) == [MESSAGES]
 
 
 def test_a_stream_is_read_no_faster_than_asked_for() -> None:

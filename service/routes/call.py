@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
@@ -14,13 +13,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.engine.contracts import Outcome
-from service.errors import ClientClosedError, DeadlineError, NotReadyError
+from service.errors import BatchTooLargeError, ClientClosedError, DeadlineError, NotReadyError
 from service.inputs import Inputs, blame
 from service.json import JSONResponse
+from service.pieces import TokenReading, read_pieces
 from service.reading import Overflow, Reading, read
 from service.record import record_of
-from service.verdicts import ServedClassifier, Verdict, passes
+from service.scoring import ScoringPlan
+from splinellm.conversations import Count
 from splinellm.errors import SplineLLMError
+from splinellm.extraction.rows import Rows
 from splinellm.plan import Plan
 from splinellm.prompts import Prompt
 from splinellm.schema import Granularity
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from service.models import ModelCatalog
     from service.served_model import ServedModel
     from service.settings import Settings
+    from service.verdicts import Pass
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,22 +41,6 @@ T = TypeVar("T")
 NOT_READY_RETRY_S = 5
 LARGE_ANSWER_ROWS = 4
 """Answers of more rows are written in the pool."""
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """Verdicts of several classifiers on the inputs of a request.
-
-    Parameters
-    ----------
-    verdicts : dict of str to list of Verdict
-        By name of the classifier; one per input.
-    reading : Reading
-        How the inputs were read; of several token limits the first classifier's.
-    """
-
-    verdicts: dict[str, list[Verdict]]
-    reading: Reading
 
 
 class Call:
@@ -72,7 +59,7 @@ class Call:
         self.settings: Settings = request.app.state.settings
         self._request = request
         self._pool = request.app.state.pool
-        self._metrics: Metrics = request.app.state.metrics
+        self.metrics: Metrics = request.app.state.metrics
         self._record = record_of(request)
 
     async def in_pool(self, task: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -85,10 +72,17 @@ class Call:
             raise DeadlineError("the answer was not ready in time") from None
 
     async def plan(
-        self, model: ServedModel, layers: Any, features: Any, granularity: Granularity = "prompt"
+        self,
+        model: ServedModel,
+        layers: Any,
+        features: Any,
+        granularity: Granularity = "prompt",
+        count: Count = "all",
     ) -> Plan:
         """Make the plan of the layers and features that a request names."""
-        return await self.in_pool(model.plan, layers, features, granularity=granularity)
+        return await self.in_pool(
+            model.plan, layers, features, granularity=granularity, count=count
+        )
 
     async def read(
         self,
@@ -98,6 +92,7 @@ class Call:
         *,
         overflow: Overflow,
         in_windows: bool = False,
+        grows: bool = False,
         prepare: Callable[[Sequence[Prompt]], Sequence[Prompt]] = list,
     ) -> Reading:
         """Tokenise inputs for a plan, apply the limit, and count.
@@ -113,11 +108,33 @@ class Call:
             window=plan.max_tokens if in_windows else None,
             prefix=model.prefix,
             suffix=model.suffix,
+            grows=grows,
         )
+        self._count(reading)
+        return reading
+
+    async def read_pieces(self, inputs: Inputs, one: Pass, *, overflow: Overflow) -> TokenReading:
+        """Tokenise inputs whose tokens are to be scored, apply the limit, and count."""
+        plan = one.plan
+        assert isinstance(plan, ScoringPlan)  # noqa: S101 (the pass is of such classifiers)
+        reading = await self.in_pool(
+            lambda: read_pieces(
+                inputs,
+                one.card.as_read(inputs.prompts),
+                one.model,
+                plan,
+                limit=self.settings.max_input_tokens,
+                overflow=overflow,
+                overlap=one.overlap,
+            )
+        )
+        self._count(reading)
+        return reading
+
+    def _count(self, reading: Reading) -> None:
         self._record.n_inputs += len(reading)
         self._record.n_tokens += sum(reading.n_tokens)
-        self._metrics.inputs_truncated(sum(reading.truncated))
-        return reading
+        self.metrics.inputs_truncated(sum(reading.truncated))
 
     async def features(
         self, model: ServedModel, plan: Plan, reading: Reading, prompts: Sequence[Prompt] = ()
@@ -129,43 +146,49 @@ class Call:
         SplineLLMError
             The engine refuses them, or failed on one; names the input.
         """
-        try:
-            future = model.engine.submit(plan, reading.windows)
-        except SplineLLMError as error:
-            raise _named(error, getattr(error, "index", None), reading) from None
-        outcome = await self._wait(future)
-        self._record.add(outcome.timing)
-        if outcome.errors:
-            first = min(outcome.errors)
-            raise _named(outcome.errors[first], first, reading)
+        rows = await self.rows(model, plan, reading)
         if plan.granularity == "prompt":
-            return model.table(plan, reading.windows, outcome.rows)
-        return await self.in_pool(model.table, plan, reading.windows, outcome.rows, prompts)
+            return model.table(plan, reading.windows, rows)
+        return await self.in_pool(model.table, plan, reading.windows, rows, prompts)
 
-    async def judge(
-        self, classifiers: Sequence[ServedClassifier], inputs: Inputs, overflow: Overflow | None
-    ) -> Judgement:
-        """Let classifiers judge inputs, in as few forward passes as possible."""
-        verdicts: dict[str, list[Verdict]] = {}
-        readings = []
-        for one in passes(classifiers):
-            reading = await self.read(
-                inputs,
-                one.model,
-                one.plan,
-                overflow=overflow or self.settings.overflow,
-                in_windows=True,
-                prepare=one.card.as_read,
+    async def rows(self, model: ServedModel, plan: Plan, reading: Reading) -> dict[int, Rows]:
+        """Have the windows computed: rows of each.
+
+        More windows than a request may have inputs go to the engine in several parts, so that other
+        requests are served between them.
+
+        Raises
+        ------
+        SplineLLMError
+            The engine refuses them, or failed on one; names the input.
+        """
+        size = self.settings.max_client_batch_size
+        starts = range(0, len(reading.windows), size)
+        self._require_fitting(reading, n_parts=len(starts))
+        rows: dict[int, Rows] = {}
+        for start in starts:
+            try:
+                future = model.engine.submit(plan, reading.windows[start : start + size])
+            except SplineLLMError as error:
+                place = getattr(error, "index", None)
+                place = None if place is None else start + place
+                raise _named(error, place, reading) from None
+            outcome = await self._wait(future)
+            self._record.add(outcome.timing)
+            if outcome.errors:
+                first = min(outcome.errors)
+                raise _named(outcome.errors[first], start + first, reading)
+            rows |= {start + place: found for place, found in outcome.rows.items()}
+        return rows
+
+    def _require_fitting(self, reading: Reading, *, n_parts: int) -> None:
+        """Refuse more tokens than the queue may ever hold; of one part the engine does."""
+        n_tokens = sum(len(window.ids) for window in reading.windows)
+        limit = self.settings.max_queue_tokens
+        if n_parts > 1 and n_tokens > limit:
+            raise BatchTooLargeError(
+                f"{n_tokens} tokens in one request, but the limit is {limit}", param="input"
             )
-            table = await self.features(one.model, one.plan, reading)
-            for classifier in one.classifiers:
-                found = await self.in_pool(classifier.verdicts, table, reading.owners)
-                verdicts[classifier.name] = found
-                for label in (label for verdict in found for label in verdict.labels):
-                    if label != classifier.harmless:
-                        self._metrics.input_flagged(classifier.name, label)
-            readings.append(reading)
-        return Judgement(verdicts, readings[0])
 
     async def answer(
         self, content: Callable[[], Mapping[str, Any]], *, n_rows: int = 1

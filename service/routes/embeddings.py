@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from service.descriptions import fingerprint
 from service.errors import InvalidRequestError
-from service.inputs import parse_input
+from service.inputs import parse_openai_input
 from service.json import StrictRoute
 from service.reading import Reading
 from service.routes.call import CallOf
@@ -42,7 +42,7 @@ async def embeddings(body: EmbeddingsRequest, call: CallOf) -> Response:
             param="dimensions",
             hint="ask for fewer layers or features instead",
         )
-    inputs = await call.in_pool(parse_input, body.input, call.settings)
+    inputs = await call.in_pool(parse_openai_input, body.input, call.settings)
     reading = await call.read(inputs, model, plan, overflow=body.overflow)
     table = await call.features(model, plan, reading)
     in_base64 = body.encoding_format == "base64"

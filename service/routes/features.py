@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -51,7 +52,7 @@ router = APIRouter(route_class=StrictRoute, tags=["features"])
 async def features(request: Request, body: FeaturesRequest, call: CallOf) -> Response:
     """Compute the intrinsic dimension and the spline features of every layer."""
     model = call.catalog.get(body.model)
-    plan = await call.plan(model, body.layers, body.features, body.granularity)
+    plan = await call.plan(model, body.layers, body.features, body.granularity, body.count)
     inputs = await call.in_pool(parse_input, body.input, call.settings)
     reading = await call.read(inputs, model, plan, overflow=body.overflow)
     require_few_rows(plan, reading)
@@ -128,10 +129,21 @@ def _answer(model: ServedModel, table: FeatureTable, reading: Reading) -> dict[s
 def _places(tokens: TokenIndex) -> Iterator[dict[str, Any]]:
     """Where each row is in its input."""
     columns = (tokens.position.tolist(), tokens.token, tokens.begin.tolist(), tokens.end.tolist())
+    speakers = _speakers(tokens)
     for position, token, begin, end in zip(*columns, strict=True):
         yield {
             "position": position,
             "token": token,
             "begin": None if begin == NOWHERE else begin,
             "end": None if end == NOWHERE else end,
+            **next(speakers),
         }
+
+
+def _speakers(tokens: TokenIndex) -> Iterator[dict[str, Any]]:
+    """Who says each token, where inputs are conversations."""
+    if tokens.role is None or tokens.message is None:
+        yield from repeat({})
+        return
+    for role, message in zip(tokens.role, tokens.message.tolist(), strict=True):
+        yield {"role": role, "message": None if message == NOWHERE else message}

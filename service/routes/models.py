@@ -54,7 +54,11 @@ async def model(
 )
 async def classifiers(call: CallOf) -> Response:
     """List the loaded classifiers with what is known of their strengths and weaknesses."""
-    found = [describe_classifier(one) for one in call.catalog.classifiers.values()]
+    catalog = call.catalog
+    found = [
+        describe_classifier(one, catalog.cascades.get(name))
+        for name, one in catalog.classifiers.items()
+    ]
     return JSONResponse({"object": "list", "data": found})
 
 
@@ -69,4 +73,5 @@ async def classifier(
     call: CallOf,
 ) -> Response:
     """Describe one classifier."""
-    return JSONResponse(describe_classifier(call.catalog.get_classifier(classifier_id)))
+    found = call.catalog.get_classifier(classifier_id)
+    return JSONResponse(describe_classifier(found, call.catalog.cascades.get(found.name)))

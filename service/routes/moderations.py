@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from service.cascades import head_of
 from service.errors import ModelNotServedError
 from service.inputs import parse_moderation_input
 from service.json import StrictRoute
-from service.routes.call import CallOf, Judgement
+from service.reading import Overflow
+from service.routes.call import CallOf
+from service.routes.judging import Judgement, judge
 from service.schemas.errors import COMPUTING
 from service.schemas.moderations import OPENAI_CATEGORIES, ModerationsAnswer, ModerationsRequest
 from service.verdicts import ServedClassifier, Verdict
+from splinellm.learn.cascade import PERSON
 
 if TYPE_CHECKING:
     from service.models import ModelCatalog
+    from service.settings import Settings
 
 TOXICITY = "toxicity"
 TYPES = "toxicity-types"
@@ -46,8 +52,18 @@ async def moderations(body: ModerationsRequest, call: CallOf) -> Response:
     require_known_model(body.model, call.catalog)
     classifiers = toxicity_classifiers(call.catalog)
     inputs = await call.in_pool(parse_moderation_input, body.input, call.settings)
-    judgement = await call.judge(classifiers, inputs, None)
-    return await call.answer(lambda: _answer(classifiers, judgement), n_rows=len(inputs))
+    judgement = await judge(call, classifiers, inputs, whole(call.settings))
+    return await call.answer(
+        lambda: _answer(classifiers, judgement, inputs.unscored), n_rows=len(inputs)
+    )
+
+
+def whole(settings: Settings) -> Overflow:
+    """What formats that have no way to ask for it do with long texts: all is read.
+
+    Unless the operator wants texts cut.
+    """
+    return "truncate" if settings.overflow == "truncate" else "window"
 
 
 def require_known_model(name: str | None, catalog: ModelCatalog) -> None:
@@ -61,17 +77,23 @@ def require_known_model(name: str | None, catalog: ModelCatalog) -> None:
 def toxicity_classifiers(catalog: ModelCatalog) -> list[ServedClassifier]:
     """The classifier of toxicity, and that of its types if it is loaded.
 
+    Where toxicity is a step of a cascade, it is the cascade's first, which answers for all.
+
     Raises
     ------
     ServiceError
         The first is not loaded.
     """
+    toxicity = catalog.get_classifier(head_of(catalog.cascades, TOXICITY))
     types = catalog.classifiers.get(TYPES)
-    return [catalog.get_classifier(TOXICITY), *([types] if types else [])]
+    return [toxicity, *([types] if types else [])]
 
 
-def _answer(classifiers: list[ServedClassifier], judgement: Judgement) -> dict[str, Any]:
-    reading = judgement.reading
+def _answer(
+    classifiers: list[ServedClassifier],
+    judgement: Judgement,
+    unscored: list[dict[str, str]],
+) -> dict[str, Any]:
     scored = [
         CATEGORY_OF_LABEL[label]
         for classifier in classifiers
@@ -79,14 +101,11 @@ def _answer(classifiers: list[ServedClassifier], judgement: Judgement) -> dict[s
         if label in CATEGORY_OF_LABEL
     ]
     by_input = zip(*(judgement.verdicts[one.name] for one in classifiers), strict=True)
-    facts = zip(by_input, reading.n_tokens, reading.truncated, reading.n_windows, strict=True)
     return {
         "id": f"modr-{uuid.uuid4().hex}",
         "model": classifiers[0].model.name,
         "results": [
-            _result(classifiers, verdicts)
-            | {"n_tokens": n_tokens, "truncated": truncated, "windows": windows}
-            for verdicts, n_tokens, truncated, windows in facts
+            _result(classifiers, verdicts) | {"unscored_parts": unscored} for verdicts in by_input
         ],
         "classifiers": [one.name for one in classifiers],
         "unscored_categories": [name for name in OPENAI_CATEGORIES if name not in scored],
@@ -106,9 +125,13 @@ def _result(classifiers: list[ServedClassifier], verdicts: tuple[Verdict, ...]) 
                 categories[name] = verdict.flags[label]
                 scores[name] = probability
                 types[name] = ["text"]
+    # The first classifier's; what nobody has decided must be looked at.
+    decided_by = verdicts[0].decided_by
     return {
-        "flagged": any(categories.values()),
+        "flagged": any(categories.values()) or decided_by == PERSON,
         "categories": categories,
         "category_scores": scores,
         "category_applied_input_types": types,
+        **asdict(verdicts[0].extent),
+        **({} if decided_by is None else {"decided_by": decided_by}),
     }

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from service.errors import InvalidRequestError
-from service.inputs import name_text
+from service.html_text import text_of_html
+from service.inputs import Inputs, name_text
 from service.json import StrictRoute
-from service.reading import Overflow
-from service.routes.call import CallOf
-from service.routes.moderations import toxicity_classifiers
+from service.routes.call import Call, CallOf
+from service.routes.judging import judge, tells_spans
+from service.routes.moderations import toxicity_classifiers, whole
 from service.schemas.errors import GOOGLE
 from service.schemas.perspective import AnalyzeAnswer, AnalyzeRequest
 from service.sentences import sentence_spans
-from service.verdicts import Verdict
+from service.verdicts import ServedClassifier, Verdict
 
 LABEL_OF_ATTRIBUTE: Mapping[str, str] = {
     "TOXICITY": "toxic",
@@ -27,6 +29,7 @@ LABEL_OF_ATTRIBUTE: Mapping[str, str] = {
     "PROFANITY": "obscene",
     "THREAT": "threat",
 }
+_NAME = re.compile("[A-Z][A-Z_]{2,40}")
 LANGUAGE = "en"
 """What the classifiers were trained on; a score in another language would be made up."""
 
@@ -43,67 +46,124 @@ router = APIRouter(route_class=StrictRoute, tags=["perspective"])
 async def analyze(body: AnalyzeRequest, call: CallOf) -> Response:
     """Score a comment in the format of the Perspective API.
 
-    Spans are in Unicode code points. With `spanAnnotations` every sentence is scored, too; the
-    summary is always that of the whole text. A comment of whatever length is read to its end.
+    Spans are in Unicode code points. With `spanAnnotations` they are what the classifier found, if
+    it tells where a class is, and else all sentences with their scores; the summary is always that
+    of the whole text. A comment of whatever length is read to its end.
     """
-    if body.languages and LANGUAGE not in (tag[:2].lower() for tag in body.languages):
-        raise InvalidRequestError("only English can be scored", param="languages")
     classifiers = toxicity_classifiers(call.catalog)
-    text = body.comment.text
-    spans = [(0, len(text))]
-    inputs = await call.in_pool(name_text, text, "comment.text", call.settings)
-    if body.span_annotations:
-        sentences = await call.in_pool(sentence_spans, text, call.settings.max_client_batch_size)
-        if len(sentences) > 1:
-            spans += sentences
-            inputs = inputs.with_parts([text[begin:end] for begin, end in sentences])
-    # The format has no way to ask for it, and its clients send up to 20,480 bytes: all is read.
-    overflow: Overflow = "truncate" if call.settings.overflow == "truncate" else "window"
-    judgement = await call.judge(classifiers, inputs, overflow)
-    labels = [
-        # Backwards: of two classifiers with the label 'toxic' the first is the better one.
-        _probabilities(verdicts)
-        for verdicts in zip(
-            *(judgement.verdicts[one.name] for one in reversed(classifiers)), strict=True
-        )
-    ]
-    content = {"attributeScores": _scores(body, spans, labels), "languages": [LANGUAGE]}
+    attributes = _scored(body, classifiers, is_strict=call.settings.perspective_unknown == "error")
+    content: dict[str, Any] = {"attributeScores": {}, "languages": [LANGUAGE] if attributes else []}
     if body.client_token is not None:
         content["clientToken"] = body.client_token
-    return await call.answer(lambda: content, n_rows=len(spans))
+    places = None
+    original = text = body.comment.text
+    if body.comment.type == "HTML":
+        text, places = await call.in_pool(text_of_html, original)
+        text = text if text.strip() else ""  # which is refused as any empty text is
+    inputs = await call.in_pool(name_text, text, "comment.text", call.settings)
+    if not attributes:
+        return await call.answer(lambda: content)
+    verdicts, sentences = await _judged(
+        call, classifiers, inputs, text, in_parts=body.span_annotations or False
+    )
+
+    def place(begin: int, end: int) -> tuple[int, int]:
+        if (begin, end) == (0, len(text)):
+            return 0, len(original)
+        return (begin, end) if places is None else (places[begin][0], places[end - 1][1])
+
+    for attribute in attributes:
+        label = LABEL_OF_ATTRIBUTE[attribute]
+        # Of two classifiers with the label 'toxic' the first is the better one.
+        of_classifier = next(verdicts[one.name] for one in classifiers if label in one.card.classes)
+        parts = _parts(of_classifier, label, sentences) or [
+            (0, len(text), of_classifier[0].probabilities[label])
+        ]
+        threshold = body.requested_attributes[attribute].score_threshold or 0.0
+        scores = _scores(of_classifier[0], label, parts, threshold, place)
+        if scores is not None:
+            content["attributeScores"][attribute] = scores
+    return await call.answer(lambda: content, n_rows=len(sentences))
 
 
-def _probabilities(verdicts: Sequence[Verdict]) -> dict[str, float]:
-    return {label: value for verdict in verdicts for label, value in verdict.probabilities.items()}
+async def _judged(
+    call: Call,
+    classifiers: Sequence[ServedClassifier],
+    inputs: Inputs,
+    text: str,
+    *,
+    in_parts: bool,
+) -> tuple[dict[str, list[Verdict]], list[tuple[int, int]]]:
+    """Verdicts by classifier, and the sentences.
+
+    The first is on the whole text; others are on the sentences, if there is more than one and the
+    classifier does not say by itself where in a text a class is.
+    """
+    overflow = whole(call.settings)
+    others = [one for one in classifiers if not (in_parts and tells_spans(call.catalog, one))]
+    tellers = [one for one in classifiers if one not in others]
+    verdicts: dict[str, list[Verdict]] = {}
+    sentences: list[tuple[int, int]] = []
+    if tellers:
+        verdicts |= (await judge(call, tellers, inputs, overflow)).verdicts
+    if others:
+        if in_parts:
+            limit = call.settings.max_client_batch_size
+            found = await call.in_pool(sentence_spans, text, limit)
+            sentences = found if len(found) > 1 else []
+            inputs = inputs.with_parts([text[begin:end] for begin, end in sentences])
+        verdicts |= (await judge(call, others, inputs, overflow)).verdicts
+    return verdicts, sentences
+
+
+def _parts(
+    verdicts: Sequence[Verdict], label: str, sentences: Sequence[tuple[int, int]]
+) -> list[tuple[int, int, float]]:
+    """Begin, end and score of parts of the text: what was found, or all sentences."""
+    if len(verdicts) == 1:
+        return [(it.begin, it.end, it.score) for it in verdicts[0].spans if it.label == label]
+    scores = [verdict.probabilities[label] for verdict in verdicts[1:]]
+    return [(*place, score) for place, score in zip(sentences, scores, strict=True)]
+
+
+def _scored(
+    body: AnalyzeRequest, classifiers: Sequence[ServedClassifier], *, is_strict: bool
+) -> list[str]:
+    """Attributes that can be scored; the others are refused or left out."""
+    speaks = not body.languages or LANGUAGE in (tag[:2].lower() for tag in body.languages)
+    if is_strict and not speaks:
+        raise InvalidRequestError("only English can be scored", param="languages")
+    labels = {label for one in classifiers for label in one.card.classes}
+    known = [it for it in body.requested_attributes if LABEL_OF_ATTRIBUTE.get(it) in labels]
+    for attribute in body.requested_attributes:
+        if is_strict and attribute not in known:
+            # A name that nobody ever gave an attribute is no more than text of the request.
+            name = attribute if _NAME.fullmatch(attribute) else "an attribute"
+            raise InvalidRequestError(
+                f"no loaded classifier scores {name}", param="requestedAttributes"
+            )
+    return known if speaks else []
 
 
 def _scores(
-    body: AnalyzeRequest,
-    spans: Sequence[tuple[int, int]],
-    probabilities: Sequence[Mapping[str, float]],
-) -> dict[str, Any]:
-    """Scores by attribute; the first span is the whole text."""
-    scores: dict[str, Any] = {}
-    for attribute, options in body.requested_attributes.items():
-        label = LABEL_OF_ATTRIBUTE[attribute]
-        if label not in probabilities[0]:
-            raise InvalidRequestError(
-                f"no loaded classifier scores {attribute}", param="requestedAttributes"
-            )
-        threshold = options.score_threshold or 0.0
-        values = [by_label[label] for by_label in probabilities]
-        if values[0] < threshold:
-            continue
-        parts = list(zip(spans, values, strict=True))
-        scores[attribute] = {
-            "spanScores": [
-                {"begin": begin, "end": end, "score": _score(value)}
-                for (begin, end), value in parts[1:] or parts
-                if value >= threshold
-            ],
-            "summaryScore": _score(values[0]),
-        }
-    return scores
+    verdict: Verdict,
+    label: str,
+    parts: Sequence[tuple[int, int, float]],
+    threshold: float,
+    place: Callable[[int, int], tuple[int, int]],
+) -> dict[str, Any] | None:
+    """Scores of one attribute; none below the threshold. `place` finds a part in the original."""
+    value = verdict.probabilities[label]
+    if value < threshold:
+        return None
+    spans = [(*place(begin, end), score) for begin, end, score in parts if score >= threshold]
+    scores = {
+        "spanScores": [
+            {"begin": begin, "end": end, "score": _score(score)} for begin, end, score in spans
+        ],
+        "summaryScore": _score(value),
+    }
+    return scores if verdict.decided_by is None else scores | {"decidedBy": verdict.decided_by}
 
 
 def _score(value: float) -> dict[str, Any]:

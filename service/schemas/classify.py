@@ -2,19 +2,58 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from service.schemas.common import Answer, ClassifierName, Input, Overflow, OwnRequest, Usage
+from service.schemas.common import (
+    SPANS,
+    Answer,
+    ClassifierName,
+    Overflow,
+    OwnInput,
+    OwnRequest,
+    Usage,
+)
+from splinellm.conversations import Count
 
 
 class ClassifyRequest(OwnRequest):
     """What a classifier says of prompts."""
 
-    input: Input
+    input: OwnInput
     classifier: ClassifierName = None
+    count: Annotated[
+        Count | None,
+        Field(description="That of the classifier, which refuses any other."),
+    ] = None
     overflow: Overflow = None
+    stream: Annotated[
+        bool,
+        Field(
+            description="The inputs grow and are sent again, whole, as often as wanted: windows of "
+            "a long one stay where they are, so that only what is new is read. The last window "
+            "then may be shorter than the others, and its verdict another than without."
+        ),
+    ] = False
+
+    spans: Annotated[
+        bool,
+        Field(
+            title=SPANS,
+            description="Whether to say where in each text a class is. Classifiers with `spans` in "
+            "`GET /v1/classifiers` can; for the others it is an error, `spans_unavailable`.",
+        ),
+    ] = False
+
+
+class Span(Answer):
+    """A part of a text that a class was found in."""
+
+    begin: int = Field(description="First character, in code points of the text as it was given.")
+    end: int = Field(description="One after the last.")
+    label: str
+    score: float = Field(description="The highest probability in it.")
 
 
 class ClassifyRow(Answer):
@@ -22,13 +61,22 @@ class ClassifyRow(Answer):
 
     index: int
     label: str | None = Field(
-        description="The class; null where several labels may hold, see `labels`."
+        description="The class; null where several labels may hold, see `labels`, and where the "
+        "decision is left to a person."
     )
     labels: list[str] = Field(description="The class, or every label that holds.")
     probabilities: dict[str, float]
     n_tokens: int = Field(description="Tokens that were read.")
     truncated: bool
     windows: int = Field(description="Overlapping parts that the text was read in.")
+    spans: list[Span] = Field(
+        default=[], description="Where its classes are; only if the request asks for them."
+    )
+    decided_by: str | None = Field(
+        default=None,
+        description="Of a cascade alone: the classifier whose verdict this is, or `person`: all "
+        "were uncertain, and nobody has decided. Probabilities are then the last classifier's.",
+    )
 
 
 class ClassifyAnswer(Answer):

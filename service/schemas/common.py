@@ -6,15 +6,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from splinellm.conversations import ROLES, Count
 from splinellm.schema import FEATURE_PATTERN, KNOWN_FEATURES
 
 TEXT = "Text"
 TOKEN_IDS = "Token ids"  # noqa: S105
 TOKEN_ID = "Token id"  # noqa: S105 - a title
 BATCH = "Batch"
+OPENAI_BATCH = "Batch in one of OpenAI's formats"
+MODERATED_TEXT = "Text to be moderated"
 LAYER = "Layer"
 MODEL = "Model"
 CLASSIFIER = "Classifier"
+SPANS = "Spans wanted"
 """Titles by which :mod:`service.schemas.document` finds the places of limits."""
 
 _TEXT_SCHEMA: dict[str, Any] = {"title": TEXT, "type": "string", "minLength": 1}
@@ -26,23 +30,94 @@ _IDS_SCHEMA: dict[str, Any] = {
 }
 
 
-def _batch_of(item: dict[str, Any]) -> dict[str, Any]:
-    return {"title": BATCH, "type": "array", "minItems": 1, "items": item}
+def _schema_of_input(batch: str) -> dict[str, Any]:
+    return {
+        "title": "Input",
+        "description": "A text, a list of texts, the token ids of one text, or a list of "
+        "such. Texts are valid Unicode: no lone surrogates.",
+        "anyOf": [
+            _TEXT_SCHEMA,
+            _batch_of(_TEXT_SCHEMA, batch),
+            _IDS_SCHEMA,
+            _batch_of(_IDS_SCHEMA, batch),
+        ],
+        "examples": [["The capital of France is Paris.", "You are an idiot."]],
+    }
 
 
-Input = Annotated[
+_CHAT_SCHEMA: dict[str, Any] = {
+    "title": "Conversation",
+    "type": "object",
+    "required": ["messages"],
+    "additionalProperties": False,
+    "properties": {
+        "messages": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "required": ["role", "content"],
+                "properties": {
+                    "role": {"enum": list(ROLES)},
+                    "content": {
+                        "anyOf": [
+                            _TEXT_SCHEMA,
+                            {
+                                "type": "array",
+                                "minItems": 1,
+                                "items": {
+                                    "type": "object",
+                                    "required": ["type", "text"],
+                                    "properties": {"type": {"const": "text"}, "text": _TEXT_SCHEMA},
+                                },
+                            },
+                        ]
+                    },
+                },
+            },
+        }
+    },
+}
+
+
+def _batch_of(item: dict[str, Any], title: str = BATCH) -> dict[str, Any]:
+    return {"title": title, "type": "array", "minItems": 1, "items": item}
+
+
+OpenAIInput = Annotated[
     Any,  # read by service.inputs, off the event loop: it may be a million numbers
+    WithJsonSchema(_schema_of_input(OPENAI_BATCH)),
+]
+"""One prompt or several, as text or as token ids."""
+
+OwnInput = Annotated[
+    Any,  # as above
     WithJsonSchema(
         {
-            "title": "Input",
-            "description": "A text, a list of texts, the token ids of one text, or a list of "
-            "such. Texts are valid Unicode: no lone surrogates.",
-            "anyOf": [_TEXT_SCHEMA, _batch_of(_TEXT_SCHEMA), _IDS_SCHEMA, _batch_of(_IDS_SCHEMA)],
+            "title": "Input of texts or conversations",
+            "description": "A text, a conversation, the token ids of one text, or a list of such. "
+            "Texts are valid Unicode: no lone surrogates.",
+            "anyOf": [
+                _TEXT_SCHEMA,
+                _batch_of({"anyOf": [_TEXT_SCHEMA, _CHAT_SCHEMA]}),
+                _IDS_SCHEMA,
+                _batch_of(_IDS_SCHEMA),
+                _CHAT_SCHEMA,
+            ],
             "examples": [["The capital of France is Paris.", "You are an idiot."]],
         }
     ),
 ]
-"""One prompt or several, as text or as token ids."""
+"""The same, with conversations."""
+
+CountOf = Annotated[
+    Count,
+    Field(
+        description="Tokens of a conversation that the statistics are over: `all`, what the "
+        "messages say (`content`), what the `user`, the `assistant` or the `system` says, or what "
+        "the `last` message says. The model reads all of it."
+    ),
+]
 
 _LAYER_SCHEMA: dict[str, Any] = {"title": LAYER, "type": "integer"}
 _LAYER_LIST = r"^(all|[0-9]{1,3}(-[0-9]{1,3})?(,[0-9]{1,3}(-[0-9]{1,3})?)*)$"

@@ -40,6 +40,10 @@ def apply_limits(document: Schema, settings: Settings, catalog: ModelCatalog | N
     changes: dict[str, Callable[[Schema], None]] = {
         common.TEXT: lambda schema: schema.update(maxLength=settings.max_input_chars),
         common.BATCH: lambda schema: schema.update(maxItems=settings.max_client_batch_size),
+        common.OPENAI_BATCH: lambda schema: schema.update(maxItems=settings.max_openai_inputs),
+        common.MODERATED_TEXT: lambda schema: schema.update(
+            maxLength=settings.max_moderation_chars
+        ),
         common.TOKEN_IDS: lambda schema: schema.update(maxItems=settings.max_input_chars),
     }
     if catalog is not None:
@@ -52,6 +56,8 @@ def apply_limits(document: Schema, settings: Settings, catalog: ModelCatalog | N
             common.MODEL: lambda schema: _name_one_of(schema, list(catalog.names)),
             common.CLASSIFIER: lambda schema: _name_one_of(schema, list(catalog.classifiers)),
         }
+        if not any(one.pooled for one in catalog.classifiers.values()):
+            changes[common.SPANS] = lambda schema: schema.update(enum=[False])
     for schema in _schemas(document):
         change = changes.get(schema.get("title", ""))
         if change is not None:

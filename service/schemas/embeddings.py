@@ -10,9 +10,9 @@ from service.schemas.common import (
     Answer,
     Features,
     ForeignRequest,
-    Input,
     Layers,
     ModelName,
+    OpenAIInput,
     Usage,
     Whole,
 )
@@ -21,7 +21,7 @@ from service.schemas.common import (
 class EmbeddingsRequest(ForeignRequest):
     """Features of prompts as flat vectors."""
 
-    input: Input
+    input: OpenAIInput
     model: ModelName = None
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Whole | None = Field(

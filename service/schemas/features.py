@@ -6,7 +6,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from service.schemas.common import Answer, Features, Input, Layers, ModelName, OwnRequest, Usage
+from service.schemas.common import (
+    Answer,
+    CountOf,
+    Features,
+    Layers,
+    ModelName,
+    OwnInput,
+    OwnRequest,
+    Usage,
+)
 from splinellm.schema import Granularity
 
 MAX_TOKEN_ROWS = 4096
@@ -18,7 +27,7 @@ MAX_TOKEN_NUMBERS = 8_388_608
 class FeaturesRequest(OwnRequest):
     """Features of prompts, of all their prefixes, or of all their tokens."""
 
-    input: Input
+    input: OwnInput
     model: ModelName = None
     layers: Layers = None
     features: Features = None
@@ -31,6 +40,7 @@ class FeaturesRequest(OwnRequest):
             "its answer; beyond that it gets 413 `batch_too_large`."
         ),
     ] = "prompt"
+    count: CountOf = "all"
     overflow: Annotated[
         Literal["error", "truncate"],
         Field(description="Refuse or cut a text beyond `max_input_tokens`; rows tell if cut."),
@@ -59,6 +69,12 @@ class TokenFeaturesRow(Answer):
         description="Where it begins in the text, in code points; null for token ids."
     )
     end: int | None = Field(description="Where it ends.")
+    role: str | None = Field(
+        default=None, description="Of a conversation: who says it; null for the template's own."
+    )
+    message: int | None = Field(
+        default=None, description="Of a conversation: which message says it, from 0."
+    )
     n_tokens: int = Field(
         description="`prefix`: tokens of the prefix; `token`: tokens of the input that were read."
     )

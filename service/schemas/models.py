@@ -49,6 +49,10 @@ class ClassifierAnswer(Answer):
     classes: list[str]
     thresholds: dict[str, float]
     max_tokens: int = Field(description="Longer texts are read in overlapping windows of these.")
+    spans: bool = Field(description="Whether it says where in a text a class is.")
+    cascade: list[str] | None = Field(
+        description="Who reads what it is uncertain of, one after the other, itself first."
+    )
     layers: list[int]
     feature_names: list[str]
     metrics: dict[str, Any]

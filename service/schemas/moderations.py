@@ -6,7 +6,13 @@ from typing import Annotated, Any
 
 from pydantic import Field, WithJsonSchema
 
-from service.schemas.common import BATCH, TEXT, Answer, ForeignRequest, ModelName
+from service.schemas.common import (
+    MODERATED_TEXT,
+    OPENAI_BATCH,
+    Answer,
+    ForeignRequest,
+    ModelName,
+)
 
 OPENAI_CATEGORIES = (
     "harassment",
@@ -25,7 +31,7 @@ OPENAI_CATEGORIES = (
 )
 """Keys that OpenAI's clients expect in every map."""
 
-_TEXT_SCHEMA = {"title": TEXT, "type": "string", "minLength": 1}
+_TEXT_SCHEMA = {"title": MODERATED_TEXT, "type": "string", "minLength": 1}
 
 ModerationInput = Annotated[
     Any,
@@ -33,10 +39,11 @@ ModerationInput = Annotated[
         {
             "title": "Moderation input",
             "description": "A text, a list of texts, or a list of content parts, which are one "
-            "input. Only parts of the type `text` can be read.",
+            "input. Only parts of the type `text` are read; images are named in "
+            "`unscored_parts`, or refused, as the server is set up.",
             "anyOf": [
                 _TEXT_SCHEMA,
-                {"title": BATCH, "type": "array", "minItems": 1, "items": _TEXT_SCHEMA},
+                {"title": OPENAI_BATCH, "type": "array", "minItems": 1, "items": _TEXT_SCHEMA},
                 {
                     "title": "Content parts",
                     "type": "array",
@@ -44,12 +51,21 @@ ModerationInput = Annotated[
                     "maxItems": 32,
                     "items": {
                         "type": "object",
-                        "required": ["type", "text"],
-                        "properties": {
-                            "type": {"const": "text"},
-                            "text": _TEXT_SCHEMA,
-                        },
+                        "anyOf": [
+                            {
+                                "required": ["type", "text"],
+                                "properties": {"type": {"const": "text"}, "text": _TEXT_SCHEMA},
+                            },
+                            {
+                                "required": ["type", "image_url"],
+                                "properties": {
+                                    "type": {"const": "image_url"},
+                                    "image_url": {"type": "object"},
+                                },
+                            },
+                        ],
                     },
+                    "contains": {"properties": {"type": {"const": "text"}}},
                 },
             ],
             "examples": ["You are an idiot."],
@@ -72,6 +88,13 @@ class ModerationsRequest(ForeignRequest):
     ] = None
 
 
+class UnscoredPart(Answer):
+    """A content part that is no text."""
+
+    part: str = Field(description="Where it is, such as `input[1]`.")
+    type: str
+
+
 class ModerationResult(Answer):
     """Verdict on one input: OpenAI's categories, and the labels of the classifiers."""
 
@@ -82,6 +105,14 @@ class ModerationResult(Answer):
     n_tokens: int
     truncated: bool
     windows: int
+    decided_by: str | None = Field(
+        default=None,
+        description="Of a cascade alone: the classifier that decided on toxicity, or `person`, "
+        "whom it is left to: `flagged` is then true.",
+    )
+    unscored_parts: list[UnscoredPart] = Field(
+        description="Parts that no classifier read; the verdict is on the text alone."
+    )
 
 
 class ModerationsAnswer(Answer):

@@ -8,16 +8,15 @@ from pydantic import ConfigDict, Field
 
 from service.schemas.common import Answer, ForeignRequest
 
-Attribute = Literal[
-    "TOXICITY", "SEVERE_TOXICITY", "IDENTITY_ATTACK", "INSULT", "PROFANITY", "THREAT"
-]
-
 
 class Comment(ForeignRequest):
     """What to judge."""
 
     text: Annotated[str, Field(title="Text", min_length=1)]
-    type: Literal["PLAIN_TEXT", "TEXT_TYPE_UNSPECIFIED"] | None = None
+    type: Annotated[
+        Literal["PLAIN_TEXT", "HTML", "TEXT_TYPE_UNSPECIFIED"] | None,
+        Field(description="`HTML` is stripped to its text; spans refer to the original."),
+    ] = None
 
 
 class AttributeOptions(ForeignRequest):
@@ -37,21 +36,26 @@ class AnalyzeRequest(ForeignRequest):
 
     comment: Comment
     requested_attributes: Annotated[
-        dict[Attribute, AttributeOptions], Field(alias="requestedAttributes", min_length=1)
+        dict[str, AttributeOptions],
+        Field(
+            alias="requestedAttributes",
+            min_length=1,
+            max_length=64,
+            description="TOXICITY, SEVERE_TOXICITY, IDENTITY_ATTACK, INSULT, PROFANITY and "
+            "THREAT can be scored. Others are left out, or refused, as the server "
+            "is set up.",
+        ),
     ]
     languages: Annotated[
         list[str] | None,
         Field(
             max_length=32,
-            description="English must be among them.",
-            json_schema_extra={
-                "if": {"type": "array", "minItems": 1},
-                "then": {"contains": {"pattern": "^[eE][nN]"}},
-            },
+            description="If English is not among them, nothing is scored, or the request is "
+            "refused, as the server is set up.",
         ),
     ] = None
     span_annotations: Annotated[
-        bool | None, Field(alias="spanAnnotations", description="Score every sentence, too.")
+        bool | None, Field(alias="spanAnnotations", description="Score parts of the text, too.")
     ] = None
     do_not_store: Annotated[
         bool | None, Field(alias="doNotStore", description="Nothing is ever stored.")
@@ -82,6 +86,7 @@ class AttributeScores(Answer):
     model_config = ConfigDict(extra="forbid")
     spanScores: list[SpanScore]  # noqa: N815 - the wire's name
     summaryScore: Score  # noqa: N815
+    decidedBy: str | None = None  # noqa: N815
 
 
 class AnalyzeAnswer(Answer):

@@ -6,13 +6,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from service.schemas.common import Answer, Input, ModelName, OwnRequest, Usage
+from service.schemas.common import Answer, ModelName, OwnInput, OwnRequest, Usage
 
 
 class TokenizeRequest(OwnRequest):
     """Token ids of texts."""
 
-    input: Input
+    input: OwnInput
     model: ModelName = None
 
 

@@ -21,11 +21,12 @@ from transformers import DynamicCache, PreTrainedModel
 from splinellm.backbone.architectures import Architecture
 from splinellm.backbone.attendance import MISSED_HINT, Attendance, turns_of
 from splinellm.backbone.attention import listen, observed_attention
+from splinellm.backbone.block_reduction import BlockReduction
 from splinellm.backbone.eager import has_compiled_parts, run_eagerly
 from splinellm.backbone.gates import Gate
 from splinellm.backbone.hooks import Hook
-from splinellm.backbone.reduction import PromptReduction, Reduction
-from splinellm.backbone.shared_prefix import Beginning, shared_cache
+from splinellm.backbone.reduction import PromptReduction, PromptState, Reduction
+from splinellm.backbone.shared_prefix import Beginning, Pair, own_pairs, shared_cache
 from splinellm.errors import ConfigurationError, NothingRecordedError
 from splinellm.geometry import Attended, real_tokens
 
@@ -187,6 +188,25 @@ class _Parts:
         self._ends.close()
 
 
+@dataclass(frozen=True)
+class BlocksRead:
+    """What became of B prompts that were read in blocks of tokens.
+
+    Parameters
+    ----------
+    features : Tensor, shape (B, L, F), float32
+        See :meth:`Recorder.read`.
+    states : list of PromptState
+        After each block, of all prompts.
+    keys_and_values : list of (Tensor, Tensor)
+        Of the tokens read, by layer, (B, H_kv, T, D) each.
+    """
+
+    features: Tensor
+    states: list[PromptState]
+    keys_and_values: list[Pair]
+
+
 class Recorder:
     """Context manager that computes the features of the prompts its model reads.
 
@@ -238,7 +258,11 @@ class Recorder:
         self._attached.close()
 
     def read(
-        self, input_ids: Tensor, lengths: Tensor, beginning: Beginning | None = None
+        self,
+        input_ids: Tensor,
+        lengths: Tensor,
+        beginning: Beginning | None = None,
+        counted: Tensor | None = None,
     ) -> Tensor:
         """Run the model over right-padded prompts and return their features.
 
@@ -251,6 +275,9 @@ class Recorder:
         beginning : Beginning, optional
             Of :meth:`read_beginning`: tokens that come before those given, in every prompt. For
             rows that stand for prompts.
+        counted : Tensor, shape (B, T), bool, optional
+            Real tokens that the features of prompts are over; all of them by default. The model
+            reads the others as well.
 
         Returns
         -------
@@ -263,28 +290,64 @@ class Recorder:
             The model did not show every wanted layer once.
         """
         real = real_tokens(lengths, input_ids.shape[1])
-        last = self._architecture.counted_token(real)
+        shown, last = self._counted(real, counted)
         if beginning is None:
-            self._reduction.begin(real, last)
+            self._reduction.begin(shown, last)
             self._forward(input_ids=input_ids, **self._architecture.arguments(real))
         else:
-            cast(PromptReduction, self._reduction).begin(real, last, beginning.state)
+            cast(PromptReduction, self._reduction).begin(shown, last, beginning.state)
             self._forward(
                 input_ids=input_ids, past_key_values=beginning.keys_and_values, use_cache=True
             )
         return self._reduction.result()
 
-    def read_beginning(self, input_ids: Tensor) -> Beginning:
+    def read_blocks(
+        self,
+        input_ids: Tensor,
+        lengths: Tensor,
+        beginning: Beginning | None = None,
+        counted: Tensor | None = None,
+    ) -> BlocksRead:
+        """Read prompts, or what follows a beginning, and keep what a later text can begin with.
+
+        For a :class:`splinellm.backbone.block_reduction.BlockReduction`.
+
+        Parameters
+        ----------
+        input_ids, lengths, beginning, counted
+            See :meth:`read`.
+        """
+        reduction = cast(BlockReduction, self._reduction)
+        real = real_tokens(lengths, input_ids.shape[1])
+        shown, last = self._counted(real, counted)
+        reduction.begin(shown, last, None if beginning is None else beginning.state)
+        cache = DynamicCache() if beginning is None else beginning.continued()
+        self._forward(input_ids=input_ids, past_key_values=cache, use_cache=True)
+        states = reduction.states()
+        return BlocksRead(reduction.features(states[-1]), states, own_pairs(cache))
+
+    def _counted(self, real: Tensor, counted: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Tokens that features are over, (B, T), and whose attention is the prompts', (B,)."""
+        of_tokens = not isinstance(self._reduction, PromptReduction)
+        if counted is None or of_tokens:  # a token's own numbers are over itself
+            return real, self._architecture.counted_token(real)
+        # An encoder's is the first of all, whatever counts: [CLS] or the like.
+        among = real if self._architecture.is_encoder else counted
+        return counted, self._architecture.counted_token(among)
+
+    def read_beginning(self, input_ids: Tensor, counted: Tensor | None = None) -> Beginning:
         """Read tokens that several prompts start with; for rows that stand for prompts.
 
         Parameters
         ----------
         input_ids : Tensor, shape (1, T), int64
             Token ids, without padding.
+        counted : Tensor, shape (1, T), bool, optional
+            See :meth:`read`.
         """
         reduction = cast(PromptReduction, self._reduction)
-        n_tokens = input_ids.shape[1]
-        reduction.begin(torch.ones_like(input_ids, dtype=torch.bool), torch.tensor([n_tokens - 1]))
+        real = torch.ones_like(input_ids, dtype=torch.bool)
+        reduction.begin(*self._counted(real, counted))
         cache = DynamicCache()  # of full length, whatever window the layers have
         self._forward(input_ids=input_ids, past_key_values=cache, use_cache=True)
         return Beginning(shared_cache(cache), reduction.state())

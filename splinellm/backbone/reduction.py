@@ -107,7 +107,7 @@ class Reduction(ABC):
         # A comparison with NaN is false, so that signs would hide an overflow. The residual stream
         # carries a NaN to all later layers, so that the last one shows it.
         if layer == self.schema.layers[-1]:
-            self._broken |= (h.isnan().any(dim=-1) & self._real).any(dim=-1)
+            self._note_nan(h)
         self._reduce((layer,), h[None])
 
     def _reduce(self, layers: tuple[int, ...], h: Tensor) -> None:
@@ -120,15 +120,26 @@ class Reduction(ABC):
         activations = Activations(h, norms, self._of_gate, rms)
         self._widths.update(dict.fromkeys(layers, h.shape[-1]))
         for statistic in self._of_gate:
-            values = activations[statistic.name]
+            values = self._in_rows(activations[statistic.name], 1)
             if self.merges_at_once:
                 values = self._merging[statistic.name].keep(values, self._real)
             self._values[statistic.name].update(zip(layers, values, strict=True))
 
+    def _in_rows(self, values: Tensor, _axis: int, /) -> Tensor:
+        """Put the tokens behind the axis of the prompts in the rows that are reduced: a prompt's.
+
+        See :class:`splinellm.backbone.block_reduction.BlockReduction` for others.
+        """
+        return values
+
+    def _note_nan(self, h: Tensor) -> None:
+        broken = self._in_rows(h.isnan().any(dim=-1), 0)
+        self._broken |= (broken & self._real).any(dim=-1)
+
     def _reduce_kept(self) -> None:
         kept, self._kept = self._kept, {}
         if (h := kept.get(self.schema.layers[-1])) is not None:
-            self._broken |= (h.isnan().any(dim=-1) & self._real).any(dim=-1)
+            self._note_nan(h)
         alike: dict[tuple[int, torch.device], list[int]] = {}
         for layer, h in kept.items():
             alike.setdefault((h.shape[-1], h.device), []).append(layer)
@@ -154,8 +165,9 @@ class Reduction(ABC):
 
     def _in_order(self, columns: list[Columns], broken: Tensor) -> Tensor:
         """Pick the wanted features and put layers behind prompts (and tokens)."""
-        names = [name for group, _ in columns for name in group]
-        wanted = [names.index(name) for name in self.schema.features]
+        names = (name for group, _ in columns for name in group)
+        places = {name: place for place, name in enumerate(names)}
+        wanted = [places[name] for name in self.schema.features]
         found = torch.cat([values for _, values in columns], dim=-1)[..., wanted]
         values = found.movedim(0, -2).cpu()
         return values.masked_fill(broken.cpu().view(-1, *[1] * (values.ndim - 1)), torch.nan)
@@ -224,13 +236,17 @@ class PromptReduction(Reduction):
 
     def state(self) -> PromptState:
         """Statistics of all tokens up to now."""
+        read = self._read()
+        return read if self._past is None else self._past.followed_by(read)
+
+    def _read(self) -> PromptState:
+        """Statistics of the rows of this pass."""
         self._reduce_kept()
         merged = {
             name: merging.merge(self._stacked(self._values[name]), self._real)
             for name, merging in self._merging.items()
         }
-        read = PromptState(self._real.sum(dim=-1), merged, self._broken)
-        return read if self._past is None else self._past.followed_by(read)
+        return PromptState(self._real.sum(dim=-1), merged, self._broken)
 
     def result(self) -> Tensor:
         """Features of the prompts, shape (B, L, F), float32, on the CPU, in the schema's order."""
@@ -242,12 +258,16 @@ class PromptReduction(Reduction):
         return self._in_order(columns, state.broken)
 
     def _reduce_attention(self, layer: int, attended: Attended, /) -> dict[str, Tensor]:
-        scores = geometry.last_row_scores(attended, self._last)
+        scores = self._scores(attended)
         # Minus infinity is where the token does not attend. What else is not finite makes the
         # output NaN, which the last layer shows, as in on_gate.
         if layer == self.schema.layers[-1]:
             self._broken |= (scores.isnan() | scores.isposinf()).flatten(1).any(dim=-1)
         return {it.name: of_scores(it, scores, self._rule) for it in self._of_attention}
+
+    def _scores(self, attended: Attended) -> Tensor:
+        """Scores of each row's last token, (B, H, S)."""
+        return geometry.last_row_scores(attended, self._last)
 
 
 class TokenReduction(Reduction):

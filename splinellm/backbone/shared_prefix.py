@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -28,18 +29,41 @@ class Beginning:
     keys_and_values: Cache
     state: PromptState
 
+    @classmethod
+    def of(cls, keys_and_values: Iterable[Pair], state: PromptState) -> Beginning:
+        """Make one of the keys and values of each layer, (1, H_kv, T, D)."""
+        return cls(Cache(layers=[_SharedLayer(*pair) for pair in keys_and_values]), state)
+
+    def continued(self) -> Cache:
+        """A cache for a single continuation, whose own keys and values are kept beside these."""
+        layers = [cast(_SharedLayer, layer) for layer in self.keys_and_values.layers]
+        return Cache(layers=[_ContinuedLayer(layer.keys, layer.values) for layer in layers])
+
+
+Pair = tuple[Tensor, Tensor]
+"""Keys and values of a layer, (B, H_kv, T, D) each."""
+
 
 def shared_cache(read: DynamicCache) -> Cache:
     """Make the cache of one prompt into one that any number of continuations can use."""
-    return Cache(layers=[_SharedLayer(cast(DynamicLayer, layer)) for layer in read.layers])
+    return Cache(layers=[_SharedLayer(*pair) for pair in own_pairs(read)])
+
+
+def own_pairs(read: Cache) -> list[Pair]:
+    """Keys and values of the tokens that were read with a cache, not of those before them."""
+    pairs = []
+    for layer in cast(list[DynamicLayer], read.layers):
+        own = layer.own if isinstance(layer, _ContinuedLayer) else (layer.keys, layer.values)
+        pairs.append(cast(Pair, own))
+    return pairs
 
 
 class _SharedLayer(DynamicLayer):
     """Keys and values of one prompt, put before those of every row, and kept as they are."""
 
-    def __init__(self, layer: DynamicLayer) -> None:
+    def __init__(self, keys: Tensor | None, values: Tensor | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.keys, self.values = layer.keys, layer.values
+        self.keys, self.values = keys, values
         self.is_initialized = True
 
     def update(
@@ -47,6 +71,19 @@ class _SharedLayer(DynamicLayer):
     ) -> tuple[Tensor, Tensor]:
         """Put the shared tokens before each row's own."""
         return _joined(self.keys, key_states), _joined(self.values, value_states)
+
+
+class _ContinuedLayer(_SharedLayer):
+    """The same, and what came behind is kept beside it."""
+
+    own: Pair | None = None
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Keep each row's own tokens, and put the shared ones before them."""
+        self.own = key_states, value_states
+        return super().update(key_states, value_states)
 
 
 def _joined(shared: Tensor | None, own: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Make the boxed classifiers from their sources: ``make classifiers DATA=folder``.
 
-Features of every source are extracted once into a work folder (a run that stopped goes on there).
-What to use of them was chosen by leaving out whole sources; ``--evaluate`` prints that comparison.
+Every text is read once into a work folder (a run that stopped goes on there). What to use was
+chosen by leaving out whole sources; ``--evaluate`` prints that comparison.
 """
 
 from __future__ import annotations
@@ -9,217 +9,224 @@ from __future__ import annotations
 import argparse
 import hashlib
 import tomllib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet
 
-from splinellm.backbone.builtin import DEFAULT_MODEL
-from splinellm.backbone.loading import Backbone, load_backbone
-from splinellm.classifiers import sources
-from splinellm.classifiers.sources import JIGSAW_LABELS, LICENCES, TOXICITY_SOURCES
-from splinellm.extraction import SplineExtractor
-from splinellm.extraction.hidden_states import mean_hidden_states
+from splinellm.classifiers.classes import CLEAN
+from splinellm.classifiers.hard_cases import judge_hard_cases
+from splinellm.classifiers.judging import judge_of
+from splinellm.classifiers.leaving_out import MEAN_OF, judged
+from splinellm.classifiers.rows import Rows, domain_rows, jigsaw_types, toxicity_rows
+from splinellm.classifiers.sources import LICENCES
+from splinellm.classifiers.trial_figures import (
+    disguise_figures,
+    false_alarm_figures,
+    long_text_figures,
+)
+from splinellm.classifiers.trials import KEPT_ASIDE, kept_aside, long_texts
+from splinellm.classifiers.workshop import Reading, Workshop, of_layers
 from splinellm.learn.artifact import BOXED_FOLDER, save_classifier
-from splinellm.learn.evaluation import evaluate
+from splinellm.learn.identity_terms import identity_members
 from splinellm.learn.labels import Labels
-from splinellm.learn.splits import leave_one_out, merged_groups, near_duplicates
-from splinellm.learn.training import train
-from splinellm.normalisation import VERSION, normalise
-from splinellm.table import FeatureTable
+from splinellm.learn.pooled import Pooled
+from splinellm.learn.pooled_material import Material, PooledSettings
+from splinellm.learn.pooled_training import train_windows
+from splinellm.learn.pooling import Pooling
+from splinellm.learn.splits import merged_groups, near_duplicates
+from splinellm.learn.windows import Windows
+from splinellm.normalisation import VERSION
+from splinellm.provenance import Provenance
 
-MAX_TOKENS = 256
-LAYERS = {"toxicity": 6, "toxicity-fast": 4, "toxicity-types": 6, "domain": 4}
-"""First layers that each classifier reads; the forward pass stops after them."""
+ENCODER = Reading("minilm-l6", (3, 4, 5), "blocks:1536")
+"""Signs of every hyperplane of the last three of six layers."""
 
-BLOCKS = "blocks:768"
-"""Two hyperplanes a block: six layers of these tell as much as twenty of 32 blocks."""
+DECODER = Reading("smollm2-135m", (6, 7), "blocks:384")
+"""For what watches this model while it writes: two layers, four hyperplanes a block."""
+
+FAST_LAYERS = (3,)
+"""The forward pass ends in the fourth of six layers."""
+
+DECODER_SHARE = 4
+"""One of so many rows is read by the decoder, which is slower."""
+
+GEOMETRY = PooledSettings(strengths=(0.01,))
+HYBRID = PooledSettings(hybrid=True, strengths=(0.01,), shares=(0.7,))
+TYPES = PooledSettings(hybrid=True, strengths=(0.01,), shares=(0.7,))
+DOMAIN = PooledSettings(Pooling("mean"), augment=False, strengths=(0.01,))
+
+ABSTAIN = {"toxicity": 0.1, "toxicity-fast": 0.3}
+"""Share of rows that a classifier calls uncertain: those of the fast one may go to another."""
+
+LONG_CLEAN = ("jigsaw", "domains")
+"""Sources of the clean texts that short toxic ones are put into."""
+
+N_LONG = 25
+N_DISGUISED = 300
+"""Texts of each length, and texts that are disguised, of the trials in cards."""
+
 WEAKNESSES: dict[str, list[str]] = tomllib.loads(
     Path(__file__).with_name("weaknesses.toml").read_text(encoding="utf-8")
 )
-JUDGED = ("jigsaw", "davidson", "surge", "wiki_detox")
-"""Sources that are left out in turn; the others have one class or are too narrow to judge by."""
 
 
-class Workshop:
-    """Sources with their features, extracted when first asked for, the model's first layers alone.
-
-    Parameters
-    ----------
-    data : Path
-        Folder of the source files.
-    work : Path
-        Folder for the features.
-    """
-
-    def __init__(self, data: Path, work: Path) -> None:
-        self._data = data
-        self._work = work
-        self._backbone: Backbone | None = None
-        work.mkdir(parents=True, exist_ok=True)
-
-    def load(
-        self, name: str, read: Callable[[Path], pd.DataFrame]
-    ) -> tuple[pd.DataFrame, FeatureTable]:
-        """Rows of a source, their texts normalised, with the features of these."""
-        rows = read(self._data).sample(frac=1, random_state=1).reset_index(drop=True)
-        rows["text"] = [normalise(text).text for text in rows["text"]]
-        return rows, self._features(name, list(rows["text"]), BLOCKS, range(max(LAYERS.values())))
-
-    def seven(self, name: str, texts: Sequence[str]) -> FeatureTable:
-        """The paper's seven of all layers of a source's texts, for the comparison."""
-        return self._features(f"{name}.seven", texts, "spline", None)
-
-    def hidden(self, name: str, texts: Sequence[str]) -> np.ndarray:
-        """Mean hidden states of a source's texts, for the baseline."""
-        path = self._work / f"{name}.hidden.npy"
-        if not path.is_file():
-            states = mean_hidden_states(self._extractor("spline", None), texts)
-            with path.open("wb") as file:
-                np.save(file, states)
-        return np.asarray(np.load(path))
-
-    def _features(
-        self, name: str, texts: Sequence[str], features: str, layers: Iterable[int] | None
-    ) -> FeatureTable:
-        path = self._work / f"{name}.parquet"
-        column = pa.array(texts)
-        if not path.is_file():
-            table = self._extractor(features, layers).extract(texts).to_arrow()
-            partial = path.with_suffix(".partial")
-            pa.parquet.write_table(table.append_column("text", column), partial)
-            partial.replace(path)
-        kept = pa.parquet.read_table(path)
-        if not kept["text"].combine_chunks().equals(column):
-            raise SystemExit(f"{path} was made from other texts: delete it")
-        return FeatureTable.from_arrow(kept)
-
-    def _extractor(self, features: str, layers: Iterable[int] | None) -> SplineExtractor:
-        if self._backbone is None:
-            self._backbone = load_backbone(DEFAULT_MODEL)
-        return SplineExtractor(
-            self._backbone, layers=layers, features=features, max_tokens=MAX_TOKENS
-        )
+def read(
+    shop: Workshop, reading: Reading, rows: Rows, layers: tuple[int, ...] | None = None
+) -> tuple[Windows, Provenance]:
+    """Windows of rows, source by source, of all layers that are read or of some."""
+    windows, source = shop.windows(reading, rows.texts)
+    return (windows, source) if layers is None else of_layers(windows, source, layers)
 
 
-def toxicity_rows(shop: Workshop) -> tuple[pd.DataFrame, FeatureTable]:
-    """All toxicity sources, and clean texts of other domains against the shortcut of style."""
-    frames, tables = [], []
-    for name, read in TOXICITY_SOURCES.items():
-        rows, table = shop.load(name, read)
-        frames.append(rows[["text", "label"]].assign(source=name))
-        tables.append(table)
-    rows, table = shop.load("domains", sources.domains)
-    clean = rows["label"] != "wiki_talk"  # those come from jigsaw
-    frames.append(rows.loc[clean, ["text"]].assign(label=sources.CLEAN, source="domains"))
-    tables.append(table[np.flatnonzero(clean)])
-    return pd.concat(frames, ignore_index=True), FeatureTable.concatenate(tables)
+def toxicity_variants(
+    shop: Workshop, rows: Rows
+) -> dict[str, tuple[Callable[[], tuple[Windows, Provenance, Rows]], PooledSettings]]:
+    """What is boxed to tell toxic from clean, by name: what it reads, and how it is trained."""
+    fewer = rows[np.arange(0, len(rows), DECODER_SHARE)]
+
+    def encoder(layers: tuple[int, ...] | None = None) -> tuple[Windows, Provenance, Rows]:
+        return *read(shop, ENCODER, rows, layers), rows
+
+    return {
+        "toxicity": (encoder, HYBRID),
+        "toxicity-geometry": (encoder, GEOMETRY),
+        "toxicity-fast": (lambda: encoder(FAST_LAYERS), HYBRID),
+        "toxicity-smollm2": (lambda: (*read(shop, DECODER, fewer), fewer), GEOMETRY),
+    }
 
 
-def first_layers(table: FeatureTable, classifier: str) -> FeatureTable:
-    """The layers that a classifier reads."""
-    return table.select(range(LAYERS[classifier]), None)
+def judge(shop: Workshop, data: Path, only: str | None = None) -> dict[str, Any]:
+    """ROC-AUC on each source left out, by variant and channel."""
+    found = {}
+    variants = toxicity_variants(shop, toxicity_rows(data))
+    for name, (reader, settings) in variants.items():
+        if only in (None, name):
+            windows, _, rows = reader()
+            found[name] = judged(_material(windows, rows, settings), rows)
+    return found
 
 
-def describe(rows: pd.DataFrame, names: Sequence[str]) -> dict[str, Any]:
+def _material(windows: Windows, rows: Rows, settings: PooledSettings) -> Material:
+    return Material(windows, rows.texts, rows.labels, None, settings, rows.weights)
+
+
+def build_toxicity(shop: Workshop, data: Path, name: str) -> Pooled:
+    """Binary, trained across all sources but for the tenth that is kept for trials."""
+    reader, settings = toxicity_variants(shop, toxicity_rows(data))[name]
+    windows, source, rows = reader()
+    left_out = judged(_material(windows, rows, settings), rows)
+    used = np.flatnonzero(~kept_aside(rows.texts) | (rows.source == "templates"))
+    rows = rows[used]
+    classifier = train_windows(
+        windows[used],
+        rows.texts,
+        rows.labels,
+        source,
+        name=name,
+        settings=settings,
+        marks=rows.marks if settings.hybrid else None,
+        weights=rows.weights,
+        groups=_groups(tuple(rows.texts)),
+        tuning_groups=merged_groups([list(rows.source)]),
+        abstain=ABSTAIN.get(name),
+        members=identity_members(rows.texts),
+        data=describe(rows),
+        weaknesses=WEAKNESSES[name],
+        normalisation=VERSION,
+    )
+    classifier.card.metrics.update(trials(classifier, toxicity_rows(data)))
+    classifier.card.metrics["ROC-AUC on sources left out"] = {
+        "measured on": "each source in turn, trained on all others",
+        **left_out,
+        "mean": _means(left_out),
+    }
+    return classifier
+
+
+def trials(classifier: Pooled, rows: Rows) -> dict[str, Any]:
+    """Figures of hard cases, of long texts and of disguises; from texts that were kept aside."""
+    judge = judge_of(classifier)
+    aside = rows[np.flatnonzero(kept_aside(rows.texts) & (rows.source != "templates"))]
+    texts = np.array(aside.texts, object)
+    clean = aside.label == CLEAN
+    origins = {name: texts[clean & (aside.source == name)] for name in LONG_CLEAN}
+    judged_by = np.isin(aside.source, MEAN_OF)
+    long = long_texts(list(texts[~clean & judged_by]), origins, n=N_LONG)
+    return {
+        "hard cases": judge_hard_cases(judge),
+        "long texts": long_text_figures(judge, long),
+        "disguise": disguise_figures(judge, texts[~clean & judged_by][:N_DISGUISED]),
+        "false alarms": false_alarm_figures(judge, texts[clean & judged_by][:N_DISGUISED]),
+    }
+
+
+def build_toxicity_types(shop: Workshop, data: Path, name: str) -> Pooled:
+    """Jigsaw's six labels."""
+    rows, labels = jigsaw_types(data)
+    windows, source = read(shop, ENCODER, rows)
+    return _trained(windows, source, rows, labels, name, TYPES)
+
+
+def build_domain(shop: Workshop, data: Path, name: str) -> Pooled:
+    """Eight domains, and texts of none of them."""
+    rows = domain_rows(data)
+    windows, source = read(shop, ENCODER, rows, FAST_LAYERS)
+    return _trained(windows, source, rows, rows.labels, name, DOMAIN)
+
+
+def _trained(
+    windows: Windows,
+    source: Provenance,
+    rows: Rows,
+    labels: Labels,
+    name: str,
+    settings: PooledSettings,
+) -> Pooled:
+    return train_windows(
+        windows,
+        rows.texts,
+        labels,
+        source,
+        name=name,
+        settings=settings,
+        groups=_groups(tuple(rows.texts)),
+        data=describe(rows),
+        weaknesses=WEAKNESSES[name],
+        normalisation=VERSION,
+    )
+
+
+@cache
+def _groups(texts: tuple[str, ...]) -> np.ndarray | None:
+    return merged_groups([near_duplicates(texts)])
+
+
+def describe(rows: Rows) -> dict[str, Any]:
     """Summarise training data for a card."""
-    digest = hashlib.sha256("\0".join(rows["text"]).encode()).hexdigest()
+    names = list(dict.fromkeys(rows.source.tolist()))
+    digest = hashlib.sha256("\0".join(rows.texts).encode()).hexdigest()
     return {
         "name": ", ".join(names),
         "rows": len(rows),
         "sha256": digest,
         "licences": "; ".join(LICENCES[name] for name in names),
+        "kept aside": KEPT_ASIDE,
     }
 
 
-def judge(shop: Workshop) -> dict[str, dict[str, float]]:
-    """ROC-AUC on each source left out, of the boxed features and of what they compete with."""
-    rows, table = toxicity_rows(shop)
-    labels = Labels.from_columns({"label": list(rows["label"])})
-    names = [*TOXICITY_SOURCES, "domains"]
-    hidden = np.concatenate(
-        [shop.hidden(name, list(rows.loc[rows["source"] == name, "text"])) for name in names]
-    )
-    seven = FeatureTable.concatenate(
-        [shop.seven(name, list(rows.loc[rows["source"] == name, "text"])) for name in names]
-    )
-    baselines: dict[str, Any] = {"texts": list(rows["text"]), "hidden": hidden}
-    inputs: dict[str, tuple[FeatureTable, dict[str, Any]]] = {
-        "toxicity": (first_layers(table, "toxicity"), baselines),
-        "toxicity-fast": (first_layers(table, "toxicity-fast"), {}),
-        "the seven": (seven, {}),
-    }
-    groups = merged_groups([list(rows["source"])])
-    found: dict[str, dict[str, float]] = {}
-    for source, split in leave_one_out(list(rows["source"])).items():
-        if source not in JUDGED:
-            continue
-        row = found.setdefault(source, {})
-        for title, (part, given) in inputs.items():
-            for score in evaluate(
-                part, labels, [split], ablations=False, tuning_groups=groups, **given
-            ):
-                row[title if score.section == "features" else score.item] = score.mean
-    columns = next(iter(found.values()))
-    found["mean"] = {c: float(np.mean([row[c] for row in found.values()])) for c in columns}
-    return found
+def _means(found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    channels = next(iter(found.values()))
+    return {c: float(np.mean([found[source][c] for source in MEAN_OF])) for c in channels}
 
 
-def build_toxicity(shop: Workshop, output: Path) -> None:
-    """Binary, trained across all sources: the accurate one and the fast one."""
-    rows, table = toxicity_rows(shop)
-    left_out = {"measured on": "each source in turn, trained on all others", **judge(shop)}
-    for name in ("toxicity", "toxicity-fast"):
-        classifier = train(
-            first_layers(table, name),
-            Labels.from_columns({"label": list(rows["label"])}),
-            name=name,
-            groups=merged_groups([near_duplicates(list(rows["text"]))]),
-            tuning_groups=merged_groups([list(rows["source"])]),
-            data=describe(rows, [*TOXICITY_SOURCES, "domains"]),
-            weaknesses=WEAKNESSES[name],
-            normalisation=VERSION,
-        )
-        classifier.card.metrics["ROC-AUC on sources left out"] = left_out
-        save_classifier(classifier, output / name)
-
-
-def build_toxicity_types(shop: Workshop, output: Path) -> None:
-    """Jigsaw's six labels."""
-    rows, table = shop.load("jigsaw", sources.jigsaw)
-    classifier = train(
-        first_layers(table, "toxicity-types"),
-        Labels.from_columns({name: list(rows[name]) for name in JIGSAW_LABELS}),
-        name="toxicity-types",
-        groups=merged_groups([near_duplicates(list(rows["text"]))]),
-        data=describe(rows, ["jigsaw"]),
-        weaknesses=WEAKNESSES["toxicity-types"],
-        normalisation=VERSION,
-    )
-    save_classifier(classifier, output / "toxicity-types")
-
-
-def build_domain(shop: Workshop, output: Path) -> None:
-    """Eight domains."""
-    rows, table = shop.load("domains", sources.domains)
-    classifier = train(
-        first_layers(table, "domain"),
-        Labels.from_columns({"label": list(rows["label"])}),
-        name="domain",
-        groups=merged_groups([near_duplicates(list(rows["text"]))]),
-        data=describe(rows, ["domains"]),
-        weaknesses=WEAKNESSES["domain"],
-        normalisation=VERSION,
-    )
-    save_classifier(classifier, output / "domain")
-
-
-BUILDERS = {
+BUILDERS: dict[str, Callable[[Workshop, Path, str], Pooled]] = {
     "toxicity": build_toxicity,
+    "toxicity-geometry": build_toxicity,
+    "toxicity-fast": build_toxicity,
+    "toxicity-smollm2": build_toxicity,
     "toxicity-types": build_toxicity_types,
     "domain": build_domain,
 }
@@ -234,15 +241,17 @@ def main() -> None:
     parser.add_argument("--only", choices=sorted(BUILDERS), action="append")
     parser.add_argument("--evaluate", action="store_true", help="only judge by sources left out")
     options = parser.parse_args()
-    shop = Workshop(options.data, options.work)
-    if options.evaluate:
-        for source, row in judge(shop).items():
-            figures = "  ".join(f"{title} {100 * value:.1f}" for title, value in row.items())
-            print(f"{source:<12} {figures}")  # noqa: T201
-        return
-    for name in options.only or BUILDERS:
-        BUILDERS[name](shop, options.output)
-        print(f"{name} written to {options.output / name}")  # noqa: T201
+    shop = Workshop(options.work)
+    names = options.only or list(BUILDERS)
+    for name in names:
+        if options.evaluate:
+            for variant, found in judge(shop, options.data, name).items():
+                for source, row in {**found, "mean of the first four": _means(found)}.items():
+                    figures = "  ".join(f"{c} {100 * value:.1f}" for c, value in row.items())
+                    print(f"{variant:<18} {source:<22} {figures}", flush=True)  # noqa: T201
+            continue
+        save_classifier(BUILDERS[name](shop, options.data, name), options.output / name)
+        print(f"{name} written to {options.output / name}", flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The labelled sources that the boxed classifiers are trained on.
 
 Files are not part of the project. Each function takes the folder that holds them and gives a data
-frame with ``text`` and the labels; samples are fixed by their seeds.
+frame with ``text`` and ``label``, and what else there is to know of a row.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from splinellm.classifiers.classes import CLEAN, TOXIC
+from splinellm.classifiers.templates import template_frame
+
 JIGSAW_LABELS = ("toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate")
-TOXIC, CLEAN = "toxic", "clean"
 
 
 def _read(folder: Path, name: str) -> pd.DataFrame:
@@ -24,24 +26,15 @@ def _named(positive: pd.Series) -> pd.Series:
 
 
 def davidson(folder: Path) -> pd.DataFrame:
-    """Tweets: offensive or hateful (2,000) against neither (2,000)."""
+    """Tweets: offensive or hateful against neither."""
     rows = _read(folder, "davidson.csv")
-    neither = rows["label"] == "neither"
-    rows = pd.concat(
-        [rows[~neither].sample(2000, random_state=0), rows[neither].sample(2000, random_state=0)]
-    )
     return rows.assign(label=_named(rows["label"] != "neither"))
 
 
 def jigsaw(folder: Path) -> pd.DataFrame:
-    """Wikipedia talk pages: every rare kind of toxicity, 1,000 other toxic, 2,300 clean."""
+    """Wikipedia talk pages, with the six labels that each comment has."""
     rows = _read(folder, "jigsaw.csv")
-    rare = rows[(rows[["threat", "severe_toxic", "identity_hate"]] == 1).any(axis=1)]
-    rest = rows.drop(rare.index)
-    toxic = rest[rest["toxic"] == 1].sample(1000, random_state=0)
-    clean = rest[rest["toxic"] == 0].sample(2300, random_state=0)
-    rows = pd.concat([rare, toxic, clean])
-    return rows.assign(label=_named(rows["toxic"] == 1))
+    return rows.assign(label=_named((rows[list(JIGSAW_LABELS)] == 1).any(axis=1)))
 
 
 def surge(folder: Path) -> pd.DataFrame:
@@ -51,10 +44,8 @@ def surge(folder: Path) -> pd.DataFrame:
 
 
 def wiki_detox(folder: Path) -> pd.DataFrame:
-    """Wikipedia comments that test unintended bias: all toxic, 559 of the others."""
+    """Wikipedia comments that test unintended bias."""
     rows = _read(folder, "wiki_detox.csv")
-    toxic = rows[rows["label"].astype(int) == 1]
-    rows = pd.concat([toxic, rows.drop(toxic.index).sample(559, random_state=0)])
     return rows.assign(label=_named(rows["label"].astype(int) == 1))
 
 
@@ -65,18 +56,18 @@ def toxigen(folder: Path) -> pd.DataFrame:
 
 
 def toxic_spans(folder: Path) -> pd.DataFrame:
-    """Posts in which annotators marked a toxic span (of a sample of 600)."""
-    rows = _read(folder, "toxic_spans.csv").sample(600, random_state=0)
-    # No span is not "clean" here: these posts were chosen among toxic ones.
-    rows = rows[rows["spans"] != "[]"]
-    return rows.assign(label=TOXIC)
+    """Posts that were chosen among toxic ones, with the characters that annotators marked."""
+    return _read(folder, "toxic_spans.csv").assign(label=TOXIC)
+
+
+def templates(_folder: Path) -> pd.DataFrame:
+    """Sentences of our own: what the others have too little of, in both classes."""
+    return template_frame()
 
 
 def domains(folder: Path) -> pd.DataFrame:
-    """Eight domains, 100 texts each; ``label`` is the domain."""
-    rows = _read(folder, "domains.csv")
-    samples = [part.sample(100, random_state=0) for _, part in rows.groupby("label")]
-    return pd.concat(samples)
+    """Eight domains, about 800 texts each; ``label`` is the domain."""
+    return _read(folder, "domains.csv")
 
 
 TOXICITY_SOURCES: dict[str, Callable[[Path], pd.DataFrame]] = {
@@ -86,6 +77,7 @@ TOXICITY_SOURCES: dict[str, Callable[[Path], pd.DataFrame]] = {
     "wiki_detox": wiki_detox,
     "toxigen": toxigen,
     "toxic_spans": toxic_spans,
+    "templates": templates,
 }
 """Sources with the labels ``clean`` and ``toxic``."""
 
@@ -96,6 +88,7 @@ LICENCES = {
     "wiki_detox": "conversationai/unintended-ml-bias-analysis (CC BY 4.0)",
     "toxigen": "microsoft/TOXIGEN prompts (MIT)",
     "toxic_spans": "ipavlopoulos/toxic_spans, SemEval-2021 task 5 (CC0)",
+    "templates": "sentences of this project",
     "domains": "PubMedQA, legal case reports, patents, code, mathematics, instructions, fiction, "
     "talk pages (permissive or public domain; none stated for law)",
 }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from splinellm.cli import labelled_data, options
+from splinellm.cli import fairness, labelled_data, options
 from splinellm.cli.messages import say
 from splinellm.cli.train import Estimator
 
@@ -67,6 +67,8 @@ def evaluate(
             help="Self-training with these shares of the labels, such as 0.5,0.1,0.01.",
         ),
     ] = "",
+    subgroups: fairness.Subgroups = None,
+    identity_terms: fairness.IdentityTerms = None,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -95,10 +97,13 @@ def evaluate(
 
     Prints ROC-AUC (in percent, one class against the rest, mean and standard deviation over
     splits) of all features, of length alone, of TF-IDF and of the mean hidden state with logistic
-    regression, then by layer, by first layers and by feature.
+    regression, then by layer, by first layers and by feature; and of all features the AUCs that
+    tell of bias towards groups of people, of each group that has rows enough.
     """
     from splinellm.learn.evaluation import evaluate as measure
     from splinellm.learn.evaluation import length_warning
+    from splinellm.learn.fairness import out_of_fold_subgroups
+    from splinellm.learn.out_of_fold import OutOfFold
     from splinellm.learn.report import write_report
 
     if leave_out is not None and group is not None:
@@ -110,6 +115,8 @@ def evaluate(
     rows = labelled_data.read(data, text_column, on_error, columns, delimiter, encoding)
     labels = rows.labels(labelled_data.names(label))
     splits = _splits(rows, labels, group, leave_out, folds, repeats, seed)
+    members = fairness.members_of(rows, labels, subgroups, identity_terms)
+    kept = OutOfFold(len(labels))
     if hidden and rows.texts is not None:
         table, states = labelled_data.features_and_hidden_states(
             rows, settings, default_features="paper", quiet=quiet
@@ -130,13 +137,17 @@ def evaluate(
             estimator=estimator.value,
             ablations=ablations,
             labelled_shares=shares,
+            kept=kept,
         ):
             scores.append(score)
             typer.echo(_line(score))
+    found = out_of_fold_subgroups(kept, labels, members)
+    if found:
+        typer.echo(fairness.subgroups_table(found))
     if warning := length_warning(scores):
         say(f"warning: {warning}")
     if report is not None:
-        write_report(scores, report, title=f"{rows.name}: {label}")
+        write_report(scores, report, title=f"{rows.name}: {label}", subgroups=found)
 
 
 def _shares(text: str) -> list[float]:

@@ -7,10 +7,8 @@ from typing import Annotated
 import typer
 
 from splinellm.cli import loading, options
-from splinellm.cli.streaming import Input, check_feature_output, stream
+from splinellm.cli.streaming import Input, check_feature_output, share_of, stream
 from splinellm.io.formats import output_suffixes
-
-# --resume belongs here once the sink knows it.
 
 
 def extract(
@@ -23,7 +21,8 @@ def extract(
             envvar="SPLINELLM_OUTPUT",
             metavar="OUTPUT",
             callback=check_feature_output,
-            help=f"{output_suffixes()}, or - for JSON lines on standard output.",
+            help=f"{output_suffixes()}, FOLDER/ for a Parquet file in it, or - for "
+            "JSON lines on standard output.",
         ),
     ],
     model: options.Model = "smollm2-135m",
@@ -31,6 +30,9 @@ def extract(
     features: options.Features = "paper",
     granularity: options.GranularityOption = options.Granularity.PROMPT,
     text_column: options.TextColumn = "text",
+    messages_column: options.MessagesColumn = None,
+    count: options.CountOption = options.Count.ALL,
+    chat_template: options.ChatTemplate = None,
     input_format: options.InputFormatOption = None,
     columns: options.Columns = None,
     delimiter: options.Delimiter = None,
@@ -44,6 +46,8 @@ def extract(
     dimension_rule: options.DimensionRuleOption = options.DimensionRule.RELATIVE,
     dimension_threshold: options.DimensionThreshold = 0.1,
     allow_special_tokens: options.AllowSpecialTokens = False,
+    resume: options.Resume = False,
+    shard: options.Shard = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Compute the features of every row of INPUT.
@@ -53,11 +57,12 @@ def extract(
 
     With --granularity prefix or token, every row becomes one per token: row (counted from 0 over
     all rows read), position, token, begin and end (in characters) come first, and the text, which
-    the tokens spell, is left out.
+    the tokens spell, is left out. Tokens of a conversation have role and message (from 0), too.
 
-    Until the run succeeds, everything is in OUTPUT.partial. Bad rows (text missing, empty or not
-    text, a line that cannot be parsed) stop the run; with --on-error skip they go with the reason
-    to OUTPUT.rejects.jsonl, or to standard error if OUTPUT is standard output.
+    Until the run succeeds, everything is in the folder OUTPUT.partial; --resume goes on with what
+    a run that did not end has computed there. Bad rows (text missing, empty or not text, a line
+    that cannot be parsed) stop the run; with --on-error skip they go with the reason to
+    OUTPUT.rejects.jsonl, or to standard error if OUTPUT is standard output.
     """
     settings = {
         "model": model,
@@ -72,27 +77,48 @@ def extract(
         "dimension_threshold": dimension_threshold,
         "allow_special_tokens": allow_special_tokens,
     }
+    reading = {
+        "text_column": text_column,
+        "messages_column": messages_column,
+        "input_format": input_format,
+        "delimiter": delimiter,
+        "encoding": encoding,
+    }
+    holds_messages = messages_column is not None
+    if holds_messages:
+        settings |= {"count": count.value, "chat_template": chat_template}
+    column = text_column if messages_column is None else messages_column
+    if count is not options.Count.ALL and not holds_messages:
+        raise typer.BadParameter("--count is for conversations, which --messages-column names")
     from splinellm.io.features import FeatureAnnotator
     from splinellm.io.readers import open_source  # Arrow is slow to import, --help is not
     from splinellm.io.token_rows import TextlessSource, is_token_column
     from splinellm.table import is_own_column
 
     by_token = granularity is not options.Granularity.PROMPT
-    is_reserved = is_token_column(text_column) if by_token else is_own_column
+    share = share_of(shard, output)
+    is_reserved = is_token_column(column, messages=holds_messages) if by_token else is_own_column
     source = open_source(
         input_path,
-        text_column=text_column,
+        text_column=column,
         format=input_format,
         is_reserved=is_reserved,
         columns=options.column_names(columns),
         delimiter=delimiter,
         encoding=encoding,
+        share=share,
+        holds_messages=holds_messages,
     )
     stream(
-        TextlessSource(source, text_column) if by_token else source,
+        TextlessSource(source, column) if by_token else source,
         input_path,
         output,
-        lambda: FeatureAnnotator(loading.load_extractor(**settings), granularity.value),
+        lambda: FeatureAnnotator(
+            loading.load_extractor(**settings), granularity.value, holds_messages=holds_messages
+        ),
         on_error=on_error,
         quiet=quiet,
+        resume=resume,
+        share=share,
+        asked={**settings, **reading, "granularity": granularity.value},
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -46,6 +47,17 @@ class Granularity(StrEnum):
     PROMPT = "prompt"
     PREFIX = "prefix"
     TOKEN = "token"  # noqa: S105 (no secret)
+
+
+class Count(StrEnum):
+    """Tokens of a conversation that the statistics are over."""
+
+    ALL = "all"
+    CONTENT = "content"
+    USER = "user"
+    ASSISTANT = "assistant"
+    SYSTEM = "system"
+    LAST = "last"
 
 
 def column_names(columns: str | None) -> list[str] | None:
@@ -96,6 +108,25 @@ def _check_encoding(name: str | None) -> str | None:
         except SplineLLMError as error:
             raise typer.BadParameter(str(error)) from error
     return name
+
+
+def _check_shard(text: str | None) -> str | None:
+    if text is not None and not re.fullmatch(r"0*[1-9]\d*/0*[1-9]\d*", text.strip()):
+        raise typer.BadParameter(f"'{text}' is no share: I/N, such as 2/8")
+    return text
+
+
+def _read_template(path: str | None) -> str | None:
+    """The template in a file: nobody needs its name any more."""
+    if path is None:
+        return None
+    try:
+        template = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"'{path}' cannot be read") from error
+    if not template.strip():
+        raise typer.BadParameter(f"'{path}' is empty")
+    return template
 
 
 def _check_device(device: str) -> str:
@@ -243,6 +274,37 @@ TextColumn = Annotated[
         help="Column or JSON key that holds the texts.",
     ),
 ]
+MessagesColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--messages-column",
+        envvar="SPLINELLM_MESSAGES_COLUMN",
+        metavar="NAME",
+        help="Column of conversations, in place of texts: lists of messages with role and "
+        "content, or the JSON of such.",
+        show_default=False,
+    ),
+]
+CountOption = Annotated[
+    Count,
+    typer.Option(
+        "--count",
+        envvar="SPLINELLM_COUNT",
+        help="Tokens of a conversation that the statistics are over: all, what the messages say, "
+        "what one role says, or what the last message says. The model reads all.",
+    ),
+]
+ChatTemplate = Annotated[
+    str | None,
+    typer.Option(
+        "--chat-template",
+        envvar="SPLINELLM_CHAT_TEMPLATE",
+        metavar="FILE",
+        callback=_read_template,
+        help="Jinja template that renders conversations. The model's own by default.",
+        show_default=False,
+    ),
+]
 InputFormatOption = Annotated[
     str | None,
     typer.Option(
@@ -304,5 +366,26 @@ Quiet = Annotated[
         "-q",
         envvar="SPLINELLM_QUIET",
         help="No progress bar and no final count.",
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        envvar="SPLINELLM_RESUME",
+        help="Go on with OUTPUT.partial of a run that did not end, if there is one. Input and "
+        "options must be the same.",
+    ),
+]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        envvar="SPLINELLM_SHARD",
+        metavar="I/N",
+        callback=_check_shard,
+        help="Do the I-th of N shares of INPUT, into the folder OUTPUT, which all of them make "
+        "together.",
+        show_default=False,
     ),
 ]

@@ -10,7 +10,7 @@ import typer
 
 from splinellm.cli import loading, options
 from splinellm.cli.messages import say
-from splinellm.cli.streaming import Input, check_prediction_output, stream
+from splinellm.cli.streaming import Input, check_prediction_output, share_of, stream
 from splinellm.io.formats import output_suffixes
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def predict(
             envvar="SPLINELLM_OUTPUT",
             metavar="OUTPUT",
             callback=check_prediction_output,
-            help=f"{output_suffixes(features=False)}, or - for JSON lines on standard output.",
+            help=f"{output_suffixes(features=False)}, FOLDER/ for a Parquet file in it, or - for "
+            "JSON lines on standard output.",
         ),
     ],
     model: Annotated[
@@ -84,6 +85,8 @@ def predict(
         ),
     ] = None,
     text_column: options.TextColumn = "text",
+    messages_column: options.MessagesColumn = None,
+    chat_template: options.ChatTemplate = None,
     input_format: options.InputFormatOption = None,
     columns: options.Columns = None,
     delimiter: options.Delimiter = None,
@@ -92,6 +95,8 @@ def predict(
     batch_tokens: options.BatchTokens = None,
     device: options.Device = "auto",
     device_map: options.DeviceMap = None,
+    resume: options.Resume = False,
+    shard: options.Shard = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Classify every row of INPUT: texts, or what extract made of them.
@@ -114,6 +119,7 @@ def predict(
     from splinellm.learn.cascade import Cascade, require_bands
     from splinellm.learn.predictions import DECIDED_BY
 
+    share = share_of(shard, output)
     trained = load_classifier(classifier)
     _check_pooled(trained, spans=spans, overflow=overflow)
     if escalate is not None:
@@ -123,15 +129,43 @@ def predict(
         _check_pooled(other, spans=spans, overflow=None)
     added = added_schema(trained.card, spans=spans).names
     is_reserved = frozenset([*added, *([] if escalate is None else [DECIDED_BY])]).__contains__
-    run = partial(stream, input_path=input_path, output=output, on_error=on_error, quiet=quiet)
+    asked = {
+        "the classifier": _told_of(trained),
+        "the second classifier": other and _told_of(other),
+        "escalate": escalate,
+        "spans": spans,
+        "overflow": overflow,
+        "model": model,
+        "text_column": text_column,
+        "messages_column": messages_column,
+        "chat_template": None if chat_template is None else str(chat_template),
+        "input_format": input_format,
+        "delimiter": delimiter,
+        "encoding": encoding,
+        "batch_tokens": batch_tokens,
+        "device": device,
+        "device_map": device_map,
+    }
+    run = partial(
+        stream,
+        input_path=input_path,
+        output=output,
+        on_error=on_error,
+        quiet=quiet,
+        resume=resume,
+        share=share,
+        asked=asked,
+    )
     reading: dict[str, Any] = {
         "format": input_format,
         "is_reserved": is_reserved,
         "columns": options.column_names(columns),
         "delimiter": delimiter,
         "encoding": encoding,
+        "share": share,
     }
-    features = open_features(input_path, text_column=text_column, **reading)
+    column = text_column if messages_column is None else messages_column
+    features = open_features(input_path, text_column=column, **reading)
     if features is not None:
         if escalate is not None:
             features.close()
@@ -143,13 +177,23 @@ def predict(
         "batch_tokens": batch_tokens,
         "device": device,
         "device_map": device_map,
+        **({} if chat_template is None else {"chat_template": chat_template}),
     }
     told = None if overflow is None else overflow.value
 
     def annotator(of: Classifier, where: str | None) -> Annotator[Chunk]:
-        return _annotator(of, where, spans=spans, overflow=told, **ways)
+        return _annotator(
+            of,
+            where,
+            spans=spans,
+            overflow=told,
+            holds_messages=messages_column is not None,
+            **ways,
+        )
 
-    source = open_source(input_path, text_column=text_column, **reading)
+    source = open_source(
+        input_path, text_column=column, holds_messages=messages_column is not None, **reading
+    )
     if escalate is None:
         run(source, load=lambda: annotator(trained, model))
         return
@@ -161,9 +205,14 @@ def predict(
         made.append(Cascade(annotator(trained, model), trained.card, second, name))
         return made[0]
 
-    run(source, load=cascade)
+    was_resumed = run(source, load=cascade)
     if not quiet:
-        say(made[0].summary())
+        say(f"since it went on: {made[0].summary()}" if was_resumed else made[0].summary())
+
+
+def _told_of(classifier: Classifier) -> str:
+    """What tells a classifier from others, and from itself trained anew."""
+    return f"{classifier.card.name} ({classifier.card.classifier_sha256[:16]})"
 
 
 def _annotator(
@@ -172,6 +221,7 @@ def _annotator(
     *,
     spans: bool,
     overflow: str | None,
+    holds_messages: bool,
     **ways: Any,
 ) -> Annotator[Chunk]:
     """Load a classifier's model, from `model` if that is somewhere else by now."""
@@ -186,11 +236,15 @@ def _annotator(
         "dtype": fitted_on.dtype,
         **ways,
     }
+    if isinstance(classifier, Pooled) and holds_messages:
+        raise typer.BadParameter(
+            f"'{classifier.card.name}' pools the scores of windows, and reads texts alone"
+        )
     extractor = loading.load_extractor(**settings)
     if isinstance(classifier, Pooled):
         chosen: Any = overflow or "windows"
         return PooledClassification(classifier, extractor, spans=spans, overflow=chosen)
-    return TextClassification(classifier, extractor)
+    return TextClassification(classifier, extractor, holds_messages=holds_messages)
 
 
 def _check_pooled(classifier: Classifier, *, spans: bool, overflow: Overflow | None) -> None:

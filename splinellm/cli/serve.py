@@ -13,6 +13,27 @@ from splinellm.cli.messages import say
 from splinellm.errors import ConfigurationError
 
 
+class ImageParts(StrEnum):
+    """What becomes of images in moderations."""
+
+    REPORT = "report"
+    ERROR = "error"
+
+
+class PerspectiveUnknown(StrEnum):
+    """What becomes of attributes and languages that nothing scores."""
+
+    OMIT = "omit"
+    ERROR = "error"
+
+
+class TokenIds(StrEnum):
+    """Whether embeddings are made of token ids."""
+
+    ACCEPT = "accept"
+    REFUSE = "refuse"
+
+
 class Overflow(StrEnum):
     """What happens to a text that is too long to be judged at once."""
 
@@ -52,8 +73,18 @@ def serve(
         str | None,
         _option(
             "classifiers",
-            "Boxed names or folders. By default the boxed ones that fit a loaded model.",
+            "Boxed names or folders; models that they need are loaded, too. By default the boxed "
+            "ones.",
             "NAME[,NAME...]",
+        ),
+    ] = None,
+    cascade: Annotated[
+        str | None,
+        _option(
+            "cascade",
+            "Texts that classifier A is uncertain of (see train --abstain) are read by B in the "
+            "same request; the last step may be 'person', who decides what is left.",
+            "A:B[:person][,...]",
         ),
     ] = None,
     dtype: Annotated[options.Dtype | None, _option("dtype", "As in extract.")] = None,
@@ -64,12 +95,24 @@ def serve(
     allow_special_tokens: Annotated[
         bool | None, _option("allow-special-tokens", "As in extract.")
     ] = None,
+    chat_template: Annotated[
+        Path | None,
+        _option("chat-template", "Jinja template that renders conversations.", "FILE"),
+    ] = None,
     max_batch_tokens: Annotated[
         int | None,
         _option(
             "max-batch-tokens",
             "Of a batch, padding included. Chosen for the device by default.",
             "N",
+        ),
+    ] = None,
+    prefix_cache_bytes: Annotated[
+        int | None,
+        _option(
+            "prefix-cache-bytes",
+            "For what texts begin with, of each model; 0 for none. 268435456 by default.",
+            "BYTES",
         ),
     ] = None,
     batch_wait_ms: Annotated[
@@ -108,6 +151,30 @@ def serve(
             "overflow",
             "A text beyond --max-input-tokens that is to be judged: refuse it, cut it, or read it "
             "in windows. error by default.",
+        ),
+    ] = None,
+    image_parts: Annotated[
+        ImageParts | None,
+        _option(
+            "image-parts",
+            "In moderations: name them beside the text's verdict, or refuse them. report by "
+            "default.",
+        ),
+    ] = None,
+    perspective_unknown: Annotated[
+        PerspectiveUnknown | None,
+        _option(
+            "perspective-unknown",
+            "Attributes and languages that are not scored: leave them out, or refuse them. omit by "
+            "default.",
+        ),
+    ] = None,
+    token_ids: Annotated[
+        TokenIds | None,
+        _option(
+            "token-ids",
+            "As input of embeddings: read or refuse them, since clients send ids of another "
+            "tokenizer. accept by default.",
         ),
     ] = None,
     header_timeout_s: Annotated[

@@ -14,15 +14,16 @@ import typer
 from splinellm.cli.messages import BROKEN_PIPE, say, say_error, silence_stdout
 from splinellm.cli.options import OnError
 from splinellm.cli.progress import progress_bar
-from splinellm.errors import ConfigurationError, SplineLLMError
-from splinellm.io.formats import input_suffixes, output_format
+from splinellm.errors import ConfigurationError, ResumeError, SplineLLMError
+from splinellm.io.formats import input_suffixes, names_folder, output_format
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from splinellm.io.output_file import OutputFile
     from splinellm.io.pipeline import Annotator
     from splinellm.io.rows import ChunkT, Source
+    from splinellm.io.shares import Share
     from splinellm.io.sink import StandardOutput
 
 Input = Annotated[
@@ -61,7 +62,10 @@ def stream(
     *,
     on_error: OnError,
     quiet: bool,
-) -> None:
+    resume: bool = False,
+    share: Share | None = None,
+    asked: Mapping[str, object] | None = None,
+) -> bool:
     """Write every row of a source with its added columns, and say how it went.
 
     Parameters
@@ -71,25 +75,60 @@ def stream(
     input_path : str
         Where the source comes from; the output must not replace it.
     output : str
-        A file, or ``-`` for standard output.
+        A file, a folder, or ``-`` for standard output.
     load : callable
         Makes the annotator; called when everything else is known to be in order.
     on_error : OnError
         What happens at a bad row.
     quiet : bool
         Whether to leave out the progress bar and the final count.
+    resume : bool
+        Whether to go on with what an earlier run computed.
+    share : Share, optional
+        Of the input, that the source reads.
+    asked : mapping of str to object, optional
+        Options that change a number or a column; a run that goes on must have the same.
+
+    Returns
+    -------
+    bool
+        Whether some rows were computed by an earlier run.
     """
     from splinellm.io.sink import open_sink  # Arrow is slow to import, --help is not
 
+    told = {_option(name): _told(value) for name, value in (asked or {}).items()}
     with closing(source):
         try:
-            sink = open_sink(output, input_path)
+            sink = open_sink(output, input_path, asked=told, resume=resume, share=share)
         except ConfigurationError as error:
             raise typer.BadParameter(str(error)) from error
-        with _terminable(), _reporting(sink, output):
+        with _terminable(), _reporting(sink):
             _run(source, sink, load, on_error, quiet=quiet)
     if not quiet or sink.n_rejected:
-        say(_summary(sink, output))
+        say(_summary(sink))
+    return sink.journal is not None and sink.journal.n_recalled > 0
+
+
+def share_of(text: str | None, output: str) -> Share | None:
+    """Read ``--shard``, which needs a folder to write into."""
+    from splinellm.io.shares import Share
+
+    if text is None:
+        return None
+    if not names_folder(output):
+        raise typer.BadParameter(f"--shard writes into a folder, -o FOLDER/, not to '{output}'")
+    try:
+        return Share.parse(text)
+    except ConfigurationError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}" if name.isidentifier() else name
+
+
+def _told(value: object) -> str:
+    return "the default" if value is None else str(value)
 
 
 def _run(
@@ -112,41 +151,46 @@ def _run(
 
 
 @contextmanager
-def _reporting(sink: StandardOutput | OutputFile, output: str) -> Iterator[None]:
+def _reporting(sink: StandardOutput | OutputFile) -> Iterator[None]:
     """On a failure, say in the same line what is left of the run."""
     try:
         yield
     except SplineLLMError as error:
-        say_error(f"{error}{_kept(sink, output)}")
+        # What refuses to go on with them has said where they are.
+        say_error(str(error) if isinstance(error, ResumeError) else f"{error}{_kept(sink)}")
         raise typer.Exit(1) from error
     except BrokenPipeError as error:  # `| head` has seen enough
         silence_stdout()
         raise typer.Exit(BROKEN_PIPE) from error
     except _Terminated as error:
-        say(f"terminated{_kept(sink, output)}")
+        say(f"terminated{_kept(sink)}")
         raise typer.Exit(143) from error
     except KeyboardInterrupt as error:
-        say(f"interrupted{_kept(sink, output)}")
+        say(f"interrupted{_kept(sink)}")
         raise typer.Exit(130) from error
 
 
-def _kept(sink: StandardOutput | OutputFile, output: str) -> str:
-    if not sink.n_rows:
+def _kept(sink: StandardOutput | OutputFile) -> str:
+    if sink.journal is None:
+        return f"; {sink.n_rows:,} rows were written" if sink.n_rows else ""
+    if not sink.journal.n_rows:
         return ""
-    where = "were written" if output == "-" else f"are in {output}.partial"
-    return f"; {sink.n_rows:,} rows {where}"
+    where = sink.places.shown_partial
+    return f"; {sink.journal.n_rows:,} rows are in {where}, --resume goes on with them"
 
 
-def _summary(sink: StandardOutput | OutputFile, output: str) -> str:
+def _summary(sink: StandardOutput | OutputFile) -> str:
     written = f"{sink.n_rows:,} rows written"
+    if sink.journal is not None and sink.journal.n_recalled:
+        written += f", {sink.journal.n_recalled:,} of them computed before"
     if not sink.n_rejected:
         return written
-    see = "see above" if output == "-" else f"see {output}.rejects.jsonl"
+    see = "see above" if sink.journal is None else f"see {sink.places.shown_rejects}"
     return f"{written}, {sink.n_rejected:,} rejected, {see}"
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM, as schedulers and `timeout` send it: leave a readable file, like at Ctrl-C."""
+    """SIGTERM, as schedulers and `timeout` send it: end in order, like at Ctrl-C."""
 
 
 @contextmanager

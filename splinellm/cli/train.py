@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from splinellm.cli import labelled_data, options
+from splinellm.cli import fairness, labelled_data, options
 from splinellm.cli.messages import say
 
 if TYPE_CHECKING:
@@ -188,6 +188,8 @@ def train(
             "stretched and spaced words. The classifier will do so wherever it is used.",
         ),
     ] = False,
+    subgroups: fairness.Subgroups = None,
+    identity_terms: fairness.IdentityTerms = None,
     seed: labelled_data.Seed = 0,
     model: options.Model = "smollm2-135m",
     layers: options.Layers = None,
@@ -241,6 +243,7 @@ def train(
         "abstain": abstain,
         "data": rows.describe(),
         "normalisation": VERSION if normalise else None,
+        "members": fairness.members_of(rows, labels, subgroups, identity_terms),
     }
     classifier: Classifier
     if is_pooled:
@@ -271,6 +274,8 @@ def train(
     for title in ("channels", "uncertain"):
         if title in card.metrics:
             typer.echo(labelled_data.plain_table(title, card.metrics[title]))
+    if "fairness" in card.metrics:
+        typer.echo(fairness.card_table(card.metrics["fairness"]))
     if "target_not_reached" in card.settings:
         say(f"warning: no threshold reaches the target for {card.settings['target_not_reached']}")
     if not quiet:

@@ -10,6 +10,7 @@ import numpy as np
 
 from splinellm.backbone.builtin import DEFAULT_MODEL
 from splinellm.backbone.loading import Backbone, load_backbone
+from splinellm.conversations import Count
 from splinellm.errors import (
     ConfigurationError,
     NonFiniteFeaturesError,
@@ -18,7 +19,10 @@ from splinellm.errors import (
     VerificationError,
 )
 from splinellm.extraction.base import Extractor, KeyT, OnProgress
+from splinellm.extraction.chat import chat_template_of, template_sha256
 from splinellm.extraction.layer_inputs import read_layer_inputs
+from splinellm.extraction.prefix_cache import PrefixCache
+from splinellm.extraction.prefix_reading import PrefixReader
 from splinellm.extraction.reading import BatchReader
 from splinellm.extraction.rows import Rows
 from splinellm.extraction.tokens import TokenizedPrompt, Tokenizer
@@ -54,6 +58,17 @@ class SplineExtractor(Extractor):
         When an attention weight counts; see :class:`splinellm.geometry.DimensionRule`.
     allow_special_tokens : bool
         Whether special-token strings in a prompt become control tokens.
+    count : {"all", "content", "user", "assistant", "system", "last"}
+        Tokens of a conversation that the statistics are over; see
+        :data:`splinellm.conversations.Count`. Beyond ``all`` prompts must be conversations.
+    chat_template : str, optional
+        Jinja source that renders conversations; the model's own by default.
+    prefix_cache_bytes : int
+        Memory for beginnings of prompts, so that one that begins like an earlier one costs only
+        what is new; see :class:`splinellm.extraction.prefix_cache.PrefixCache`. 0 is none: rows
+        then are the same to the last bit, whatever was read before.
+    prefix_cache : PrefixCache, optional
+        In place of `prefix_cache_bytes`: one that several extractors of the model share.
 
     Raises
     ------
@@ -74,6 +89,10 @@ class SplineExtractor(Extractor):
         dimension_rule: Literal["relative", "absolute"] = "relative",
         dimension_threshold: float = 0.1,
         allow_special_tokens: bool = False,
+        count: Count = "all",
+        chat_template: str | None = None,
+        prefix_cache_bytes: int = 0,
+        prefix_cache: PrefixCache | None = None,
     ) -> None:
         self.backbone = backbone
         self.plan = Plan.resolve(
@@ -84,6 +103,7 @@ class SplineExtractor(Extractor):
             dimension_rule=dimension_rule,
             dimension_threshold=dimension_threshold,
             allow_special_tokens=allow_special_tokens,
+            count=count,
         )
         self.schema = self.plan.schema(backbone.n_layers)
         self._tokenizer = Tokenizer(
@@ -92,19 +112,31 @@ class SplineExtractor(Extractor):
             self.plan.max_tokens,
             allow_special_tokens=allow_special_tokens,
             keeps_end=backbone.architecture.is_encoder,
+            count=count,
+            chat_template=chat_template,
         )
         if batch_tokens is None:
             on_cpu = backbone.device.type == "cpu"
             batch_tokens = BATCH_TOKENS_CPU if on_cpu else BATCH_TOKENS_ACCELERATOR
         if batch_tokens < 1:
             raise ConfigurationError(f"batch_tokens is {batch_tokens}; it must be at least 1")
-        self.reader = BatchReader(backbone, self.plan.rule, batch_tokens)
+        if prefix_cache is None and prefix_cache_bytes:
+            prefix_cache = PrefixCache(prefix_cache_bytes)
+        self.prefix_cache = prefix_cache
+        self.reader = (
+            BatchReader(backbone, self.plan.rule, batch_tokens)
+            if prefix_cache is None
+            else PrefixReader(backbone, self.plan.rule, batch_tokens, prefix_cache)
+        )
         self.provenance = self.plan.provenance(
             backbone,
             model=backbone.spec,
             attention=backbone.architecture.attention_implementation,
             weights_sha256=backbone.weights_sha256,
             tokenizer_probe=backbone.tokenizer_probe,
+            chat_template_sha256=template_sha256(
+                chat_template or chat_template_of(backbone.tokenizer)
+            ),
         )
 
     @classmethod
@@ -122,6 +154,10 @@ class SplineExtractor(Extractor):
         dimension_rule: Literal["relative", "absolute"] = "relative",
         dimension_threshold: float = 0.1,
         allow_special_tokens: bool = False,
+        count: Count = "all",
+        chat_template: str | None = None,
+        prefix_cache_bytes: int = 0,
+        prefix_cache: PrefixCache | None = None,
     ) -> Self:
         """Load a model by name, folder, .gguf file or Hugging Face id.
 
@@ -130,7 +166,7 @@ class SplineExtractor(Extractor):
         model, dtype, device, device_map : str
             See :func:`splinellm.backbone.loading.load_backbone`.
         layers, features, max_tokens, batch_tokens, dimension_rule, dimension_threshold, \
-allow_special_tokens
+allow_special_tokens, count, chat_template, prefix_cache_bytes, prefix_cache
             See the class.
 
         Examples
@@ -151,6 +187,10 @@ allow_special_tokens
             dimension_rule=dimension_rule,
             dimension_threshold=dimension_threshold,
             allow_special_tokens=allow_special_tokens,
+            count=count,
+            chat_template=chat_template,
+            prefix_cache_bytes=prefix_cache_bytes,
+            prefix_cache=prefix_cache,
         )
 
     def tokenize(
@@ -160,8 +200,9 @@ allow_special_tokens
         return self._tokenizer(as_prompts(prompts))
 
     def provenance_at(self, granularity: Granularity) -> Provenance:
-        """What tables of this granularity come from; refuses prefixes of an encoder at once."""
+        """What tables of this granularity come from; refuses impossible prefixes at once."""
         self.backbone.architecture.require_granularity(granularity)
+        self.plan.require_countable(granularity)
         return super().provenance_at(granularity)
 
     def silence(self) -> None:
@@ -191,6 +232,7 @@ allow_special_tokens
             Prefixes are wanted of an encoder.
         """
         self.backbone.architecture.require_granularity(granularity)
+        self.plan.require_countable(granularity)
         schema = self.schema.at(granularity)
         twins: dict[bytes, list[KeyT]] = {}  # prompts that are alike, which are read once
         for key, prompt in prompts.items():
@@ -199,14 +241,14 @@ allow_special_tokens
             twins.setdefault(prompt.key, []).append(key)
         groups = list(twins.values())
         found: dict[KeyT, Rows | PromptError] = {}
-        ids = [prompts[keys[0]].ids for keys in groups]
+        distinct = [prompts[keys[0]] for keys in groups]
         # Closed, so that the model is free again when a caller's `on_progress` raises.
-        with closing(self.reader.read(ids, schema)) as batches:
+        with closing(self.reader.read(distinct, schema)) as batches:
             for readings in batches:
                 done: list[KeyT] = []
                 for reading in readings:
                     keys = groups[reading.position]
-                    result = self._checked(reading.rows, len(ids[reading.position]))
+                    result = self._checked(reading.rows, len(distinct[reading.position].ids))
                     found.update(dict.fromkeys(keys, result))
                     done += keys
                 if on_progress is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -18,6 +18,7 @@ from splinellm.backbone.reduction import PromptReduction, Reduction, TokenReduct
 from splinellm.backbone.shared_prefix import Beginning
 from splinellm.extraction.batching import batch_size, longest_first
 from splinellm.extraction.sharing import Group, group_by_beginning
+from splinellm.extraction.tokens import TokenizedPrompt
 from splinellm.geometry import DimensionRule
 from splinellm.schema import FeatureSchema
 
@@ -63,13 +64,15 @@ class BatchReader:
         self._backbone = backbone
         self._rule = rule
 
-    def read(self, prompts: Sequence[list[int]], schema: FeatureSchema) -> Generator[list[Reading]]:
-        """Read prompts given as token ids.
+    def read(
+        self, prompts: Sequence[TokenizedPrompt], schema: FeatureSchema
+    ) -> Generator[list[Reading]]:
+        """Read prompts that are tokenised.
 
         Parameters
         ----------
-        prompts : sequence of list of int
-            Token ids, at least one each.
+        prompts : sequence of TokenizedPrompt
+            At least one token each.
         schema : FeatureSchema
             What is wanted of them.
 
@@ -83,8 +86,7 @@ class BatchReader:
         reduction = kind(schema, self._backbone.norms, self._rule)
         backbone = self._backbone
         # What a token of an encoder is depends on what follows it: beginnings cannot be shared.
-        shares = by_prompt and not backbone.architecture.is_encoder
-        groups = group_by_beginning(prompts) if shares else [Group([*range(len(prompts))], 0)]
+        groups = self.groups(prompts, shares=by_prompt and not backbone.architecture.is_encoder)
         with (
             backbone.lock,
             torch.inference_mode(),
@@ -94,24 +96,56 @@ class BatchReader:
                 yield from self._read_group(recorder, prompts, group)
 
     def _read_group(
-        self, recorder: Recorder, prompts: Sequence[list[int]], group: Group
+        self, recorder: Recorder, prompts: Sequence[TokenizedPrompt], group: Group
     ) -> Iterator[list[Reading]]:
         n_shared = group.n_shared
         beginning: Beginning | None = None
         if n_shared:
-            shared = prompts[group.members[0]][:n_shared]
-            beginning = _unless_out_of_memory(
-                lambda: recorder.read_beginning(self.pad([shared])[0])
+            shared = part_of(prompts[group.members[0]], 0, n_shared)
+            counted = self.pad_counted([shared])
+            told = {} if counted is None else {"counted": counted}
+            beginning = unless_out_of_memory(
+                partial(recorder.read_beginning, self.pad([shared.ids])[0], **told)
             )
             n_shared = n_shared if beginning else 0  # no memory for it: each prompt on its own
-        rest = {position: prompts[position][n_shared:] for position in group.members}
+        rest = {position: part_of(prompts[position], n_shared) for position in group.members}
+
+        def values(positions: Sequence[int]) -> Tensor:
+            batch = [rest[position] for position in positions]
+            padded = self.pad([prompt.ids for prompt in batch])
+            return recorder.read(*padded, beginning=beginning, counted=self.pad_counted(batch))
+
+        yield from self.in_batches(rest, n_shared, values)
+
+    def groups(self, prompts: Sequence[TokenizedPrompt], *, shares: bool) -> list[Group]:
+        """Group prompts by what they begin with, or put all in one group that shares nothing."""
+        if not shares:
+            return [Group([*range(len(prompts))], 0)]
+        return group_by_beginning([_marked(prompt) for prompt in prompts])
+
+    def in_batches(
+        self,
+        rest: Mapping[int, TokenizedPrompt],
+        n_shared: int,
+        values_of: Callable[[Sequence[int]], Tensor],
+    ) -> Iterator[list[Reading]]:
+        """Read what follows a beginning, longest first.
+
+        Parameters
+        ----------
+        rest : mapping of int to TokenizedPrompt
+            What is still to be read, by position.
+        n_shared : int
+            Tokens of the beginning.
+        values_of : callable
+            Reads some of them.
+        """
         positions = list(rest)
-        order = [positions[i] for i in longest_first([len(rest[p]) for p in positions])]
+        order = [positions[i] for i in longest_first([len(rest[p].ids) for p in positions])]
         while order:
-            lengths = [len(rest[position]) for position in order]
+            lengths = [len(rest[position].ids) for position in order]
             size = self._batch_size(lengths, n_shared)
-            padded = self.pad([rest[position] for position in order[:size]])
-            values = _unless_out_of_memory(partial(recorder.read, *padded, beginning=beginning))
+            values = unless_out_of_memory(partial(values_of, order[:size]))
             if values is None and size > 1:
                 self._halve_budget(size * lengths[0])
                 continue
@@ -136,6 +170,19 @@ class BatchReader:
         device = self._backbone.device
         return input_ids.to(device), lengths.to(device)
 
+    def pad_counted(self, prompts: Sequence[TokenizedPrompt]) -> Tensor | None:
+        """Stack what counts, (B, T), on the device; None if all does."""
+        if all(prompt.counted is None for prompt in prompts):
+            return None
+        counted = torch.zeros(
+            len(prompts), max(len(prompt.ids) for prompt in prompts), dtype=torch.bool
+        )
+        for row, prompt in zip(counted, prompts, strict=True):
+            row[: len(prompt.ids)] = torch.tensor(
+                [True] * len(prompt.ids) if prompt.counted is None else prompt.counted
+            )
+        return counted.to(self._backbone.device)
+
     def _halve_budget(self, failed_size: int) -> None:
         self.batch_tokens = max(1, failed_size // 2)
         if self._backbone.device.type == "cuda":
@@ -143,7 +190,24 @@ class BatchReader:
         _logger.warning("out of memory: batches are now of %d tokens", self.batch_tokens)
 
 
-def _unless_out_of_memory(run: Callable[[], _T]) -> _T | None:
+def part_of(prompt: TokenizedPrompt, begin: int, end: int | None = None) -> TokenizedPrompt:
+    """Some consecutive tokens of a prompt, from `begin` to before `end`."""
+    counted = None if prompt.counted is None else prompt.counted[begin:end]
+    return TokenizedPrompt(prompt.ids[begin:end], prompt.truncated, counted)
+
+
+def _marked(prompt: TokenizedPrompt) -> list[int]:
+    """Ids, each in two versions: a beginning is shared only if the same of it counts."""
+    if prompt.counted is None:
+        return [2 * token for token in prompt.ids]
+    return [
+        2 * token + (not is_counted)
+        for token, is_counted in zip(prompt.ids, prompt.counted, strict=True)
+    ]
+
+
+def unless_out_of_memory(run: Callable[[], _T]) -> _T | None:
+    """What `run` gives, or None if there is no memory for it."""
     try:
         return run()
     except (RuntimeError, MemoryError) as error:

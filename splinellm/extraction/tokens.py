@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from splinellm.conversations import Count, Message, is_conversation, messages_of
 from splinellm.errors import PromptError
+from splinellm.extraction.chat import ChatReader, Place, ReadChat
 from splinellm.extraction.notices import Notices
 from splinellm.prompts import Prompt, check_prompt
 from splinellm.token_index import NOWHERE, TokenIndex
@@ -32,15 +34,19 @@ class TokenizedPrompt:
         At least one, at most ``max_tokens``.
     truncated : bool
         Whether the prompt had more.
+    counted : tuple of bool, optional
+        Of every token, whether the statistics are over it; all of them by default.
     """
 
     ids: list[int]
     truncated: bool
+    counted: tuple[bool, ...] | None = None
 
     @cached_property
     def key(self) -> bytes:
         """Equal for prompts that are read alike, however long they were; bytes keep their hash."""
-        return array("q", self.ids).tobytes()
+        ids = array("q", self.ids).tobytes()
+        return ids if self.counted is None else ids + b"counted" + bytes(self.counted)
 
 
 def cut_to(tokens: Sequence[_T], size: int, n_kept: int = 0) -> list[_T]:
@@ -81,6 +87,11 @@ class Tokenizer:
     allow_special_tokens : bool
         Whether strings such as ``</s>`` in a text become control tokens. By default they stay
         text: whoever writes a prompt must not be able to forge them.
+    count : str
+        Tokens of a conversation that the statistics are over; see
+        :data:`splinellm.conversations.Count`.
+    chat_template : str, optional
+        Renders conversations, in place of the tokenizer's own.
 
     Notes
     -----
@@ -96,12 +107,16 @@ class Tokenizer:
         *,
         allow_special_tokens: bool,
         keeps_end: bool = False,
+        count: Count = "all",
+        chat_template: str | None = None,
     ) -> None:
         self._tokenizer = tokenizer
         self._n_vocabulary = n_vocabulary
         self.max_tokens = max_tokens
         self._keeps_end = keeps_end
         self._split_special_tokens = not allow_special_tokens
+        self._count = count
+        self._chat = ChatReader(tokenizer, chat_template, allow_special_tokens=allow_special_tokens)
         self._notices = Notices(tokenizer, reads_special_tokens=allow_special_tokens)
 
     def silence(self) -> None:
@@ -116,7 +131,7 @@ class Tokenizer:
         Parameters
         ----------
         prompts : sequence of str or sequence of int
-            Texts or token ids.
+            Texts, token ids or conversations.
 
         Returns
         -------
@@ -128,13 +143,18 @@ class Tokenizer:
         ids: dict[int, Sequence[int]] = {}
         errors: dict[int, PromptError] = {}
         texts: dict[int, str] = {}
+        chats: dict[int, list[Message]] = {}
         for index, prompt in enumerate(prompts):
             try:
+                if is_conversation(prompt):
+                    chats[index] = messages_of(prompt, index)
+                    continue
                 check_prompt(prompt, index)
+                self._require_messages(index)
                 if isinstance(prompt, str):
                     texts[index] = prompt
                 else:
-                    ids[index] = [int(token) for token in prompt]
+                    ids[index] = [int(cast(int, token)) for token in prompt]
             except PromptError as error:
                 errors[index] = error
         if texts:
@@ -147,19 +167,62 @@ class Tokenizer:
                     verbose=False,
                 )["input_ids"]
             ids.update(zip(texts, encoded, strict=True))
+        counted = self._read_chats(chats, ids, errors, len(prompts))
         self._notices.look_at_ids(ids, len(prompts))
         tokenized = {}
         for index in sorted(ids):
             try:
-                if not len(ids[index]):  # some normalisers strip a text to nothing
-                    raise PromptError("the text has no tokens", index=index)
-                # Of texts, too: a tokenizer may have tokens that its model has no embedding for.
-                self._check_vocabulary(ids[index], index)
-                cut = cut_to(ids[index], self.max_tokens, self._n_kept(ids[index]))
-                tokenized[index] = TokenizedPrompt(cut, len(ids[index]) > self.max_tokens)
+                tokenized[index] = self._cut(ids[index], counted.get(index), index)
             except PromptError as error:
                 errors[index] = error
         return tokenized, errors
+
+    def _read_chats(
+        self,
+        chats: Mapping[int, list[Message]],
+        ids: dict[int, Sequence[int]],
+        errors: dict[int, PromptError],
+        n_prompts: int,
+    ) -> dict[int, tuple[bool, ...] | None]:
+        """Add the ids of conversations, or why they have none; say which of them count."""
+        said = {i: "\n".join(message.text for message in chat) for i, chat in chats.items()}
+        self._notices.look_at_texts(said, n_prompts)
+        counted = {}
+        for index, chat in chats.items():
+            try:
+                found = self._read_chat(chat)
+            except PromptError as error:
+                errors[index] = error.at(index)
+            else:
+                ids[index] = found.ids
+                counted[index] = found.counted(self._count, chat)
+        return counted
+
+    def _read_chat(self, chat: Sequence[Message]) -> ReadChat:
+        with _one_at_a_time:
+            return self._chat(chat)
+
+    def _require_messages(self, index: int) -> None:
+        if self._count != "all":
+            raise PromptError(
+                f"a text has no messages, of which '{self._count}' could be counted",
+                index=index,
+                hint="give a conversation, or count all",
+            )
+
+    def _cut(
+        self, ids: Sequence[int], counted: tuple[bool, ...] | None, index: int
+    ) -> TokenizedPrompt:
+        if not len(ids):  # some normalisers strip a text to nothing
+            raise PromptError("the text has no tokens", index=index)
+        # Of texts, too: a tokenizer may have tokens that its model has no embedding for.
+        self._check_vocabulary(ids, index)
+        is_cut = len(ids) > self.max_tokens
+        cut = cut_to(ids, self.max_tokens, self._n_kept(ids))
+        if counted is not None:
+            counted = tuple(cut_to(counted, self.max_tokens, self._n_kept(ids)))
+            require_counted(counted, index, is_cut=is_cut)
+        return TokenizedPrompt(cut, is_cut, counted)
 
     @property
     def prefix(self) -> list[int]:
@@ -219,31 +282,53 @@ class Tokenizer:
 
         Parameters
         ----------
-        prompts : mapping of int to str or sequence of int
+        prompts : mapping of int to str, sequence of int or conversation
             By position among those given.
         tokenized : mapping of int to TokenizedPrompt
             Of the same prompts.
         """
-        places = [position for position, prompt in prompts.items() if isinstance(prompt, str)]
-        offsets = dict(zip(places, self.offsets([str(prompts[p]) for p in places]), strict=True))
-        tokens: list[str] = []
-        spans: list[tuple[int, int]] = []
+        texts = [position for position, prompt in prompts.items() if isinstance(prompt, str)]
+        offsets = dict(zip(texts, self.offsets([str(prompts[p]) for p in texts]), strict=True))
+        parts = []
         for position, prompt in prompts.items():
             ids = tokenized[position].ids
+            if is_conversation(prompt):
+                parts.append(self._index_chat(position, messages_of(prompt), ids))
+                continue
             where = offsets.get(position, [(NOWHERE, NOWHERE)] * len(ids))
             where = cut_to(where, len(ids), self._n_kept(ids))
             text = prompt if isinstance(prompt, str) else ""
-            spans.extend(where)
-            tokens.extend(
-                text[begin:end] or self._tokenizer.decode([token])
-                for token, (begin, end) in zip(ids, where, strict=True)
-            )
-        lengths = [len(tokenized[position].ids) for position in prompts]
-        spread = np.array(spans, np.int64).reshape(-1, 2)
+            parts.append(self._index_one(position, [text] * len(ids), where, ids))
+        return TokenIndex.concatenate(parts)
+
+    def _index_chat(self, position: int, chat: Sequence[Message], ids: Sequence[int]) -> TokenIndex:
+        places: list[Place | None] = self._read_chat(chat).places
+        places = cut_to(places, len(ids), self._n_kept(ids))
+        texts = ["" if place is None else chat[place.message].text for place in places]
+        where = [(NOWHERE, NOWHERE) if it is None else (it.begin, it.end) for it in places]
+        index = self._index_one(position, texts, where, ids)
+        return replace(
+            index,
+            role=[None if place is None else chat[place.message].role for place in places],
+            message=np.array([NOWHERE if it is None else it.message for it in places], np.int64),
+        )
+
+    def _index_one(
+        self,
+        position: int,
+        texts: Sequence[str],
+        where: Sequence[tuple[int, int]],
+        ids: Sequence[int],
+    ) -> TokenIndex:
+        """Tokens of one prompt; `texts` has for each what its place is in."""
+        spread = np.array(where, np.int64).reshape(-1, 2)
         return TokenIndex(
-            np.repeat(np.array([*prompts], np.int64), lengths),
-            np.concatenate([np.empty(0, np.int64), *(np.arange(n) for n in lengths)]),
-            tokens,
+            np.full(len(ids), position, np.int64),
+            np.arange(len(ids)),
+            [
+                text[begin:end] or self._tokenizer.decode([token])
+                for text, token, (begin, end) in zip(texts, ids, where, strict=True)
+            ],
             spread[:, 0],
             spread[:, 1],
         )
@@ -256,3 +341,21 @@ class Tokenizer:
                     index=index,
                     hint=f"ids are 0 to {self._n_vocabulary - 1}",
                 )
+
+
+def require_counted(
+    counted: Sequence[bool], index: int | None = None, *, is_cut: bool = False
+) -> None:
+    """Refuse a prompt without any token to make statistics of.
+
+    Raises
+    ------
+    PromptError
+        None is counted.
+    """
+    if not any(counted):
+        raise PromptError(
+            "no token that counts is among those that are read",
+            index=index,
+            hint="the conversation was cut: raise max_tokens" if is_cut else "count something else",
+        )

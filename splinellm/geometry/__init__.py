@@ -14,6 +14,7 @@ from splinellm.geometry.attention import (
     intrinsic_dimension,
     last_row_scores,
     of_every_token,
+    scores_of_tokens,
 )
 from splinellm.geometry.moments import Moments, running_summary
 from splinellm.geometry.partition import (
@@ -40,6 +41,7 @@ __all__ = [
     "intrinsic_dimension",
     "last_row_scores",
     "of_every_token",
+    "scores_of_tokens",
     "real_tokens",
     "root_mean_square",
     "row_norms",

@@ -122,6 +122,32 @@ def last_row_scores(attended: Attended, last: Tensor) -> Tensor:
     return _masked(scores, positions, mask).squeeze(2)
 
 
+def scores_of_tokens(attended: Attended, positions: Tensor) -> Tensor:
+    """Attention scores of some tokens of each prompt.
+
+    Parameters
+    ----------
+    attended : Attended
+        Queries and keys.
+    positions : Tensor, shape (B, R), integer
+        Indices of each prompt's R tokens among the T.
+
+    Returns
+    -------
+    Tensor, shape (B, R, H, S), float32
+        As those of :func:`last_row_scores`.
+    """
+    query, mask = attended.query, attended.mask
+    prompts = torch.arange(len(query), device=query.device)[:, None]
+    rows = query.transpose(1, 2)[prompts, positions].transpose(1, 2)  # (B, H, R, D)
+    if mask is not None:
+        mask = mask.expand(len(query), -1, query.shape[2], -1).transpose(1, 2)
+        mask = mask[prompts, positions].transpose(1, 2)
+    scores = _scores(replace(attended, query=rows))
+    columns = attended.n_earlier + positions[:, None] if attended.is_causal else None
+    return _masked(scores, columns, mask).transpose(1, 2)
+
+
 def of_every_token(attended: Attended, kernel: Callable[[Tensor], Tensor]) -> Tensor:
     """Compute what is made of a token's scores, at each token of each prompt.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, ClassVar, TypeAlias
 
@@ -40,9 +41,19 @@ class ArrowSource(ColumnarSource):
         return schema, pa.dataset.dataset(file, format="ipc").count_rows()
 
     def read_batches(
+        self, file: Path | BinaryIO, columns: Sequence[str], chunk_rows: int, skipped: int = 0
+    ) -> Iterator[pa.RecordBatch]:
+        """Columns of a file, in batches of bounded length and size, after the first few."""
+        yield from islice(self._all_batches(file, columns, chunk_rows), skipped, None)
+
+    def batch_lengths(self, file: Path | BinaryIO, chunk_rows: int) -> Iterator[int]:
+        """Rows of the batches, which depend on their size, and so on all columns that are read."""
+        for batch in self._all_batches(file, self.schema().names, chunk_rows):
+            yield batch.num_rows
+
+    def _all_batches(
         self, file: Path | BinaryIO, columns: Sequence[str], chunk_rows: int
     ) -> Iterator[pa.RecordBatch]:
-        """Columns of a file, in batches of bounded length and size."""
         with _opened(file) as reader:
             places = [reader.schema.get_field_index(name) for name in columns]
         with _opened(file, places) as reader:

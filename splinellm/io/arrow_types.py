@@ -34,7 +34,7 @@ def common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
         return _common_integer(one, other)
     if types.is_floating(one) and types.is_floating(other):
         return max(one, other, key=lambda kind: kind.bit_width)
-    if _is_list(one) and _is_list(other):
+    if is_list(one) and is_list(other):
         inner = common_type(one.value_type, other.value_type)
         is_large = types.is_large_list(one) or types.is_large_list(other)
         return None if inner is None else (pa.large_list if is_large else pa.list_)(inner)
@@ -49,7 +49,8 @@ def _is_bytes(kind: pa.DataType) -> bool:
     return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def is_list(kind: pa.DataType) -> bool:
+    """Whether values are lists, long or not."""
     return bool(types.is_list(kind) or types.is_large_list(kind))
 
 

@@ -6,19 +6,49 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from splinellm.errors import InputFileError, PromptError
+from splinellm import strict_json
+from splinellm.conversations import is_conversation, messages_of
+from splinellm.errors import ConversationError, InputFileError, PromptError
 from splinellm.io.rows import Problem, ReadOptions
-from splinellm.prompts import check_prompt
+from splinellm.prompts import check_prompt, is_missing
+
+_DEEPEST = 64
+"""Levels of nesting in the JSON of messages."""
 
 
-def check_text(values: Mapping[str, Any], text_column: str | None) -> Problem | None:
+def conversation_of(value: Any) -> Any:
+    """The conversation in a cell: a list of messages, or the JSON of one.
+
+    Raises
+    ------
+    ConversationError
+        The cell is text, and no JSON of a list or of an object with ``messages``.
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        found = strict_json.loads(value, max_depth=_DEEPEST)
+    except (ValueError, RecursionError):
+        raise ConversationError("are not valid JSON") from None
+    if not isinstance(found, list) and not is_conversation(found):
+        raise ConversationError("are JSON, but no list")
+    return found
+
+
+def check_text(values: Mapping[str, Any], options: ReadOptions) -> Problem | None:
     """Say why the row's text is no prompt, if it is none and has to be one."""
+    text_column = options.text_column
     if text_column is None:
         return None
     if text_column not in values:
         return Problem(PromptError.code, f"column '{text_column}' is missing")
     text = values[text_column]
     try:
+        if options.holds_messages:
+            if is_missing(text):
+                raise ConversationError("are missing")
+            messages_of(conversation_of(text))
+            return None
         if isinstance(text, list):  # token ids are prompts to the library, but not in a file
             raise PromptError("expected text, got list")
         check_prompt(text)

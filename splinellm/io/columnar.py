@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
@@ -15,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from splinellm.errors import InputFileError
-from splinellm.io.arrow_types import common_type, is_text
+from splinellm.io.arrow_types import common_type, is_list, is_text
 from splinellm.io.byte_stream import reading
 from splinellm.io.checks import check_columns, check_text
 from splinellm.io.rows import Problem, ReadOptions
@@ -62,11 +63,15 @@ class ArrowChunk:
         """Row number in the file."""
         return self._first + position
 
-    def texts(self) -> list[str]:
-        """Texts of all rows."""
+    def texts(self) -> list[Any]:
+        """Texts of all rows, or conversations."""
         assert self._text_column is not None  # noqa: S101 (whoever opened the source needs none)
-        texts: list[str] = self._table[self._text_column].to_pylist()
+        texts: list[Any] = self._table[self._text_column].to_pylist()
         return texts
+
+    def basis(self) -> bytes:
+        """Texts of all rows, one value."""
+        return repr(self.texts()).encode("utf-8", "surrogatepass")
 
     def take(self, positions: Sequence[int]) -> ArrowChunk:
         """Select good rows; their numbers in the file are no longer known."""
@@ -169,6 +174,8 @@ class ColumnarSource(ABC):
         self._files = files
         self._options = options
         self.n_read = 0
+        self.n_before = 0
+        self._n_skipped = 0
         self._total: int | None = 0
         self._schema = self._common_schema()
 
@@ -178,9 +185,27 @@ class ColumnarSource(ABC):
 
     @abstractmethod
     def read_batches(
-        self, file: Path | BinaryIO, columns: Sequence[str], chunk_rows: int
+        self, file: Path | BinaryIO, columns: Sequence[str], chunk_rows: int, skipped: int = 0
     ) -> Iterator[pa.RecordBatch]:
-        """Columns of a file, in batches of bounded length and size."""
+        """Columns of a file, in batches of bounded length and size, after the first few."""
+
+    @abstractmethod
+    def batch_lengths(self, file: Path | BinaryIO, chunk_rows: int) -> Iterator[int]:
+        """Rows of the batches, without reading them where the format allows."""
+
+    def n_chunks(self) -> int:
+        """Count the chunks of all files."""
+        return sum(1 for _ in self._lengths())
+
+    def skip(self, n_chunks: int) -> int:
+        """Let :meth:`chunks` begin after some; returns how many rows they have."""
+        self._n_skipped = n_chunks
+        return sum(islice(self._lengths(), n_chunks))
+
+    def _lengths(self) -> Iterator[int]:
+        for file in self._files:
+            with self._reading(file):
+                yield from self.batch_lengths(file, self._options.chunk_rows)
 
     def _common_schema(self) -> pa.Schema:
         common: pa.Schema | None = None
@@ -200,10 +225,10 @@ class ColumnarSource(ABC):
         place = common.get_field_index(text)
         if pa.types.is_null(common.field(place).type):  # pandas' of a column without any value
             common = common.set(place, pa.field(text, pa.string()))
-        if not is_text(common.field(place).type):
-            raise InputFileError(
-                f"'{self.name}': column '{text}' holds {common.field(place).type}, not text"
-            )
+        kind = common.field(place).type
+        if not is_text(kind) and not (self._options.holds_messages and is_list(kind)):
+            wanted = "messages" if self._options.holds_messages else "text"
+            raise InputFileError(f"'{self.name}': column '{text}' holds {kind}, not {wanted}")
         return common
 
     def schema(self) -> pa.Schema:
@@ -214,14 +239,18 @@ class ColumnarSource(ABC):
         """Batches of rows, file by file."""
         self.n_read = 0
         text, chunk_rows = self._options.text_column, self._options.chunk_rows
+        left = self._n_skipped
         for file in self._files:
             name = self._name_of(file)
             first = 1
             with self._reading(file):
-                for batch in self.read_batches(file, self._schema.names, chunk_rows):
+                skipped = list(islice(self.batch_lengths(file, chunk_rows), left)) if left else []
+                left -= len(skipped)
+                first += sum(skipped)
+                for batch in self.read_batches(file, self._schema.names, chunk_rows, len(skipped)):
                     table = _as(self._schema, batch)
                     self.n_read += len(table)
-                    yield ArrowChunk(name, table, text, first, _problems(table, text))
+                    yield ArrowChunk(name, table, text, first, _problems(table, self._options))
                     first += len(table)
 
     def progress(self) -> float | None:
@@ -292,7 +321,8 @@ def _as(schema: pa.Schema, batch: pa.RecordBatch) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def _problems(table: pa.Table, text_column: str | None) -> dict[int, Problem]:
+def _problems(table: pa.Table, options: ReadOptions) -> dict[int, Problem]:
+    text_column = options.text_column
     problems = {}
     try:
         table.validate(full=True)
@@ -307,7 +337,7 @@ def _problems(table: pa.Table, text_column: str | None) -> dict[int, Problem]:
     texts = table[text_column]
     for position in range(len(table)):
         if position not in problems:
-            problem = check_text({text_column: texts[position].as_py()}, text_column)
+            problem = check_text({text_column: texts[position].as_py()}, options)
             if problem is not None:
                 problems[position] = problem
     return dict(sorted(problems.items()))

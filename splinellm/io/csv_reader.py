@@ -166,7 +166,7 @@ class CsvSource(RowSource):
             return Row(number, None, raw, len(raw), Problem("ragged_row", reason))
         values = {name: cells[i] for i, name in self._columns}
         text = self.options.text_column
-        problem = check_text(values, text)
+        problem = check_text(values, self.options)
         if not raw.isascii() and (name := _undecodable_column(values)) is not None:
             reason = f"column '{name[:80]}' is not valid {self.encoding_name()}"
             reason += f"; {self.encoding_hint()}"

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from splinellm.errors import TableFormatError
-from splinellm.io.formats import format_named, is_gzipped, load, output_format
+from splinellm.errors import OutputError, TableFormatError
+from splinellm.io.formats import format_named, is_gzipped, load, names_folder, output_format
 from splinellm.io.rows import RecordChunk, Row
 from splinellm.io.writers import compressed, writer_of
 from splinellm.provenance import Provenance, read_sidecar, sidecar
@@ -46,7 +46,14 @@ def write_features(
         A file; where the format has no room for the provenance, that lies beside it.
     format : str, optional
         Overrides the name's.
+
+    Raises
+    ------
+    OutputError
+        It is a folder.
     """
+    if names_folder(fspath(path)):
+        raise OutputError(f"cannot write {path}: it is a folder", hint="name a file in it")
     known = _known(path, format)
     added = table.to_arrow()
     with open(path, "wb") as file:
@@ -71,7 +78,7 @@ def read_features(
     Parameters
     ----------
     path : path
-        A file.
+        A file, or a folder of Parquet files.
     provenance : Provenance, optional
         In place of the record beside a file whose format has no room for it.
     format : str, optional

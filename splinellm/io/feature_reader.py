@@ -12,8 +12,10 @@ import numpy as np
 
 from splinellm.errors import TableFormatError
 from splinellm.io.formats import STANDARD_STREAM, Format, format_named, input_format, load
-from splinellm.io.readers import open_source, parquet_files
+from splinellm.io.parquet_reader import parquet_files
+from splinellm.io.readers import open_source
 from splinellm.io.rows import Chunk, Problem, Source
+from splinellm.io.shares import Share
 from splinellm.io.views import ChunkView, SourceView
 from splinellm.provenance import Provenance, read_sidecar, sidecar
 from splinellm.table import (
@@ -53,6 +55,12 @@ class FeatureChunk(ChunkView):
         super().__init__(whole, range(len(whole)), problems, is_own_column)
         self.features = features
         self._good = good
+
+    def basis(self) -> bytes:
+        """Features of all rows."""
+        table = self.features
+        arrays = (table.values, table.n_tokens, table.truncated)
+        return b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
 
     def take(self, positions: Sequence[int]) -> FeatureChunk:
         """Select good rows."""
@@ -105,6 +113,7 @@ def open_features(
     columns: Sequence[str] | None = None,
     delimiter: str | None = None,
     encoding: str | None = None,
+    share: Share | None = None,
 ) -> FeatureSource | None:
     """Open what ``splinellm extract`` wrote, or return None if `path` is something else.
 
@@ -112,7 +121,7 @@ def open_features(
     ----------
     text_column : str, optional
         Column to keep besides `columns`; a table may do without it.
-    path, format, is_reserved, columns, delimiter, encoding
+    path, format, is_reserved, columns, delimiter, encoding, share
         See :func:`splinellm.io.readers.open_source`. Feature columns are never in the way, and
         always read.
 
@@ -137,6 +146,7 @@ def open_features(
         optional_column=text_column,
         delimiter=delimiter,
         encoding=encoding,
+        share=share,
     )
     features = FeatureSource(source, provenance)
     if Path(path).is_dir() or input_format(path, format).has_header:

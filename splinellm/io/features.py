@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from splinellm.io.checks import conversation_of
 from splinellm.table import arrow_schema
 
 if TYPE_CHECKING:
@@ -26,18 +28,33 @@ class FeatureAnnotator:
     granularity : {"prompt", "prefix", "token"}
         What a row stands for. Beyond ``prompt``, every row becomes one per token, with ``row``,
         ``position``, ``token``, ``begin`` and ``end`` before the others.
+    holds_messages : bool
+        Whether prompts are conversations; then tokens have ``role`` and ``message``, too.
     """
 
-    def __init__(self, extractor: Extractor, granularity: Granularity = "prompt") -> None:
+    def __init__(
+        self,
+        extractor: Extractor,
+        granularity: Granularity = "prompt",
+        *,
+        holds_messages: bool = False,
+    ) -> None:
         self._extractor = extractor
         self._granularity = granularity
-        self.schema = arrow_schema(extractor.provenance_at(granularity))
+        self._holds_messages = holds_messages
+        provenance = extractor.provenance_at(granularity)
+        self.schema = arrow_schema(provenance, messages=holds_messages)
 
     def annotate(
         self, rows: Chunk, *, on_progress: Listener | None = None
     ) -> tuple[pa.Table, dict[int, PromptError]]:
-        """Compute the features of the rows' texts."""
+        """Compute the features of the rows' texts or conversations."""
+        prompts = rows.texts()
+        if self._holds_messages:
+            prompts = [conversation_of(prompt) for prompt in prompts]
         features, errors = self._extractor.extract_valid(
-            rows.texts(), granularity=self._granularity, on_progress=on_progress
+            prompts, granularity=self._granularity, on_progress=on_progress
         )
+        if self._holds_messages and features.tokens is not None:  # though every row may be bad
+            features = replace(features, tokens=features.tokens.with_messages())
         return features.to_arrow(), errors

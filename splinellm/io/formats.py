@@ -6,6 +6,7 @@ Imports nothing heavy: a record names the code that reads and writes its format,
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -53,8 +54,6 @@ class Format:
         Whether values are separated by a character that may be another.
     needs_schema : bool
         Whether the input columns must be known before the first row is written.
-    keeps_whole_rows : bool
-        Whether a file that was cut off after any write is a complete, shorter file.
     features_only : bool
         Whether nothing but features can be written.
     """
@@ -72,7 +71,6 @@ class Format:
     has_header: bool = True
     has_delimiter: bool = False
     needs_schema: bool = True
-    keeps_whole_rows: bool = True
     features_only: bool = False
 
     @property
@@ -112,7 +110,6 @@ FORMATS = (
         is_text=False,
         may_be_gzipped=False,
         begins=(b"PAR1",),
-        keeps_whole_rows=False,
     ),
     Format(
         "arrow",
@@ -124,7 +121,6 @@ FORMATS = (
         is_text=False,
         may_be_gzipped=False,
         begins=(b"ARROW1", b"\xff\xff\xff\xff"),  # a file, a stream
-        keeps_whole_rows=False,
     ),
     Format(
         "npz",
@@ -134,7 +130,6 @@ FORMATS = (
         is_text=False,
         may_be_gzipped=False,
         needs_schema=False,
-        keeps_whole_rows=False,
         features_only=True,
     ),
 )
@@ -188,12 +183,12 @@ def input_format(path: str, given: str | None = None) -> Format:
 
 
 def output_format(path: str, *, features: bool = True) -> Format:
-    """Format of an output file; standard output gets JSON lines.
+    """Format of an output file; standard output gets JSON lines, a folder Parquet.
 
     Parameters
     ----------
     path : str
-        A file's path, or ``-``.
+        A file's path, a folder's, or ``-``.
     features : bool
         Whether features are to be written; an archive of arrays has no place for anything else.
 
@@ -204,18 +199,25 @@ def output_format(path: str, *, features: bool = True) -> Format:
     """
     if path == STANDARD_STREAM:
         return format_named("jsonl")
+    if names_folder(path):
+        return format_named("parquet")
     found = _format_of_name(path, is_input=False)
     if found is None or not found.writer or (is_gzipped(path) and not found.may_be_gzipped):
         raise ConfigurationError(
             f"cannot write '{path}': unknown suffix",
-            hint=f"known: {output_suffixes()}, or - for JSON lines",
+            hint=f"known: {output_suffixes()}, FOLDER/ for Parquet, or - for JSON lines",
         )
     if found.features_only and not features:
         raise ConfigurationError(
             f"cannot write '{path}': {found.suffixes[0]} is for features only",
-            hint=f"use {output_suffixes(features=False)}, or - for JSON lines",
+            hint=f"use {output_suffixes(features=False)}, FOLDER/, or - for JSON lines",
         )
     return found
+
+
+def names_folder(path: str) -> bool:
+    """Whether an output is a folder: one that is there, or a name that ends like one's."""
+    return path.endswith(("/", os.sep)) or (path != "" and Path(path).is_dir())
 
 
 def is_gzipped(path: str) -> bool:

@@ -155,7 +155,7 @@ class JsonlSource(RowSource):
         text = self.options.text_column
         if text in nulled:
             return Problem("invalid_prompt", f"column '{text}': expected text, got NaN or infinity")
-        problem = check_text(values, text)
+        problem = check_text(values, self.options)
         if problem is None and may_be_broken:
             problem = _surrogate_column(values)
         if problem is not None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from splinellm.errors import TableFormatError
+from splinellm.errors import InputFileError, TableFormatError
+from splinellm.io.byte_stream import reading
 from splinellm.io.columnar import ColumnarSource, reading_columns
 from splinellm.io.rows import CHUNK_BYTES
+from splinellm.io.shares import Share
 from splinellm.table import PROVENANCE_KEY, FeatureTable
 
 if TYPE_CHECKING:
@@ -30,19 +33,34 @@ class ParquetSource(ColumnarSource):
             return parquet.schema_arrow.remove_metadata(), parquet.metadata.num_rows
 
     def read_batches(
-        self, file: Path | BinaryIO, columns: Sequence[str], chunk_rows: int
+        self, file: Path | BinaryIO, columns: Sequence[str], chunk_rows: int, skipped: int = 0
     ) -> Iterator[pa.RecordBatch]:
-        """Columns of a file, in batches of bounded length and size."""
+        """Columns of a file, in batches of bounded length and size, after the first few."""
         with pq.ParquetFile(file) as parquet:
             are_all = list(columns) == parquet.schema_arrow.names
             for group in range(parquet.metadata.num_row_groups):
-                facts = parquet.metadata.row_group(group)
-                # Batches are counted in rows; rows of long texts make smaller batches.
-                row_bytes = facts.total_byte_size / max(1, facts.num_rows)
-                n_rows = max(1, min(chunk_rows, int(CHUNK_BYTES / max(1.0, row_bytes))))
-                yield from parquet.iter_batches(
-                    n_rows, row_groups=[group], columns=None if are_all else list(columns)
+                lengths = _lengths(parquet.metadata.row_group(group), chunk_rows)
+                if skipped >= len(lengths):  # without reading any of it
+                    skipped -= len(lengths)
+                    continue
+                batches = parquet.iter_batches(
+                    lengths[0], row_groups=[group], columns=None if are_all else list(columns)
                 )
+                yield from islice(batches, skipped, None)
+                skipped = 0
+
+    def batch_lengths(self, file: Path | BinaryIO, chunk_rows: int) -> Iterator[int]:
+        """Rows of the batches, as the footer tells them."""
+        with pq.ParquetFile(file) as parquet:
+            for group in range(parquet.metadata.num_row_groups):
+                yield from _lengths(parquet.metadata.row_group(group), chunk_rows)
+
+
+def _lengths(group: pq.RowGroupMetaData, chunk_rows: int) -> list[int]:
+    """Cut a row group: batches are counted in rows; rows of long texts make smaller ones."""
+    row_bytes = group.total_byte_size / max(1, group.num_rows)
+    n_rows = max(1, min(chunk_rows, int(CHUNK_BYTES / max(1.0, row_bytes))))
+    return [min(n_rows, group.num_rows - start) for start in range(0, group.num_rows, n_rows)]
 
 
 def read_provenance(path: Path) -> bytes | None:
@@ -53,9 +71,53 @@ def read_provenance(path: Path) -> bytes | None:
 
 
 def read_features(path: Path, provenance: Provenance | None = None) -> FeatureTable:  # noqa: ARG001 (the record's)
-    """Read the feature columns of a file."""
-    try:
-        table = pq.read_table(path)
-    except pa.ArrowInvalid as error:
-        raise TableFormatError(f"'{path}' is not a Parquet file: {error}") from error
-    return FeatureTable.from_arrow(table)
+    """Read the feature columns of a file, or of all files of a folder."""
+    files = parquet_files(str(path)) if path.is_dir() else [path]
+    first: FeatureTable | None = None
+    tables = []
+    for file in files:
+        try:
+            table = pq.read_table(file)
+        except pa.ArrowInvalid as error:
+            raise TableFormatError(f"'{file}' is not a Parquet file: {error}") from error
+        features = FeatureTable.from_arrow(table)
+        first = first or features
+        if difference := first.provenance.first_difference(features.provenance):
+            raise TableFormatError(f"'{file}' is not comparable with '{files[0]}': {difference}")
+        tables.append(features.to_arrow())
+    return FeatureTable.from_arrow(pa.concat_tables(tables))
+
+
+def parquet_files(folder: str) -> list[Path]:
+    """Parquet files of a folder, by name."""
+    with reading(folder):
+        # Spark and others leave _SUCCESS and .crc files beside the data.
+        names = [p for p in sorted(Path(folder).iterdir()) if not p.name.startswith(("_", "."))]
+        files = [p for p in names if p.suffix == ".parquet"]
+        nested = next((p for p in names if p.is_dir() and next(p.rglob("*.parquet"), None)), None)
+    if nested is not None:
+        raise InputFileError(
+            f"'{folder}' has Parquet files in sub-folder '{nested.name}', which are not read",
+            hint="give one folder at a time",
+        )
+    _require_all_shares(folder, files)
+    if not files:
+        raise InputFileError(f"folder '{folder}' has no Parquet files")
+    return files
+
+
+def _require_all_shares(folder: str, files: Sequence[Path]) -> None:
+    """Refuse what ``--shard`` wrote if not all shares are there."""
+    found = [share for file in files if (share := Share.of_name(file.stem)) is not None]
+    if any(share.number == 0 for share in found):  # of another program, which counts from 0
+        return
+    for of in {share.of for share in found}:
+        numbers = {share.number for share in found if share.of == of}
+        missing = [number for number in range(1, of + 1) if number not in numbers]
+        if missing:
+            first = Share(missing[0], of).name
+            raise InputFileError(
+                f"folder '{folder}' has {len(numbers):,} of {of:,} shares: {first}"
+                f"{' and others are' if missing[1:] else ' is'} missing",
+                hint=f"--shard {missing[0]}/{of} makes it",
+            )

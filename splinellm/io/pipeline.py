@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import pyarrow as pa
 
 from splinellm.errors import PromptError, RowError, SplineLLMError
+from splinellm.io.output_file import writing
 from splinellm.io.rows import Chunk, ChunkT, Problem, Source
 from splinellm.token_index import ROW
 
 if TYPE_CHECKING:
+    from splinellm.io.journal import Journal
     from splinellm.io.sink import Sink
 
 OnError = Literal["fail", "skip"]
@@ -72,30 +74,62 @@ def annotate_rows(
     try:
         sink.start(source, annotator.schema)
         n_before = 0
-        for chunk in source.chunks():
-            _annotate_chunk(chunk, n_before, sink, annotator, on_error, on_progress)
+        for number, chunk in enumerate(source.chunks()):
+            # What comes before the first bad row of a run that it ends is no whole chunk.
+            is_whole = on_error == "skip" or not chunk.problems
+            added = _Added(annotator, sink.journal if is_whole else None, number, on_progress)
+            _annotate_chunk(chunk, source.n_before + n_before, sink, added, on_error)
             n_before += len(chunk)
         sink.commit()
-    except BaseException:  # Ctrl-C, too, must leave a readable file
+    except BaseException:  # Ctrl-C, too, must leave what can be gone on with
         sink.abandon()
         raise
+
+
+class _Added(Generic[ChunkT]):
+    """Gets the added columns of a chunk: from an earlier run, else from the annotator."""
+
+    def __init__(
+        self,
+        annotator: Annotator[ChunkT],
+        journal: Journal | None,
+        number: int,
+        on_progress: Listener | None,
+    ) -> None:
+        self._annotator = annotator
+        self._journal = journal
+        self._number = number
+        self._on_progress = on_progress
+
+    def __call__(self, rows: ChunkT) -> tuple[pa.Table, dict[int, Problem]]:
+        if self._journal is not None:
+            known = self._journal.recall(self._number, rows)
+            if known is not None:
+                if self._on_progress is not None:
+                    self._on_progress(len(rows), 0)
+                return known
+        table, failed = self._annotator.annotate(rows, on_progress=self._on_progress)
+        added = table, {place: _problem(error) for place, error in failed.items()}
+        if self._journal is not None:
+            with writing(self._journal.folder):
+                self._journal.remember(self._number, rows, added)
+        return added
 
 
 def _annotate_chunk(
     chunk: ChunkT,
     n_before: int,
     sink: Sink,
-    annotator: Annotator[ChunkT],
+    added_of: _Added[ChunkT],
     on_error: OnError,
-    on_progress: Listener | None,
 ) -> None:
     problems = dict(chunk.problems)
     good = [i for i in range(len(chunk)) if i not in problems]
     if on_error == "fail" and problems:  # rows after the first bad one would be work for nothing
         good = [i for i in good if i < min(problems)]
     if good:
-        added, failed = annotator.annotate(chunk.take(good), on_progress=on_progress)
-        problems.update({good[i]: _problem(error) for i, error in failed.items()})
+        added, failed = added_of(chunk.take(good))
+        problems.update({good[i]: problem for i, problem in failed.items()})
         if ROW in added.column_names:
             rows = [good[i] for i in added[ROW].to_pylist()]
             added = _with_rows(added, [n_before + position for position in rows])

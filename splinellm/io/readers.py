@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from splinellm.errors import ConfigurationError, InputFileError
-from splinellm.io.byte_stream import ByteStream, reading
+from splinellm.io.byte_stream import ByteStream
 from splinellm.io.encodings import check_encoding
 from splinellm.io.formats import (
     STANDARD_STREAM,
@@ -17,8 +18,9 @@ from splinellm.io.formats import (
     is_gzipped,
     load,
 )
-from splinellm.io.parquet_reader import ParquetSource
+from splinellm.io.parquet_reader import ParquetSource, parquet_files
 from splinellm.io.rows import CHUNK_ROWS, ReadOptions
+from splinellm.io.shares import Share, shared
 from splinellm.table import is_own_column
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ def open_source(
     delimiter: str | None = None,
     encoding: str | None = None,
     optional_column: str | None = None,
+    share: Share | None = None,
+    holds_messages: bool = False,
 ) -> Source[Chunk]:
     """Open an input and check what can be checked before any model is loaded.
 
@@ -61,6 +65,10 @@ def open_source(
         Of text. By default UTF-8, or what a byte order mark tells.
     optional_column : str, optional
         Column to keep besides `columns`, if it is there.
+    share : Share, optional
+        Read only this one of several shares of the input.
+    holds_messages : bool
+        Whether the text column holds conversations: lists of messages, or the JSON of such.
 
     Returns
     -------
@@ -73,9 +81,38 @@ def open_source(
         The file is missing or unreadable, of an unknown format, without the text column, or has
         a column that the output adds.
     """
-    options = ReadOptions(text_column, is_reserved, chunk_rows, columns, delimiter, optional_column)
+    options = ReadOptions(
+        text_column, is_reserved, chunk_rows, columns, delimiter, optional_column, holds_messages
+    )
     if encoding is not None:
         check_encoding(encoding)
+    if share is not None and share.of > 1:
+        if path == STANDARD_STREAM:
+            raise ConfigurationError("standard input has no shares", hint="name a file")
+        if is_pipe(path):
+            raise ConfigurationError(f"'{path}' is a pipe and has no shares", hint="name a file")
+    reopen = partial(_opened, path, format, encoding, options)
+    source = reopen()
+    try:
+        return source if share is None else shared(source, share, reopen)
+    except BaseException:
+        source.close()
+        raise
+
+
+def is_pipe(path: str) -> bool:
+    """Whether a path is that of something that can be read only once, as of ``<(zcat x)``."""
+    place = Path(path)
+    return place.exists() and not place.is_file() and not place.is_dir()
+
+
+def _opened(
+    path: str,
+    format: str | None,  # noqa: A002 (as above)
+    encoding: str | None,
+    options: ReadOptions,
+) -> Source[Chunk]:
+    delimiter = options.delimiter
     if path == STANDARD_STREAM:
         stream, found = ByteStream.open_stdin(encoding=encoding)
         known = format_named(format or found)
@@ -117,20 +154,3 @@ def _source(known: Format, stream: ByteStream, path: str, options: ReadOptions) 
         stream.close()
         source = reader(path, [Path(path)], options)
     return source
-
-
-def parquet_files(folder: str) -> list[Path]:
-    """Parquet files of a folder, by name."""
-    with reading(folder):
-        names = sorted(Path(folder).iterdir())
-        # Spark and others leave _SUCCESS and .crc files beside the data.
-        files = [p for p in names if p.suffix == ".parquet" and not p.name.startswith(("_", "."))]
-        nested = next((p for p in names if p.is_dir() and next(p.rglob("*.parquet"), None)), None)
-    if nested is not None:
-        raise InputFileError(
-            f"'{folder}' has Parquet files in sub-folder '{nested.name}', which are not read",
-            hint="give one folder at a time",
-        )
-    if not files:
-        raise InputFileError(f"folder '{folder}' has no Parquet files")
-    return files

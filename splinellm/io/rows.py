@@ -45,6 +45,8 @@ class ReadOptions:
         Between values of CSV; told by the header by default.
     optional_column : str, optional
         Column to keep if it is there.
+    holds_messages : bool
+        Whether the prompts are conversations.
     """
 
     text_column: str | None = "text"
@@ -53,6 +55,7 @@ class ReadOptions:
     columns: Sequence[str] | None = None
     delimiter: str | None = None
     optional_column: str | None = None
+    holds_messages: bool = False
 
     def keeps(self, name: str) -> bool:
         """Whether a column is one of those to be read."""
@@ -116,8 +119,12 @@ class Chunk(Protocol):
         """Row number in the file of the row at `position` in the chunk."""
         ...
 
-    def texts(self) -> list[str]:
-        """Texts of all rows; only to be called on a chunk without problems."""
+    def texts(self) -> list[Any]:
+        """Texts of all rows, or conversations; only of a chunk without problems."""
+        ...
+
+    def basis(self) -> bytes:
+        """All that the columns that a run adds are made of; only of a chunk without problems."""
         ...
 
     def take(self, positions: Sequence[int]) -> Self:
@@ -153,8 +160,16 @@ class Source(Protocol[_ChunkT_co]):
     """Where rows come from. Opened by :func:`splinellm.io.readers.open_source`."""
 
     name: str
-    n_read: int
-    """Rows handed out in chunks so far."""
+
+    @property
+    def n_read(self) -> int:
+        """Rows handed out in chunks so far."""
+        ...
+
+    @property
+    def n_before(self) -> int:
+        """Rows of the input before the first that is handed out; known once that is."""
+        ...
 
     def schema(self) -> pa.Schema:
         """Input columns with their Arrow types; may read the whole file to find out."""
@@ -201,10 +216,14 @@ class RecordChunk:
         """Row number in the file."""
         return self._rows[position].number
 
-    def texts(self) -> list[str]:
-        """Texts of all rows."""
+    def texts(self) -> list[Any]:
+        """Texts of all rows, or conversations."""
         assert self._text_column is not None  # noqa: S101 (whoever opened the source needs none)
         return [record[self._text_column] for record in self.records()]
+
+    def basis(self) -> bytes:
+        """Texts of all rows, one value."""
+        return repr(self.texts()).encode("utf-8", "surrogatepass")
 
     def take(self, positions: Sequence[int]) -> RecordChunk:
         """Select good rows."""

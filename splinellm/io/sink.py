@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pyarrow as pa
 
 from splinellm.errors import ConfigurationError, OutputError
-from splinellm.io.formats import STANDARD_STREAM, output_format
-from splinellm.io.output_file import OutputFile, touched_by, write_reject, writing
+from splinellm.io.formats import STANDARD_STREAM, names_folder, output_format
+from splinellm.io.output_file import OutputFile, Places, make_folder, write_reject, writing
+from splinellm.io.readers import is_pipe
+from splinellm.io.shares import Share
 from splinellm.io.writers import Writer, writer_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+    from splinellm.io.journal import Journal
     from splinellm.io.rows import Chunk, Source
 
 
@@ -26,6 +29,11 @@ class Sink(Protocol):
 
     n_rows: int
     n_rejected: int
+
+    @property
+    def journal(self) -> Journal | None:
+        """Where what is computed is kept for a run that goes on with it."""
+        ...
 
     def start(self, source: Source[Chunk], added: pa.Schema) -> None:
         """Begin the output, once the model is loaded and the added columns are known."""
@@ -44,12 +52,14 @@ class Sink(Protocol):
         ...
 
     def abandon(self) -> None:
-        """Keep what can be kept of a run that failed; never raises."""
+        """Keep what a later run can go on with; never raises."""
         ...
 
 
 class StandardOutput:
     """JSON lines on standard output, rejects as JSON lines on standard error."""
+
+    journal = None
 
     def __init__(self) -> None:
         self.n_rows = 0
@@ -92,15 +102,28 @@ def _writing_to_pipe() -> Iterator[None]:
         raise
 
 
-def open_sink(path: str, source_path: str) -> StandardOutput | OutputFile:
+def open_sink(
+    path: str,
+    source_path: str,
+    *,
+    asked: Mapping[str, str] | None = None,
+    resume: bool = False,
+    share: Share | None = None,
+) -> StandardOutput | OutputFile:
     """Open the output of a run.
 
     Parameters
     ----------
     path : str
-        A file, or ``-`` for standard output.
+        A file, a folder, or ``-`` for standard output.
     source_path : str
         The run's input, which must survive.
+    asked : mapping of str to str, optional
+        Settings of the run, by the names that a message calls them.
+    resume : bool
+        Whether to go on with what a run that did not end has computed, if there is one.
+    share : Share, optional
+        Of the input that is read, if it is not all of it; goes into a folder.
 
     Raises
     ------
@@ -108,20 +131,42 @@ def open_sink(path: str, source_path: str) -> StandardOutput | OutputFile:
         Unknown suffix, or the output would overwrite the input.
     OutputError
         The output cannot be written.
+    ResumeError
+        An earlier run left something that this one cannot go on with, or must not replace.
     """
     if path == STANDARD_STREAM:
+        if resume:
+            raise ConfigurationError("standard output cannot be gone on with", hint="name a file")
         return StandardOutput()
     output_format(path)
-    _protect(Path(source_path), Path(path))
-    return OutputFile(path)
+    in_folder = names_folder(path)
+    if share is not None and not in_folder:
+        raise ConfigurationError(f"a share goes into a folder, not to '{path}'", hint="-o FOLDER/")
+    share = share or Share()
+    places = Places.inside(path, share) if in_folder else Places.beside(path)
+    _protect(Path(source_path), places)
+    if in_folder:
+        make_folder(path, share)
+    identity = {**_identity(source_path), "--shard": str(share)}
+    return OutputFile(places, {**identity, **(asked or {})}, resume=resume)
 
 
-def _protect(source: Path, output: Path) -> None:
+def _identity(source_path: str) -> dict[str, str]:
+    """What tells an input from others; which rows it has is compared part by part."""
+    if source_path == STANDARD_STREAM or is_pipe(source_path):
+        return {"input": "a pipe"}
+    path = Path(os.path.realpath(source_path))
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    n_bytes = sum(file.stat().st_size for file in files if file.is_file())
+    return {"input": str(path), "size of the input": f"{n_bytes:,} bytes"}
+
+
+def _protect(source: Path, places: Places) -> None:
     if str(source) == STANDARD_STREAM or not source.exists():
         return
-    target = Path(os.path.realpath(output))
+    shown, target = places.shown, places.final
     if source.is_dir() and target.is_relative_to(os.path.realpath(source)):
-        raise ConfigurationError(f"output '{output}' lies in the input folder '{source}'")
-    for path in touched_by(target):
+        raise ConfigurationError(f"output '{shown}' lies in the input folder '{source}'")
+    for path in places.touched():
         if path.exists() and path.samefile(source):
-            raise ConfigurationError(f"writing '{output}' would replace the input '{source}'")
+            raise ConfigurationError(f"writing '{shown}' would replace the input '{source}'")

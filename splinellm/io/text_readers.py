@@ -35,6 +35,7 @@ class RowSource:
     def __init__(self, stream: ByteStream, options: ReadOptions) -> None:
         self.name = stream.name
         self.n_read = 0
+        self.n_before = 0
         self.stream = stream
         self.options = options
         self._n_nul = 0

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
+from splinellm.conversations import messages_of
 from splinellm.io.rows import Chunk, Source
 from splinellm.io.views import ChunkView, SourceView
 from splinellm.table import is_own_column
-from splinellm.token_index import TOKEN_SCHEMA
+from splinellm.token_index import token_schema
 
 PART_CHARACTERS = 1 << 15
 """A part of a chunk ends here: a text of n tokens makes n rows of all features, in memory."""
 
 
-def is_token_column(text_column: str) -> Callable[[str], bool]:
+def is_token_column(text_column: str, *, messages: bool = False) -> Callable[[str], bool]:
     """Whether an output of a row per token adds a column of this name.
 
-    The text column itself is not kept, and so not in the way, whatever it is called.
+    The text column itself is not kept, and so not in the way, whatever it is called. `messages`
+    says whether it holds conversations.
     """
-    added = {*TOKEN_SCHEMA.names} - {text_column}
+    added = {*token_schema(messages=messages).names} - {text_column}
     return lambda name: name in added or is_own_column(name)
 
 
@@ -65,10 +68,16 @@ class TextlessSource(SourceView[TextlessChunk]):
                 yield TextlessChunk(chunk, range(start, end), problems, self._is_hidden)
 
 
+def _n_characters(prompt: Any) -> int:
+    if isinstance(prompt, str):
+        return len(prompt)
+    return sum(len(message.text) for message in messages_of(prompt))
+
+
 def _parts(chunk: Chunk) -> Iterator[tuple[int, int]]:
     """Where to cut a chunk so that its parts have texts of bounded length together."""
     good = [i for i in range(len(chunk)) if i not in chunk.problems]
-    lengths = dict(zip(good, map(len, chunk.take(good).texts()), strict=True))
+    lengths = dict(zip(good, map(_n_characters, chunk.take(good).texts()), strict=True))
     start, n_characters = 0, 0
     for position in range(len(chunk)):
         length = lengths.get(position, 0)

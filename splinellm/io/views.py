@@ -47,9 +47,13 @@ class ChunkView:
         """Row number in the file."""
         return self._whole.number(self._positions[position])
 
-    def texts(self) -> list[str]:
+    def texts(self) -> list[Any]:
         """Texts of all rows, hidden or not."""
         return self._taken().texts()
+
+    def basis(self) -> bytes:
+        """Return what the columns that a run adds are made of."""
+        return self._taken().basis()
 
     def take(self, positions: Sequence[int]) -> Self:
         """Select good rows, each as often as it is named."""
@@ -106,9 +110,10 @@ class SourceView(Generic[ChunkT]):
         """Rows handed out in chunks so far."""
         return self._source.n_read
 
-    @n_read.setter
-    def n_read(self, value: int) -> None:
-        self._source.n_read = value
+    @property
+    def n_before(self) -> int:
+        """Rows of the input before the first that is handed out."""
+        return self._source.n_before
 
     def schema(self) -> pa.Schema:
         """Input columns but for the hidden ones."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from splinellm.errors import ArtifactError, PromptError
+from splinellm.io.checks import conversation_of
 from splinellm.learn.classifier import Card, Classifier, require_match
 from splinellm.learn.predictions import SPANS, prediction_schema
 from splinellm.table import N_TOKENS, TRUNCATED
@@ -73,6 +74,8 @@ class TextClassification:
         Says what the features mean.
     extractor : Extractor
         Computes them.
+    holds_messages : bool
+        Whether the rows hold conversations.
 
     Raises
     ------
@@ -80,18 +83,24 @@ class TextClassification:
         The extractor's features are not the classifier's; names the first difference.
     """
 
-    def __init__(self, classifier: Classifier, extractor: Extractor) -> None:
+    def __init__(
+        self, classifier: Classifier, extractor: Extractor, *, holds_messages: bool = False
+    ) -> None:
         require_match(classifier.card.provenance, extractor.provenance)
         self.schema = added_schema(classifier.card)
         self._classifier = classifier
         self._extractor = extractor
+        self._holds_messages = holds_messages
 
     def annotate(
         self, rows: Chunk, *, on_progress: Listener | None = None
     ) -> tuple[pa.Table, dict[int, PromptError]]:
-        """Classify the rows' texts."""
+        """Classify the rows' texts or conversations."""
+        prompts = rows.texts()
+        if self._holds_messages:
+            prompts = [conversation_of(prompt) for prompt in prompts]
         features, errors = self._extractor.extract_valid(
-            self._classifier.card.as_read(rows.texts()), on_progress=on_progress
+            self._classifier.card.as_read(prompts), on_progress=on_progress
         )
         return _added(self._classifier, features, self.schema), errors
 

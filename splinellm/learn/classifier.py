@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from splinellm.conversations import is_conversation, with_texts
 from splinellm.errors import ArtifactError, ConfigurationError
 from splinellm.learn.labels import Kind
 from splinellm.learn.pooling import POOLING, Pooling
@@ -21,6 +22,7 @@ from splinellm.table import FeatureTable, schema_of
 
 if TYPE_CHECKING:
     from splinellm.extraction import SplineExtractor
+    from splinellm.extraction.base import Extractor
 
 CARD_VERSION = 1
 NORMALISATION = "normalisation"
@@ -85,11 +87,17 @@ class Card:
         return None if record is None else Pooling.from_settings(record)
 
     def as_read(self, prompts: Iterable[Any]) -> list[Any]:
-        """Prompts as the classifier reads them; only texts are normalised, not token ids."""
+        """Prompts as the classifier reads them; texts are normalised, and token ids are not."""
         version = self.normalisation
         if version is None:
             return list(prompts)
-        return [normalised(p, version) if isinstance(p, str) else p for p in prompts]
+
+        def as_read(prompt: Any) -> Any:
+            if is_conversation(prompt):
+                return with_texts(prompt, lambda text: normalised(text, version))
+            return normalised(prompt, version) if isinstance(prompt, str) else prompt
+
+        return [as_read(prompt) for prompt in prompts]
 
     def to_json(self) -> str:
         """Serialise, indented for readers."""
@@ -145,16 +153,26 @@ class Classifier:
         self.estimators = estimators
         self.card = card
 
-    def predict_texts(self, texts: Any, extractor: SplineExtractor) -> Predictions:
+    def default_extractor(self) -> SplineExtractor:
+        """The extractor that the card describes, on the model that this process shares."""
+        from splinellm.extraction import SplineExtractor  # torch, only now
+        from splinellm.learn.backbones import shared_backbone
+        from splinellm.plan import Plan
+
+        source = self.card.provenance
+        backbone = shared_backbone(source.model, source.dtype)
+        return SplineExtractor(backbone, **Plan.of(source).settings())
+
+    def predict_texts(self, texts: Any, extractor: Extractor | None = None) -> Predictions:
         """Classify texts: normalise them if the classifier reads such, extract, predict.
 
         Parameters
         ----------
         texts : str or iterable of str
             See :meth:`splinellm.SplineExtractor.extract`.
-        extractor : SplineExtractor
-            With the settings that ``Plan.of(card.provenance)`` gives, or more layers
-            or features.
+        extractor : Extractor, optional
+            With the settings that ``Plan.of(card.provenance)`` gives, or more layers or features.
+            The card's model is loaded, and shared, if none is given.
 
         Returns
         -------
@@ -167,6 +185,7 @@ class Classifier:
         ArtifactError
             As for :meth:`predict`.
         """
+        extractor = self.default_extractor() if extractor is None else extractor
         require_match(self.card.provenance, extractor.provenance)
         return self.predict(extractor.extract(self.card.as_read(as_prompts(texts))))
 

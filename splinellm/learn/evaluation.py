@@ -25,6 +25,7 @@ from splinellm.learn.estimators import (
     plain_estimator,
 )
 from splinellm.learn.labels import Labels
+from splinellm.learn.out_of_fold import OutOfFold
 from splinellm.learn.splits import Split, stratified_splits
 from splinellm.schema import is_sign_block
 from splinellm.table import FeatureTable
@@ -79,6 +80,7 @@ def evaluate(
     ablations: bool = True,
     labelled_shares: Sequence[float] = (),
     tuning_groups: np.ndarray | None = None,
+    kept: OutOfFold | None = None,
 ) -> Iterator[Score]:
     """Measure features and baselines on the same splits.
 
@@ -102,6 +104,8 @@ def evaluate(
         Shares of labels for the semi-supervised setting.
     tuning_groups : ndarray of int, optional
         Kept whole by the inner folds that tune the penalty.
+    kept : OutOfFold, optional
+        Gets the scores of the rows by all features, for :mod:`splinellm.learn.fairness`.
 
     Yields
     ------
@@ -117,13 +121,15 @@ def evaluate(
     array = table.array
     n_layers, n_features = table.schema.shape
 
-    def run(section: str, item: str, scores: Scores) -> Iterator[Score]:
-        yield from _scores(section, item, scores, labels, splits)
+    def run(
+        section: str, item: str, scores: Scores, kept: OutOfFold | None = None
+    ) -> Iterator[Score]:
+        yield from _scores(section, item, scores, labels, splits, kept)
 
     def on(values: np.ndarray, name: EstimatorName = estimator) -> Scores:
         return _on(values, name, tuning_groups)
 
-    yield from run("features", f"{estimator}, all", on(table.values))
+    yield from run("features", f"{estimator}, all", on(table.values), kept)
     yield from run("baseline", "length", _length_baseline(table.n_tokens))
     if texts is not None:
         yield from run("baseline", "TF-IDF", _text_baseline(texts))
@@ -161,12 +167,19 @@ def _depths(n_layers: int) -> list[int]:
 
 
 def _scores(
-    section: str, item: str, scores: Scores, labels: Labels, splits: Sequence[Split]
+    section: str,
+    item: str,
+    scores: Scores,
+    labels: Labels,
+    splits: Sequence[Split],
+    kept: OutOfFold | None,
 ) -> Iterator[Score]:
     values: dict[str, list[float]] = {name: [] for name in labels.scored_classes}
     for learn, test in splits:
         for name, probability in _by_class(scores, labels, learn, test):
             truth = labels.indicator(name)[test]
+            if kept is not None:
+                kept.add(name, test, probability)
             if 0 < truth.sum() < len(truth):
                 values[name].append(float(roc_auc_score(truth, probability)))
     for name, found in values.items():

@@ -7,21 +7,22 @@ from collections.abc import Set as AbstractSet
 from numbers import Integral, Real
 from typing import Any
 
+from splinellm.conversations import is_conversation
 from splinellm.errors import ConfigurationError, PromptError
 from splinellm.prompts import WANTED, as_prompts, check_prompt
 
 
-def texts_of(column: Any) -> list[str]:
-    """Read a column of texts, in whatever container scikit-learn passes it.
+def texts_of(column: Any) -> list[Any]:
+    """Read a column of texts or of conversations, in whatever container scikit-learn passes it.
 
     Parameters
     ----------
     column : list, tuple, 1-d array, Series, or array or DataFrame of one column
-        Texts.
+        Texts or conversations.
 
     Returns
     -------
-    list of str
+    list of str or of conversation
 
     Raises
     ------
@@ -37,7 +38,8 @@ def texts_of(column: Any) -> list[str]:
         raise PromptError("expected one column of texts, got a single value", hint=WANTED)
     values = as_prompts(column)
     for index, value in enumerate(values):
-        if isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray)):
+        is_text = isinstance(value, (str, bytes, bytearray)) or is_conversation(value)
+        if isinstance(value, Sequence) and not is_text:
             raise PromptError(f"expected text, got {type(value).__name__}", index=index)
         check_prompt(value, index)
     return values

@@ -1,83 +1,117 @@
-"""A channel of words and letters beside the geometry: TF-IDF and a linear model, readable."""
+"""A channel of words and letters beside the geometry: a readable weight for each of them.
+
+The score of a piece of text is a sum over its words, divided by the root of their number. A word's
+own score is made of its weight and of those of the letters in it, so that misspelt words count, and
+is looked up when the word is met again.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix, hstack
 from sklearn.base import BaseEstimator
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
+from sklearn.feature_extraction.text import CountVectorizer
 
 from splinellm.errors import ArtifactError, LabelError
 from splinellm.token_index import text_lines
 
-WORDS = (1, 2)
 LETTERS = (2, 5)
-MAX_WORDS = 40_000
-MAX_LETTERS = 80_000
-MIN_TEXTS = 2
-"""Texts that a word or sequence of letters has to be in."""
+"""Letters in a row, of a word between spaces."""
 
-C = 3.0
+MAX_WORDS = 30_000
+MAX_PAIRS = 30_000
+MAX_LETTERS = 60_000
+MIN_TEXTS = 3
+"""Texts that a word or pair has to be in, and words that letters have to be in."""
+
 TOP = 12
 """Words of a class that the card shows."""
 
-_CHUNK = 2048
+MAX_LENGTH = 40
+"""Letters of a word that are looked at."""
+
+_WORD = re.compile(r"\w+(?:[*@$'\u2019]+\w+)*|[^\w\s]+")
+_KEPT = 1 << 17
+"""Words whose scores are kept at hand."""
 
 
 class Lexicon(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
-    """Counts of one or two words and of two to five letters, each weighed by how rare it is.
+    """Weights of words, of pairs of words, and of two to five letters in a row.
 
     What is kept are plain arrays, so that a file shows what it says: no pickle, no hashing.
 
     Attributes
     ----------
-    words_, letters_ : ndarray of uint8
+    words_, pairs_, letters_ : ndarray of uint8
         The terms, a line of JSON each.
-    word_idf_, letter_idf_ : ndarray of float32
-        What they are multiplied with.
+    idf_ : ndarray, shape (V,), float32
+        What they are multiplied with: how rare words, pairs and letters are, in this order.
     coef_ : ndarray, shape (C, V), float32
-        Of words, then of letters, for each class.
+        Of each, for each class.
     intercept_ : ndarray, shape (C,)
     """
 
     def fit_terms(self, texts: Sequence[str]) -> Lexicon:
-        """Choose the terms: the commonest that are in at least two texts."""
-        words = _vectoriser("word", WORDS, MAX_WORDS)
-        letters = _vectoriser("char_wb", LETTERS, MAX_LETTERS)
-        try:
-            words.fit(texts)
-            letters.fit(texts)
-        except ValueError as error:  # scikit-learn's word for it: an empty vocabulary
-            raise LabelError("the texts share no words: there is no lexicon to learn") from error
-        self.words_ = text_lines(words.get_feature_names_out().tolist())
-        self.letters_ = text_lines(letters.get_feature_names_out().tolist())
-        self.word_idf_ = words.idf_.astype(np.float32)
-        self.letter_idf_ = letters.idf_.astype(np.float32)
-        self.coef_ = np.empty((0, len(self.word_idf_) + len(self.letter_idf_)), np.float32)
+        """Choose the terms: the commonest of those that are in at least three texts."""
+        words, word_idf = _commonest(map(words_of, texts), MAX_WORDS)
+        pairs, pair_idf = _commonest((_pairs_of(words_of(text)) for text in texts), MAX_PAIRS)
+        if not words:
+            raise LabelError("the texts share no words: there is no lexicon to learn")
+        letters, letter_idf = _commonest(map(_letters_of, words), MAX_LETTERS)
+        self.words_ = text_lines(words)
+        self.pairs_ = text_lines(pairs)
+        self.letters_ = text_lines(letters)
+        self.idf_ = np.concatenate([word_idf, pair_idf, letter_idf]).astype(np.float32)
+        self.coef_ = np.empty((0, len(self.idf_)), np.float32)
         self.intercept_ = np.empty(0)
+        self._forget()
         return self
 
-    def matrix(self, texts: Sequence[str]) -> csr_matrix:
-        """Weighed counts, shape (N, V), sparse; words and letters each of length one."""
-        words, letters = self._vectorisers()
-        return hstack([words.transform(texts), letters.transform(texts)], format="csr")
+    def matrix(self, pieces: Sequence[str]) -> csr_matrix:
+        """What the weights are of, shape (N, V), float32, sparse."""
+        places: dict[str, int] = {}
+        rows, columns, shares = [], [], []
+        pair_rows, pair_columns, pair_shares = [], [], []
+        pair_index, n_words = self._pair_index(), self._sizes()[0]
+        for row, piece in enumerate(pieces):
+            found = words_of(piece)
+            share = len(found) ** -0.5 if found else 0.0
+            for word in found:
+                rows.append(row)
+                columns.append(places.setdefault(word, len(places)))
+                shares.append(share)
+            for pair in _pairs_of(found):
+                if (place := pair_index.get(pair)) is not None:
+                    pair_rows.append(row)
+                    pair_columns.append(place)
+                    pair_shares.append(share * self.idf_[n_words + place])
+        counts = _sparse(shares, rows, columns, (len(pieces), len(places)))
+        own, letters = self._word_matrices(list(places))
+        width = len(pair_index)
+        pairs = _sparse(pair_shares, pair_rows, pair_columns, (len(pieces), width))
+        return hstack([counts @ own, pairs, counts @ letters], format="csr", dtype=np.float32)
 
-    def scores(self, texts: Sequence[str]) -> np.ndarray:
-        """Logits of texts or of windows, shape (N, C)."""
-        found = np.zeros((len(texts), len(self.intercept_)))
-        for begin in range(0, len(texts), _CHUNK):
-            part = self.matrix(texts[begin : begin + _CHUNK])
-            found[begin : begin + _CHUNK] = part @ self.coef_.T + self.intercept_
+    def scores(self, pieces: Sequence[str]) -> np.ndarray:
+        """Scores of texts or of windows, shape (N, C)."""
+        found = np.empty((len(pieces), len(self.intercept_)))
+        for row, piece in enumerate(pieces):
+            found[row] = self._score(words_of(piece))
         return found
 
+    def word_scores(self, words: Sequence[str]) -> np.ndarray:
+        """Scores of words on their own, without the constant, shape (N, C)."""
+        self._learn(words)
+        return np.array([self._made[word] for word in words]).reshape(len(words), -1)
+
     def terms(self) -> list[str]:
-        """The words, then the sequences of letters."""
-        return [*_lines(self.words_), *_lines(self.letters_)]
+        """The words, the pairs, then the letters."""
+        return [*_lines(self.words_), *_lines(self.pairs_), *_lines(self.letters_)]
 
     def top_words(self) -> list[dict[str, list[str]]]:
         """For each class, the words that speak most for and against it."""
@@ -102,11 +136,10 @@ class Lexicon(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
             Names one.
         """
         try:
-            n_words, n_letters = len(_lines(self.words_)), len(_lines(self.letters_))
+            n_terms = sum(self._sizes())
             shapes = {
-                "word_idf_": (n_words,),
-                "letter_idf_": (n_letters,),
-                "coef_": (n_classes, n_words + n_letters),
+                "idf_": (n_terms,),
+                "coef_": (n_classes, n_terms),
                 "intercept_": (n_classes,),
             }
             for name, shape in shapes.items():
@@ -114,30 +147,109 @@ class Lexicon(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
                 if array.shape != shape or not np.isfinite(array).all():
                     raise ArtifactError(f"the lexicon's {name} is damaged")
             # Nothing that a file put there may stand in for a method, or for what is made later.
-            if more := sorted(set(vars(self)) - {"words_", "letters_", *shapes}):
+            if more := sorted(set(vars(self)) - {"words_", "pairs_", "letters_", *shapes}):
                 raise ArtifactError(f"the lexicon holds something else: {more[0][:40]}")
         except (AttributeError, TypeError, ValueError) as error:
             raise ArtifactError(f"the lexicon is damaged: {error}") from error
 
+    def set_weights(self, coefficients: np.ndarray, intercepts: np.ndarray) -> None:
+        """Set what :attr:`coef_` and :attr:`intercept_` say, shapes (C, V) and (C,)."""
+        self.coef_ = coefficients.astype(np.float32)
+        self.intercept_ = intercepts.astype(float)
+        self._forget()
+
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = dict(super().__getstate__())
-        state.pop("_made", None)
+        for name in ("_made", "_pairs", "_index"):
+            state.pop(name, None)
         return state
 
-    def _vectorisers(self) -> tuple[TfidfVectorizer, TfidfVectorizer]:
+    def _score(self, words: Sequence[str]) -> np.ndarray:
+        total = self.intercept_.copy()
+        if not words:
+            return total
+        self._learn(words)
+        sums = np.sum([self._made[word] for word in words], axis=0)
+        pairs = self._pair_scores()
+        known = [pairs[pair] for pair in _pairs_of(words) if pair in pairs]
+        if known:
+            sums = sums + np.sum(known, axis=0)
+        return np.asarray(total + sums / np.sqrt(len(words)))
+
+    def _learn(self, words: Sequence[str]) -> None:
+        """Score words that were not met before."""
         if not hasattr(self, "_made"):
-            self._made = (
-                _fitted("word", WORDS, _lines(self.words_), self.word_idf_),
-                _fitted("char_wb", LETTERS, _lines(self.letters_), self.letter_idf_),
+            self._made: dict[str, np.ndarray] = {}
+        new = list({word for word in words if word not in self._made})
+        if not new:
+            return
+        if len(self._made) + len(new) > _KEPT:
+            self._made.clear()
+            new = list(set(words))
+        n_words, n_pairs, _ = self._sizes()
+        own, letters = self._word_matrices(new)
+        scores = own @ self.coef_[:, :n_words].T + letters @ self.coef_[:, n_words + n_pairs :].T
+        self._made.update(zip(new, scores.astype(np.float64), strict=True))
+
+    def _pair_scores(self) -> dict[str, np.ndarray]:
+        if not hasattr(self, "_pairs"):
+            first, n_pairs, _ = self._sizes()
+            part = slice(first, first + n_pairs)
+            scores = (self.coef_[:, part] * self.idf_[part]).T.astype(np.float64)
+            self._pairs = dict(zip(_lines(self.pairs_), scores, strict=True))
+        return self._pairs
+
+    def _word_matrices(self, words: Sequence[str]) -> tuple[csr_matrix, csr_matrix]:
+        """Terms of words: themselves and their letters, the latter of length one."""
+        index, letters = self._indices()
+        n_words, n_pairs, n_letters = self._sizes()
+        own_rows, own_columns = [], []
+        rows, columns, values = [], [], []
+        for row, word in enumerate(words):
+            if (place := index.get(word)) is not None:
+                own_rows.append(row)
+                own_columns.append(place)
+            places = [letters[part] for part in _letters_of(word) if part in letters]
+            if places:
+                weights = self.idf_[n_words + n_pairs + np.array(places)]
+                rows += [row] * len(places)
+                columns += places
+                values += (weights / np.sqrt(np.sum(weights**2))).tolist()
+        own = _sparse(self.idf_[own_columns], own_rows, own_columns, (len(words), n_words))
+        return own, _sparse(values, rows, columns, (len(words), n_letters))
+
+    def _indices(self) -> tuple[dict[str, int], dict[str, int]]:
+        if not hasattr(self, "_index"):
+            self._index = tuple(
+                {term: place for place, term in enumerate(_lines(data))}
+                for data in (self.words_, self.letters_)
             )
-        return self._made
+        words, letters = self._index
+        return words, letters
+
+    def _pair_index(self) -> dict[str, int]:
+        return {term: place for place, term in enumerate(_lines(self.pairs_))}
+
+    def _sizes(self) -> tuple[int, int, int]:
+        n_words, n_pairs, n_letters = (
+            int(np.count_nonzero(data == ord("\n")))
+            for data in (self.words_, self.pairs_, self.letters_)
+        )
+        return n_words, n_pairs, n_letters
+
+    def _forget(self) -> None:
+        for name in ("_made", "_pairs", "_index"):
+            self.__dict__.pop(name, None)
 
 
-def fit_weights(matrix: csr_matrix, target: np.ndarray, weights: np.ndarray) -> LogisticRegression:
-    """Fit one class' logistic regression; `weights` are of rows."""
-    counts = np.maximum(np.bincount(target, weights, minlength=2), 1e-9)
-    balanced = weights * (weights.sum() / (2 * counts))[target]
-    return LogisticRegression(C=C, max_iter=300, tol=1e-3).fit(matrix, target, balanced)
+def words_of(text: str) -> list[str]:
+    """Words, with signs that stand for letters inside, and runs of other signs; lower case."""
+    return [match.group()[:MAX_LENGTH] for match in _WORD.finditer(text.lower())]
+
+
+def words_at(text: str) -> list[tuple[int, int]]:
+    """Where the words of a text are; as many as :func:`words_of` has where case has no say."""
+    return [match.span() for match in _WORD.finditer(text)]
 
 
 def window_texts(texts: Sequence[str], spans: Sequence[np.ndarray]) -> Iterator[str]:
@@ -147,31 +259,38 @@ def window_texts(texts: Sequence[str], spans: Sequence[np.ndarray]) -> Iterator[
             yield text[begin:end]
 
 
-def _vectoriser(analyzer: str, ngrams: tuple[int, int], limit: int) -> TfidfVectorizer:
-    return TfidfVectorizer(
-        analyzer=analyzer,
-        ngram_range=ngrams,
-        min_df=MIN_TEXTS,
-        max_features=limit,
-        sublinear_tf=True,
-        token_pattern=r"(?u)\b\w+\b" if analyzer == "word" else None,
-        dtype=np.float32,
-    )
+def _pairs_of(words: Sequence[str]) -> list[str]:
+    return [f"{first} {second}" for first, second in pairwise(words)]
 
 
-def _fitted(
-    analyzer: str, ngrams: tuple[int, int], terms: list[str], idf: np.ndarray
-) -> TfidfVectorizer:
-    vectoriser = TfidfVectorizer(
-        analyzer=analyzer,
-        ngram_range=ngrams,
-        vocabulary={term: i for i, term in enumerate(terms)},
-        sublinear_tf=True,
-        token_pattern=r"(?u)\b\w+\b" if analyzer == "word" else None,
-        dtype=np.float32,
+def _letters_of(word: str) -> list[str]:
+    whole = f" {word} "
+    low, high = LETTERS
+    return list({whole[i : i + n] for n in range(low, high + 1) for i in range(len(whole) - n + 1)})
+
+
+def _commonest(documents: Iterable[list[str]], limit: int) -> tuple[list[str], np.ndarray]:
+    """Terms that are in enough documents, sorted, and how rare each is."""
+    counter = CountVectorizer(
+        analyzer=_as_they_are, min_df=MIN_TEXTS, max_features=limit, binary=True
     )
-    vectoriser.idf_ = idf
-    return vectoriser
+    try:
+        counts = counter.fit_transform(documents)
+    except ValueError:  # scikit-learn's word for it: an empty vocabulary
+        return [], np.empty(0)
+    frequency = np.asarray(counts.sum(axis=0)).ravel()
+    idf = np.log((1 + counts.shape[0]) / (1 + frequency)) + 1.0
+    return counter.get_feature_names_out().tolist(), idf
+
+
+def _as_they_are(terms: list[str]) -> list[str]:
+    return terms
+
+
+def _sparse(
+    values: Any, rows: Sequence[int], columns: Sequence[int], shape: tuple[int, int]
+) -> csr_matrix:
+    return csr_matrix((np.asarray(values, np.float32), (rows, columns)), shape, dtype=np.float32)
 
 
 def _lines(data: np.ndarray) -> list[str]:

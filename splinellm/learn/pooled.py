@@ -11,6 +11,7 @@ from scipy.special import expit
 
 from splinellm.errors import ArtifactError, ConfigurationError, PromptError
 from splinellm.learn.classifier import Classifier, require_match
+from splinellm.learn.marking import narrowed, word_probabilities
 from splinellm.learn.pooled_scorer import PooledScorer
 from splinellm.learn.pooling import token_means
 from splinellm.learn.predictions import DEFAULT_THRESHOLD, Predictions
@@ -44,6 +45,8 @@ class Judged:
         Where these are in the text as it was given.
     truncated : bool
         Whether there was more.
+    likely : ndarray, shape (T,), optional
+        How likely each token's word is to carry a class, where people marked such words.
     """
 
     logits: np.ndarray
@@ -51,6 +54,7 @@ class Judged:
     begin: np.ndarray
     end: np.ndarray
     truncated: bool
+    likely: np.ndarray | None = None
 
 
 class Pooled(Classifier):
@@ -105,8 +109,10 @@ class Pooled(Classifier):
     ) -> list[list[Span]]:
         """Say where in each text a class is.
 
-        A token's score is the mean of the windows that hold it; tokens from the threshold on are
-        merged with their neighbours.
+        A token's score is the mean of the windows that hold it. Tokens from the threshold on make
+        regions; the whole text is one if it reaches the threshold and none of its tokens does.
+        Where people marked words for the training, a region is narrowed to its likeliest ones; see
+        :mod:`splinellm.learn.marking`.
 
         Parameters
         ----------
@@ -153,6 +159,11 @@ class Pooled(Classifier):
             hint="use predict or predict_texts",
         )
 
+    @property
+    def overlap(self) -> int:
+        """Tokens that a piece of a long text reads again of the one before."""
+        return max(MIN_OVERLAP, self.scorer.window or 0)
+
     def judge(
         self,
         texts: Sequence[Any],
@@ -167,27 +178,32 @@ class Pooled(Classifier):
         require_match(self.card.provenance, extractor.provenance_at("token"))
         originals = [self._as_read(text) for text in texts]
         prompts = [one.text if isinstance(one, NormalisedText) else one for one in originals]
-        overlap = max(MIN_OVERLAP, self.scorer.window or 0)
         for position, rows in read_tokens(
             extractor,
             prompts,
             lambda table: self.scorer.logits(self.columns_of(table)),
             overflow=overflow,
-            overlap=overlap,
+            overlap=self.overlap,
             on_progress=on_progress,
         ):
-            text = prompts[position]
             if isinstance(rows, PromptError):
                 yield rows
-            elif self.scorer.lexicon_ is not None and not isinstance(text, str):
-                yield PromptError(
-                    f"classifier '{self.card.name}' reads words, not token ids", index=position
-                )
             else:
-                origin = originals[position]
-                yield self._judged(
-                    rows, text, origin if isinstance(origin, NormalisedText) else None
-                )
+                yield self._judged_as_read(rows, originals[position], position)
+
+    def judged(self, tokens: TokenRows, text: Any, position: int = 0) -> Judged | PromptError:
+        """Judge a text whose tokens have been read.
+
+        Parameters
+        ----------
+        tokens : TokenRows
+            With :meth:`PooledScorer.logits` as values, of what ``card.as_read`` makes of the text.
+        text : str
+            As it was given; or token ids.
+        position : int
+            Of the text, for an error.
+        """
+        return self._judged_as_read(tokens, self._as_read(text), position)
 
     def predictions(self, judged: Sequence[Judged]) -> Predictions:
         """Probabilities and decisions of texts."""
@@ -202,21 +218,18 @@ class Pooled(Classifier):
         """Merge a text's tokens from the threshold on; see :meth:`spans`."""
         spans: list[Span] = []
         probabilities = expit(judged.of_tokens)
+        of_text = expit(judged.logits)
         for column, label in enumerate(self._scored):
             limit = self.card.thresholds.get(label, DEFAULT_THRESHOLD)
             limit = limit if threshold is None else threshold
-            spans += merged_spans(judged.begin, judged.end, probabilities[:, column], limit, label)
+            scores = probabilities[:, column]
+            inside = scores >= limit
+            if of_text[column] >= limit and not inside.any():
+                inside[:] = True
+            if judged.likely is not None:
+                inside = narrowed(inside, judged.likely)
+            spans += merged_spans(judged.begin, judged.end, scores, inside, label)
         return spans
-
-    def default_extractor(self) -> Extractor:
-        """The extractor that the card describes, on the model that this process shares."""
-        from splinellm.extraction import SplineExtractor  # torch, only now
-        from splinellm.learn.backbones import shared_backbone
-        from splinellm.plan import Plan
-
-        source = self.card.provenance
-        backbone = shared_backbone(source.model, source.dtype)
-        return SplineExtractor(backbone, **Plan.of(source).settings())
 
     @property
     def _scored(self) -> tuple[str, ...]:
@@ -235,17 +248,32 @@ class Pooled(Classifier):
             return text
         return normalise(text)
 
+    def _judged_as_read(
+        self, tokens: TokenRows, original: Any, position: int
+    ) -> Judged | PromptError:
+        origin = original if isinstance(original, NormalisedText) else None
+        text = original if origin is None else origin.text
+        if self.scorer.lexicon_ is not None and not isinstance(text, str):
+            return PromptError(
+                f"classifier '{self.card.name}' reads words, not token ids", index=position
+            )
+        return self._judged(tokens, text, origin)
+
     def _judged(self, tokens: TokenRows, text: Any, origin: NormalisedText | None) -> Judged:
         channels, bounds = self.scorer.channels(tokens, text)
-        of_tokens = token_means(self.scorer.calibrated(channels), bounds)
+        scores = self.scorer.summed(channels)
+        of_tokens = token_means(self.scorer.calibrated(scores), bounds)
         begin, end = tokens.begin, tokens.end
+        likely = None
+        if self.scorer.marker_ is not None and isinstance(text, str):
+            likely = word_probabilities(self.scorer.marker_, text, begin, end)
         if origin is not None:
             places = [
                 origin.original_span(a, b) if 0 <= a < b else (-1, -1)
                 for a, b in zip(begin.tolist(), end.tolist(), strict=True)
             ]
             begin, end = np.array(places, np.int64).reshape(-1, 2).T
-        return Judged(self.scorer.pooled(channels), of_tokens, begin, end, tokens.truncated)
+        return Judged(self.scorer.pooled(scores), of_tokens, begin, end, tokens.truncated, likely)
 
 
 def probabilities_of(kind: str, logits: np.ndarray) -> np.ndarray:

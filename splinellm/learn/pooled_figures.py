@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from splinellm.learn.fairness import Members, members_among
 from splinellm.learn.metrics import recall_at_fpr, reliability_by_length
 from splinellm.learn.pooled import probabilities_of
 from splinellm.learn.pooled_fit import Bags
 from splinellm.learn.pooled_material import INNER_FOLDS, Material
-from splinellm.learn.pooled_scorer import PooledScorer
+from splinellm.learn.pooled_scorer import Channels, PooledScorer
 from splinellm.learn.training import Decisions
 from splinellm.learn.windows import Windows
 
@@ -26,8 +27,9 @@ def pooled_figures(
     rows: np.ndarray,
     decisions: Decisions,
     measured_on: str,
+    members: Members | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Measure a scorer: held out, by channel, and by length.
+    """Measure a scorer: held out, by group of people, by channel, and by length.
 
     Parameters
     ----------
@@ -41,44 +43,48 @@ def pooled_figures(
         Thresholds and bands.
     measured_on : str
         What the card says of the rows.
+    members : mapping of str to ndarray, shape (N,), bool, optional
+        Of all rows, which are of which group.
     """
     labels, targets = material.labels, material.targets
-    scores = _scores(material, scorer, rows)
+    scores = window_scores(material, scorer, rows)
     channels: dict[str, dict[str, float]] = {}
     lengths: dict[str, dict[str, float]] = {}
     logits = np.empty((len(rows), len(targets)))
     for column, (label, target) in enumerate(zip(labels.scored_classes, targets, strict=True)):
         prefix = f"{label}: " if len(targets) > 1 else ""
         bags = material.judged_bags(rows, target, INNER_FOLDS)
-        pooled = [{n: material.pool(z[:, column], bag) for n, z in scores.items()} for bag in bags]
-        sums = [_summed(one, scorer.calibration_[column]) for one in pooled]
+        slope, constant = scorer.calibration_[column]
+        of_windows = scorer.summed(scores)[:, column]
+        sums = [slope * material.pool(of_windows, bag) + constant for bag in bags]
         logits[:, column] = sums[0]
-        alone = {f"{n} alone": z for n, z in pooled[0].items()} if len(scores) > 1 else {}
+        alone = {}
+        if len(scores) > 1:
+            alone = {
+                "geometry alone": material.pool(scores["geometry"][:, column], bags[0]),
+                "lexicon alone": material.pool(scores["lexicon"][:, column], bags[0]),
+            }
         for name, z in {**alone, "all channels": sums[0]}.items():
             channels[prefix + name] = _figures(bags[0].targets, z)
         found = _by_length(material.windows, bags, sums)
         lengths |= {prefix + name: figures for name, figures in found.items()}
     probabilities = probabilities_of(labels.kind, logits)
-    measured = decisions.figures(labels[rows], probabilities, measured_on)
-    among = ", and the same among clean texts" if material.settings.augment else ""
+    among = members_among(members, rows)
+    measured = decisions.figures(labels[rows], probabilities, measured_on, among)
+    longer = ", and the same among clean texts" if material.settings.augment else ""
     measured["channels"] = {"measured on": measured_on, **channels}
-    measured["reliability by length"] = {"measured on": measured_on + among, **lengths}
+    measured["reliability by length"] = {"measured on": measured_on + longer, **lengths}
     return measured
 
 
-def _scores(material: Material, scorer: PooledScorer, rows: np.ndarray) -> dict[str, np.ndarray]:
+def window_scores(material: Material, scorer: PooledScorer, rows: np.ndarray) -> Channels:
     """Of windows, by channel; a lexicon's only of the windows of `rows`."""
     windows = material.windows
-    scores = {"geometry": windows.scores(scorer.coef_.T, scorer.intercept_)}
+    scores: Channels = {"geometry": windows.scores(scorer.coef_.T, scorer.intercept_)}
     if scorer.lexicon_ is not None:
         scores["lexicon"] = np.zeros_like(scores["geometry"])
         scores["lexicon"][windows.index(rows)] = scorer.lexicon_.scores(material.pieces(rows))
     return scores
-
-
-def _summed(pooled: dict[str, np.ndarray], factors: np.ndarray) -> np.ndarray:
-    total: np.ndarray = factors[0] * pooled["geometry"] + factors[2]
-    return total + factors[1] * pooled["lexicon"] if "lexicon" in pooled else total
 
 
 def _figures(truth: np.ndarray, scores: np.ndarray) -> dict[str, float]:

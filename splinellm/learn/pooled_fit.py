@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.sparse import csr_matrix
 from scipy.special import expit
 from sklearn.decomposition import PCA
 
@@ -20,7 +21,11 @@ SPAN_WEIGHT = 0.5
 MAX_PADDING = 64
 """Windows of clean texts that a text is put among, at most; their number is drawn log-uniformly."""
 
-_STEPS = 200
+_STEPS = 100
+_FIRST_STEPS = 30
+"""Of mean pooling, where that is but the beginning of another."""
+
+_NOTHING = 1e-12
 _SAMPLE = 20_000
 """Windows whose principal components are found."""
 
@@ -37,28 +42,41 @@ class Bags:
         Where each begins.
     targets : ndarray, shape (B,)
         Zeros and ones.
+    weights : ndarray, shape (B,), optional
+        How much each counts; alike without.
     """
 
     index: np.ndarray
     starts: np.ndarray
     targets: np.ndarray
+    weights: np.ndarray | None = None
 
     def balanced(self) -> np.ndarray:
         """Weights with which both classes count alike, shape (B,), with a mean of one."""
-        counts = np.maximum(np.bincount(self.targets, minlength=2), 1)
-        weights: np.ndarray = len(self.targets) / (2.0 * counts)[self.targets]
-        return weights
+        weights = np.ones(len(self.targets)) if self.weights is None else self.weights
+        sums = np.maximum(np.bincount(self.targets, weights, minlength=2), _NOTHING)
+        balanced: np.ndarray = weights * (len(self.targets) / (2.0 * sums))[self.targets]
+        return balanced
 
 
-def bags_of(windows: Windows, texts: np.ndarray, target: np.ndarray) -> Bags:
-    """One bag per text, of its own windows; `target` is of all texts."""
+def bags_of(
+    windows: Windows, texts: np.ndarray, target: np.ndarray, weights: np.ndarray | None = None
+) -> Bags:
+    """One bag per text, of its own windows; `target` and `weights` are of all texts."""
     counts = windows.n_windows[texts]
     starts = np.concatenate([[0], np.cumsum(counts)])
-    return Bags(windows.index(texts), starts, target[texts])
+    own = None if weights is None else weights[texts]
+    return Bags(windows.index(texts), starts, target[texts], own)
 
 
 def padded_bags(
-    windows: Windows, texts: np.ndarray, target: np.ndarray, seed: int, *, share: float = 0.5
+    windows: Windows,
+    texts: np.ndarray,
+    target: np.ndarray,
+    seed: int,
+    *,
+    share: float = 0.5,
+    weights: np.ndarray | None = None,
 ) -> Bags:
     """The same, with clean texts before and after some of them.
 
@@ -74,6 +92,8 @@ def padded_bags(
         Of the choice.
     share : float
         Of the texts that are put among others.
+    weights : ndarray, shape (N,), optional
+        Of all texts.
     """
     random = np.random.default_rng(seed)
     clean = texts[target[texts] == 0]
@@ -96,7 +116,8 @@ def padded_bags(
             own = np.concatenate([*others[:place], own, *others[place:]])
         parts.append(own)
     starts = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
-    return Bags(np.concatenate(parts), starts.astype(np.int64), target[texts])
+    own_weights = None if weights is None else weights[texts]
+    return Bags(np.concatenate(parts), starts.astype(np.int64), target[texts], own_weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,8 +211,34 @@ class Design:
         return coefficients, bias - float(coefficients @ self.center)
 
 
+@dataclass(frozen=True, eq=False)
+class Terms:
+    """Windows as a lexicon sees them.
+
+    Parameters
+    ----------
+    matrix : csr_matrix, shape (W, V)
+        Of all windows.
+    """
+
+    matrix: csr_matrix
+
+    @property
+    def width(self) -> int:
+        """Number V of terms."""
+        return int(self.matrix.shape[1])
+
+    def scores(self, weights: np.ndarray) -> np.ndarray:
+        """Terms times weights (V,), shape (W,)."""
+        return np.asarray(self.matrix @ weights.astype(np.float32), np.float64)
+
+    def transposed(self, slopes: np.ndarray) -> np.ndarray:
+        """Slopes of windows (W,) as slopes of weights, shape (V,)."""
+        return np.asarray(slopes.astype(np.float32) @ self.matrix, np.float64)
+
+
 def fit_path(
-    design: Design,
+    design: Design | Terms,
     bags: Bags,
     pooling: Pooling,
     strengths: Sequence[float],
@@ -205,7 +252,7 @@ def fit_path(
 
     Parameters
     ----------
-    design : Design
+    design : Design or Terms
         The windows.
     bags : Bags
         What to pool.
@@ -227,7 +274,8 @@ def fit_path(
     for c in strengths:
         for stage in stages if not found else stages[-1:]:
             loss = _Loss(design, bags, stage, c, labels)
-            options = {"maxiter": _STEPS, "ftol": 1e-7, "gtol": 1e-6}
+            steps = _STEPS if stage is stages[-1] else _FIRST_STEPS
+            options = {"maxiter": steps, "ftol": 1e-7, "gtol": 1e-6}
             weights = minimize(loss, weights, jac=True, method="L-BFGS-B", options=options).x
         found.append(weights)
     return found
@@ -237,7 +285,12 @@ class _Loss:
     """What is minimised, with its gradient."""
 
     def __init__(
-        self, design: Design, bags: Bags, pooling: Pooling, c: float, labels: np.ndarray | None
+        self,
+        design: Design | Terms,
+        bags: Bags,
+        pooling: Pooling,
+        c: float,
+        labels: np.ndarray | None,
     ) -> None:
         self._design = design
         self._bags = bags

@@ -13,8 +13,8 @@ from sklearn.metrics import roc_auc_score
 from splinellm.errors import ConfigurationError
 from splinellm.learn.estimators import TOLERANCE
 from splinellm.learn.labels import Labels
-from splinellm.learn.lexicon import Lexicon, fit_weights, window_texts
-from splinellm.learn.pooled_fit import SPAN_WEIGHT, Bags, Design, bags_of, fit_path, padded_bags
+from splinellm.learn.lexicon import Lexicon, window_texts
+from splinellm.learn.pooled_fit import Bags, Design, Terms, bags_of, fit_path, padded_bags
 from splinellm.learn.pooled_scorer import PooledScorer, scorer_of
 from splinellm.learn.pooling import POOLING, Pooling
 from splinellm.learn.splits import Split, stratified_splits
@@ -22,6 +22,12 @@ from splinellm.learn.windows import Windows
 
 STRENGTHS = (1e-4, 1e-3, 1e-2)
 """Candidates for C, the inverse strength of the penalty, as scikit-learn counts it."""
+
+LEXICON_STRENGTH = 1.0
+"""C of the lexicon's weights; a tenth or ten times of it changes next to nothing."""
+
+SHARES = (0.25, 0.5, 1.0, 2.0)
+"""Candidates for the lexicon's spread of scores beside the geometry's."""
 
 INNER_FOLDS = 3
 COMPONENTS = 300
@@ -43,6 +49,10 @@ class PooledSettings:
         Principal components that windows are reduced to before the linear model; None for none.
     seed : int
         Of everything that is drawn.
+    strengths : tuple of float
+        Candidates for C, the inverse strength of the penalty, ascending.
+    shares : tuple of float
+        Candidates for how much the lexicon's scores of windows vary, beside the geometry's.
     """
 
     pooling: Pooling = Pooling()  # noqa: RUF009 (frozen)
@@ -50,8 +60,12 @@ class PooledSettings:
     augment: bool = True
     n_components: int | None = COMPONENTS
     seed: int = 0
+    strengths: tuple[float, ...] = STRENGTHS
+    shares: tuple[float, ...] = SHARES
 
     def __post_init__(self) -> None:
+        if not self.strengths or not self.shares or min(*self.strengths, *self.shares) <= 0:
+            raise ConfigurationError("there is no positive strength or share to choose from")
         if self.n_components is not None and self.n_components < 1:
             raise ConfigurationError(f"{self.n_components} components are none")
 
@@ -75,6 +89,7 @@ class Material:
     labels: Labels
     told: np.ndarray | None
     settings: PooledSettings
+    weights: np.ndarray | None = None
 
     @property
     def targets(self) -> list[np.ndarray]:
@@ -90,25 +105,48 @@ class Material:
         geometry = self._fit_geometry(scorer, rows, folds)
         lexicon = self._fit_lexicon(scorer, rows, folds) if self.settings.hybrid else None
         width = len(self.targets)
-        scorer.calibration_ = np.zeros((width, 3))
+        scorer.calibration_ = np.zeros((width, 2))
+        scorer.share_ = np.zeros(width)
         out_of_fold = np.empty((len(rows), width))
-        place = np.full(len(self.windows), -1)
-        place[rows] = np.arange(len(rows))
         for column, target in enumerate(self.targets):
-            channels = [z for z in (geometry[1], lexicon) if z is not None]
-            bags = [self.judged_bags(test, target, fold) for fold, (_, test) in enumerate(folds)]
-            merged = _merged([bag for pair in bags for bag in pair])
-            pooled = [self.pool(z[:, column], merged) for z in channels]
-            factors = _calibration(np.column_stack(pooled), merged.targets)
-            scorer.calibration_[column] = (
-                factors[0],
-                factors[1] if lexicon is not None else 0.0,
-                factors[-1],
-            )
-            own = bags_of(self.windows, rows, target)
-            alone = np.column_stack([self.pool(z[:, column], own) for z in channels])
-            out_of_fold[:, column] = alone @ factors[:-1] + factors[-1]
+            bags = self.unseen_bags(folds, target)
+            scores = geometry[1][:, column]
+            if lexicon is not None:
+                words = lexicon[:, column]
+                scorer.share_[column] = self._share(scores, words, bags)
+                scores = scores + scorer.share_[column] * words
+            slope, constant = _calibration(self.pool(scores, bags), bags)
+            scorer.calibration_[column] = slope, constant
+            own = self.pool(scores, bags_of(self.windows, rows, target))
+            out_of_fold[:, column] = slope * own + constant
         return Fitted(scorer, out_of_fold, self._described(scorer, geometry[0]))
+
+    def fit_once(self, rows: np.ndarray, design: Design | None = None) -> PooledScorer:
+        """Fit with the first strength and share, without folds: enough to rank texts by.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+            To fit to.
+        design : Design, optional
+            Of all windows; that of the rows' own is made without.
+        """
+        settings, windows = self.settings, self.windows
+        used = windows.index(rows)
+        design = design or Design.of(windows, used, settings.n_components, settings.seed)
+        scorer = scorer_of(settings.pooling)
+        paths = [self._path(design, rows, t, settings.strengths[:1])[0] for t in self.targets]
+        self._set_linear(scorer, [design.unfolded(weights) for weights in paths])
+        scorer.share_ = np.zeros(len(paths))
+        scorer.calibration_ = np.tile([1.0, 0.0], (len(paths), 1))
+        if settings.hybrid:
+            lexicon, terms = self._terms(rows)
+            self._set_words(lexicon, [self._word_path(terms, rows, t) for t in self.targets])
+            scorer.lexicon_ = lexicon
+            geometry = windows.scores(scorer.coef_.T, scorer.intercept_)[used]
+            words = (terms.matrix @ lexicon.coef_.T)[used]
+            scorer.share_ = settings.shares[0] * geometry.std(axis=0) / words.std(axis=0)
+        return scorer
 
     def _fit_geometry(
         self, scorer: PooledScorer, rows: np.ndarray, folds: list[Split]
@@ -120,39 +158,41 @@ class Material:
         chosen: list[float] = []
         linear = []
         for column, target in enumerate(self.targets):
-            by_strength = np.zeros((len(windows.values), len(STRENGTHS)))
+            by_strength = np.zeros((len(windows.values), len(settings.strengths)))
             for learn, test in folds:
-                path = self._path(design, learn, target, STRENGTHS)
+                path = self._path(design, learn, target, settings.strengths)
                 seen = windows.index(test)
                 for i, weights in enumerate(path):
                     by_strength[seen, i] = (design.scores(weights[:-1]) + weights[-1])[seen]
-            bags = _merged(
-                [
-                    bag
-                    for fold, (_, test) in enumerate(folds)
-                    for bag in self.judged_bags(test, target, fold)
-                ]
-            )
-            areas = [
-                roc_auc_score(bags.targets, self.pool(column_of, bags))
-                for column_of in by_strength.T
-            ]
+            bags = self.unseen_bags(folds, target)
+            areas = [self._area(column_of, bags) for column_of in by_strength.T]
             best = next(i for i, area in enumerate(areas) if area >= max(areas) - TOLERANCE)
             found[:, column] = by_strength[:, best]
-            chosen.append(STRENGTHS[best])
-            weights = self._path(design, rows, target, STRENGTHS[: best + 1])[-1]
+            chosen.append(settings.strengths[best])
+            weights = self._path(design, rows, target, settings.strengths[: best + 1])[-1]
             linear.append(design.unfolded(weights))
+        self._set_linear(scorer, linear)
+        return chosen, found
+
+    @staticmethod
+    def _set_linear(scorer: PooledScorer, linear: Sequence[tuple[np.ndarray, float]]) -> None:
         scorer.coef_ = np.array([coefficients for coefficients, _ in linear])
         scorer.intercept_ = np.array([intercept for _, intercept in linear])
         scorer.lexicon_ = None
-        return chosen, found
+        scorer.marker_ = None
 
     def _path(
-        self, design: Design, rows: np.ndarray, target: np.ndarray, strengths: Sequence[float]
+        self,
+        design: Design | Terms,
+        rows: np.ndarray,
+        target: np.ndarray,
+        strengths: Sequence[float],
     ) -> list[np.ndarray]:
         settings = self.settings
         share = 0.5 if settings.augment else 0.0
-        bags = padded_bags(self.windows, rows, target, settings.seed, share=share)
+        bags = padded_bags(
+            self.windows, rows, target, settings.seed, share=share, weights=self.weights
+        )
         told = None
         if self.told is not None:
             told = np.full(len(self.told), -1, np.int8)
@@ -164,34 +204,30 @@ class Material:
         self, scorer: PooledScorer, rows: np.ndarray, folds: list[Split]
     ) -> np.ndarray:
         """Set the lexicon, and score windows by folds that did not learn from their texts."""
-        lexicon = Lexicon().fit_terms([self.texts[row] for row in rows])
-        windows = self.windows
-        found = np.zeros((len(windows.values), len(self.targets)))
+        lexicon, terms = self._terms(rows)
+        found = np.zeros((len(self.windows.values), len(self.targets)))
         for learn, test in folds:
-            self._weigh(lexicon, learn)
-            found[windows.index(test)] = lexicon.scores(self.pieces(test))
-        self._weigh(lexicon, rows)
+            seen = self.windows.index(test)
+            for column, target in enumerate(self.targets):
+                weights = self._word_path(terms, learn, target)
+                found[seen, column] = (terms.scores(weights[:-1]) + weights[-1])[seen]
+        self._set_words(lexicon, [self._word_path(terms, rows, t) for t in self.targets])
         scorer.lexicon_ = lexicon
         return found
 
-    def _weigh(self, lexicon: Lexicon, rows: np.ndarray) -> None:
-        """Fit the lexicon's weights to whole texts, and to annotated windows for half as much."""
-        texts = [self.texts[row] for row in rows]
-        told = np.empty(0, np.int8)
-        if self.told is not None:
-            told = self.told[self.windows.index(rows)]
-            pieces = self.pieces(rows)
-            texts += [piece for piece, label in zip(pieces, told, strict=True) if label >= 0]
-            told = told[told >= 0]
-        matrix = lexicon.matrix(texts)
-        weights = np.ones(len(texts))
-        weights[len(rows) :] = SPAN_WEIGHT * len(rows) / max(1, len(told))
-        models = [
-            fit_weights(matrix, np.concatenate([target[rows], told]).astype(int), weights)
-            for target in self.targets
-        ]
-        lexicon.coef_ = np.concatenate([model.coef_ for model in models]).astype(np.float32)
-        lexicon.intercept_ = np.concatenate([model.intercept_ for model in models]).astype(float)
+    def _terms(self, rows: np.ndarray) -> tuple[Lexicon, Terms]:
+        """Terms of some rows, and all windows as these see them."""
+        lexicon = Lexicon().fit_terms([self.texts[row] for row in rows])
+        return lexicon, Terms(lexicon.matrix(self.pieces(np.arange(len(self.windows)))))
+
+    def _word_path(self, terms: Terms, rows: np.ndarray, target: np.ndarray) -> np.ndarray:
+        return self._path(terms, rows, target, (LEXICON_STRENGTH,))[0]
+
+    @staticmethod
+    def _set_words(lexicon: Lexicon, paths: Sequence[np.ndarray]) -> None:
+        lexicon.set_weights(
+            np.array([weights[:-1] for weights in paths]), np.array([w[-1] for w in paths])
+        )
 
     def pieces(self, rows: np.ndarray) -> list[str]:
         """Texts of the windows of some rows."""
@@ -201,15 +237,40 @@ class Material:
 
     def judged_bags(self, rows: np.ndarray, target: np.ndarray, fold: int) -> list[Bags]:
         """Texts as they are and, where training put some among others, once more as such."""
-        bags = [bags_of(self.windows, rows, target)]
+        bags = [bags_of(self.windows, rows, target, self.weights)]
         if self.settings.augment:
             seed = self.settings.seed + 1 + fold
-            bags.append(padded_bags(self.windows, rows, target, seed, share=1.0))
+            more = padded_bags(self.windows, rows, target, seed, share=1.0, weights=self.weights)
+            bags.append(more)
         return bags
+
+    def unseen_bags(self, folds: Sequence[Split], target: np.ndarray) -> Bags:
+        """The same of the rows that each fold is measured on, together."""
+        return _merged(
+            [
+                bags
+                for fold, (_, test) in enumerate(folds)
+                for bags in self.judged_bags(test, target, fold)
+            ]
+        )
 
     def pool(self, scores: np.ndarray, bags: Bags) -> np.ndarray:
         """Scores of bags (B,) of those of all windows (W,)."""
         return self.settings.pooling.pooled(scores[bags.index], bags.starts)
+
+    def _share(self, scores: np.ndarray, words: np.ndarray, bags: Bags) -> float:
+        """Factor of the lexicon with which both channels together tell classes apart best."""
+        used = np.unique(bags.index)
+        spread = float(scores[used].std()) / max(float(words[used].std()), 1e-9)
+        areas = [
+            self._area(scores + share * spread * words, bags) for share in self.settings.shares
+        ]
+        return spread * self.settings.shares[int(np.argmax(areas))]
+
+    def _area(self, scores: np.ndarray, bags: Bags) -> float:
+        return float(
+            roc_auc_score(bags.targets, self.pool(scores, bags), sample_weight=bags.weights)
+        )
 
     def _described(self, scorer: PooledScorer, chosen: list[float]) -> dict[str, Any]:
         settings = self.settings
@@ -221,7 +282,7 @@ class Material:
             "among clean texts": settings.augment,
             "annotated windows": 0 if self.told is None else int((self.told >= 0).sum()),
             "calibration": "sigmoid",
-            "rows truncated": self.windows.n_truncated,
+            "rows truncated": int(self.windows.truncated.sum()),
         }
         if scorer.lexicon_ is not None:
             tops = scorer.lexicon_.top_words()
@@ -232,16 +293,18 @@ class Material:
 def _merged(bags: Sequence[Bags]) -> Bags:
     shifts = np.cumsum([0, *(len(bag.index) for bag in bags)])
     starts = [bag.starts[:-1] + shift for bag, shift in zip(bags, shifts[:-1], strict=True)]
+    weights = [bag.weights for bag in bags if bag.weights is not None]
     return Bags(
         np.concatenate([bag.index for bag in bags]),
         np.concatenate([*starts, shifts[-1:]]),
         np.concatenate([bag.targets for bag in bags]),
+        np.concatenate(weights) if weights else None,
     )
 
 
-def _calibration(scores: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Factors of the channels and, last, the constant: Platt's sigmoid for one, and its like."""
-    spread = np.maximum(scores.std(axis=0), 1e-9)
+def _calibration(scores: np.ndarray, bags: Bags) -> tuple[float, float]:
+    """Platt's sigmoid: a factor and a constant."""
+    spread = max(float(scores.std()), 1e-9)
     regression = LogisticRegression(C=10.0, tol=1e-6, max_iter=1000)
-    regression.fit(scores / spread, target)
-    return np.append(regression.coef_[0] / spread, regression.intercept_)
+    regression.fit(scores[:, None] / spread, bags.targets, bags.weights)
+    return float(regression.coef_[0, 0]) / spread, float(regression.intercept_[0])

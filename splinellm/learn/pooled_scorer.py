@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from splinellm.learn.classifier import Card
 
 
+MARKED = "marked texts"
+"""Of a card's settings: how many texts with marked characters its marker was fitted to."""
+
+
 class Channels(TypedDict, total=False):
     """Scores by channel; a lexicon's where there is one."""
 
@@ -36,9 +40,14 @@ class PooledScorer(BaseEstimator):  # type: ignore[misc]  # scikit-learn is unty
     coef_ : ndarray, shape (C, F), float64
         Of a window's features, which are means over its tokens.
     intercept_ : ndarray, shape (C,), float64
-    calibration_ : ndarray, shape (C, 3), float64
-        Factors of the pooled scores of geometry and of the lexicon, and what is added to them.
+    share_ : ndarray, shape (C,), float64
+        What a window's score by the lexicon is multiplied with before it is added to that by the
+        geometry; zeros without a lexicon.
+    calibration_ : ndarray, shape (C, 2), float64
+        What pooled scores are multiplied with, and what is added to them, for logits.
     lexicon_ : Lexicon or None
+    marker_ : Lexicon or None
+        Of the words that people marked; see :mod:`splinellm.learn.marking`.
     """
 
     def __init__(
@@ -87,26 +96,21 @@ class PooledScorer(BaseEstimator):  # type: ignore[misc]  # scikit-learn is unty
             found["lexicon"] = self.lexicon_.scores(pieces)
         return found, bounds
 
-    def calibrated(self, channels: Channels) -> np.ndarray:
-        """Sum of the channels in logits of probability, shape (any, C)."""
-        factors = self.calibration_
-        total: np.ndarray = channels["geometry"] * factors[:, 0] + factors[:, 2]
-        if "lexicon" in channels:
-            total = total + channels["lexicon"] * factors[:, 1]
-        return total
+    def summed(self, channels: Channels) -> np.ndarray:
+        """Scores of windows by all channels, shape (W, C)."""
+        total = channels["geometry"]
+        return total + channels["lexicon"] * self.share_ if "lexicon" in channels else total
 
-    def pooled(self, channels: Channels) -> np.ndarray:
-        """Logits of probability of one text, shape (C,)."""
-        starts = np.array([0, len(channels["geometry"])])
-        pooling = self.pooling
+    def calibrated(self, scores: np.ndarray) -> np.ndarray:
+        """Logits of probability of scores that were pooled, or are of a text of one window."""
+        calibrated: np.ndarray = scores * self.calibration_[:, 0] + self.calibration_[:, 1]
+        return calibrated
 
-        def pool(scores: np.ndarray) -> np.ndarray:
-            return np.array([[pooling.pooled(column, starts)[0] for column in scores.T]])
-
-        one: Channels = {"geometry": pool(channels["geometry"])}
-        if "lexicon" in channels:
-            one["lexicon"] = pool(channels["lexicon"])
-        return np.asarray(self.calibrated(one)[0])
+    def pooled(self, scores: np.ndarray) -> np.ndarray:
+        """Logits of probability (C,) of one text, from the scores of its windows (W, C)."""
+        starts = np.array([0, len(scores)])
+        pooled = [self.pooling.pooled(column, starts)[0] for column in scores.T]
+        return self.calibrated(np.array(pooled))
 
 
 def require_pooled_fit(estimators: Any, card: Card, n_features: int) -> None:
@@ -124,7 +128,8 @@ def require_pooled_fit(estimators: Any, card: Card, n_features: int) -> None:
     shapes = {
         "coef_": (n_scored, n_features),
         "intercept_": (n_scored,),
-        "calibration_": (n_scored, 3),
+        "share_": (n_scored,),
+        "calibration_": (n_scored, 2),
     }
     for name, shape in shapes.items():
         array = getattr(scorer, name, None)
@@ -140,15 +145,19 @@ def require_pooled_fit(estimators: Any, card: Card, n_features: int) -> None:
     if pooling != card.pooling:
         raise ArtifactError("the file pools otherwise than the card says")
     # Nothing that a file put there may stand in for a method.
-    if more := sorted(set(vars(scorer)) - {*shapes, *pooling.settings(), "lexicon_"}):
+    if more := sorted(set(vars(scorer)) - {*shapes, *pooling.settings(), "lexicon_", "marker_"}):
         raise ArtifactError(f"the estimator holds something else: {more[0][:40]}")
-    lexicon = getattr(scorer, "lexicon_", None)
-    if (lexicon is not None) != ("lexicon" in card.settings.get("channels", ())):
-        raise ArtifactError("the file's channels are not those of the card")
-    if lexicon is not None:
-        if type(lexicon) is not Lexicon:
-            raise ArtifactError("the lexicon is something else")
-        lexicon.require_fit(n_scored)
+    for name, is_told in (
+        ("lexicon", "lexicon" in card.settings.get("channels", ())),
+        ("marker", bool(card.settings.get(MARKED))),
+    ):
+        lexicon = getattr(scorer, f"{name}_", None)
+        if (lexicon is not None) != is_told:
+            raise ArtifactError("the file's channels are not those of the card")
+        if lexicon is not None:
+            if type(lexicon) is not Lexicon:
+                raise ArtifactError(f"the {name} is something else")
+            lexicon.require_fit(n_scored)
 
 
 def scorer_of(pooling: Pooling) -> PooledScorer:

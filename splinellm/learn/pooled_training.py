@@ -11,19 +11,23 @@ import numpy as np
 from splinellm.errors import ConfigurationError
 from splinellm.learn.annotated import window_labels
 from splinellm.learn.classifier import NORMALISATION, Card
+from splinellm.learn.fairness import Members
 from splinellm.learn.labels import Labels
+from splinellm.learn.marking import fit_marker
 from splinellm.learn.metrics import Target
 from splinellm.learn.pooled import Pooled, probabilities_of
 from splinellm.learn.pooled_figures import pooled_figures
 from splinellm.learn.pooled_material import Material, PooledSettings
+from splinellm.learn.pooled_scorer import MARKED
 from splinellm.learn.splits import stratified_splits
 from splinellm.learn.training import N_FOLDS, Decisions, held_out, require_band_possible
-from splinellm.learn.windows import read_windows
+from splinellm.learn.windows import Windows, read_windows
 from splinellm.normalisation import require_known
 from splinellm.provenance import library_versions
 
 if TYPE_CHECKING:
     from splinellm.extraction.base import Extractor, OnProgress
+    from splinellm.provenance import Provenance
 
 
 def train_pooled(
@@ -31,22 +35,11 @@ def train_pooled(
     labels: Labels,
     extractor: Extractor,
     *,
-    name: str,
     settings: PooledSettings | None = None,
-    marks: Sequence[np.ndarray | None] | None = None,
-    groups: np.ndarray | None = None,
-    tuning_groups: np.ndarray | None = None,
-    target: Target | None = None,
-    abstain: float | None = None,
-    data: dict[str, Any] | None = None,
-    weaknesses: Sequence[str] = (),
-    normalisation: str | None = None,
     on_progress: OnProgress | None = None,
+    **told: Any,
 ) -> Pooled:
-    """Train a pooled classifier, and measure it on a fifth of the rows kept aside.
-
-    As with :func:`splinellm.learn.training.train`, what is measured was fitted to the other rows
-    with the same procedure as the classifier, which is fitted to all.
+    """Read texts, each once, and train a pooled classifier on them.
 
     Parameters
     ----------
@@ -56,16 +49,12 @@ def train_pooled(
         Their labels.
     extractor : Extractor
         Reads every text once.
-    name : str
-        Name of the classifier.
     settings : PooledSettings, optional
         What is to be trained.
-    marks : sequence of ndarray or None, optional
-        Annotated characters of each text; see :mod:`splinellm.learn.annotated`. For two classes.
-    groups, tuning_groups, target, abstain, data, weaknesses, normalisation
-        See :func:`splinellm.learn.training.train`.
     on_progress : callable, optional
         See :meth:`splinellm.extraction.base.Extractor.extract`.
+    **told
+        See :func:`train_windows`.
 
     Raises
     ------
@@ -78,33 +67,91 @@ def train_pooled(
     """
     settings = settings or PooledSettings()
     labels.require_enough()
+    require_known(told.get("normalisation"))
+    require_band_possible(labels, told.get("abstain"))
+    require_markable(labels, told.get("marks"))
+    windows = read_windows(extractor, texts, settings.pooling, on_progress=on_progress)
+    source = extractor.provenance_at("token")
+    return train_windows(windows, texts, labels, source, settings=settings, **told)
+
+
+def train_windows(
+    windows: Windows,
+    texts: Sequence[str],
+    labels: Labels,
+    provenance: Provenance,
+    *,
+    name: str,
+    settings: PooledSettings,
+    marks: Sequence[np.ndarray | None] | None = None,
+    weights: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
+    tuning_groups: np.ndarray | None = None,
+    target: Target | None = None,
+    abstain: float | None = None,
+    data: dict[str, Any] | None = None,
+    weaknesses: Sequence[str] = (),
+    normalisation: str | None = None,
+    members: Members | None = None,
+) -> Pooled:
+    """Train a pooled classifier, and measure it on a fifth of the rows kept aside.
+
+    As with :func:`splinellm.learn.training.train`, what is measured was fitted to the other rows
+    with the same procedure as the classifier, which is fitted to all.
+
+    Parameters
+    ----------
+    windows : Windows
+        Of N texts, cut as the settings say.
+    texts, labels, settings
+        See :func:`train_pooled`.
+    provenance : Provenance
+        Of the windows' tokens.
+    name : str
+        Name of the classifier.
+    marks : sequence of ndarray or None, optional
+        Annotated characters of each text; see :mod:`splinellm.learn.annotated`. For two classes.
+    weights : ndarray, shape (N,), optional
+        How much each text counts in fitting and calibration; alike without.
+    groups, tuning_groups, target, abstain, data, weaknesses, normalisation, members
+        See :func:`splinellm.learn.training.train`.
+
+    Raises
+    ------
+    LabelError, ConfigurationError
+        See :func:`train_pooled`.
+    """
+    labels.require_enough()
     require_known(normalisation)
     require_band_possible(labels, abstain)
-    if marks is not None and labels.kind != "binary":
-        raise ConfigurationError("annotated spans are for two classes: they do not say of which")
-    windows = read_windows(extractor, texts, settings.pooling, on_progress=on_progress)
+    require_markable(labels, marks)
     told = None if marks is None else window_labels(windows, marks)
-    material = Material(windows, texts, labels, told, settings)
+    material = Material(windows, texts, labels, told, settings, weights)
     learn, test = stratified_splits(labels, groups, n_splits=N_FOLDS, seed=settings.seed)[0]
     inner = groups if tuning_groups is None else tuning_groups
     tried = material.fit(learn, None if inner is None else inner[learn])
     decisions = Decisions.choose(
         labels[learn], probabilities_of(labels.kind, tried.out_of_fold), target, abstain
     )
-    metrics = pooled_figures(
-        material, tried.scorer, test, decisions, held_out(len(test), len(labels), groups)
-    )
+    measured_on = held_out(len(test), len(labels), groups)
+    metrics = pooled_figures(material, tried.scorer, test, decisions, measured_on, members)
     final = material.fit(np.arange(len(labels)), inner)
+    marker = None if marks is None else fit_marker(texts, marks)
+    final.scorer.marker_ = marker
+    marked = {}
+    if marker is not None and marks is not None:
+        marked[MARKED] = sum(one is not None and bool(one.any()) for one in marks)
     card = Card(
         name=name,
         kind=labels.kind,
         classes=labels.classes,
         thresholds=decisions.thresholds,
-        provenance=extractor.provenance_at("token"),
+        provenance=provenance,
         data=data or {"rows": len(labels)},
         settings={
             "estimator": "pooled logistic",
             **final.settings,
+            **marked,
             **decisions.settings(),
             **({} if normalisation is None else {NORMALISATION: normalisation}),
         },
@@ -115,4 +162,10 @@ def train_pooled(
     return Pooled([final.scorer], card)
 
 
-__all__ = ["PooledSettings", "train_pooled"]
+def require_markable(labels: Labels, marks: Sequence[Any] | None) -> None:
+    """Refuse annotated spans where it is not clear which class they are of."""
+    if marks is not None and labels.kind != "binary":
+        raise ConfigurationError("annotated spans are for two classes: they do not say of which")
+
+
+__all__ = ["PooledSettings", "train_pooled", "train_windows"]

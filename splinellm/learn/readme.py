@@ -8,10 +8,13 @@ from splinellm.learn.classifier import Card
 from splinellm.learn.rendering import render
 from splinellm.schema import is_sign_block
 
+MAX_CELL = 100
+"""Characters of a cell that are shown; the card has them all."""
+
 
 def readme_of(card: Card) -> str:
     """Render a card as Markdown."""
-    filters = (_plain, _ranges, _features, _columns)
+    filters = (_plain, _cell, _ranges, _features, _columns)
     text = render("readme.md.j2", *filters, card=card, source=card.provenance)
     return text.rstrip("\n") + "\n"
 
@@ -30,6 +33,13 @@ def _plain(value: Any) -> str:
     if isinstance(value, dict):
         return "; ".join(f"{key} {_plain(item)}" for key, item in value.items())
     return str(value)
+
+
+def _cell(value: Any) -> str:
+    """Plain, in one line, without what would end a cell of a table."""
+    text = "" if value is None else " ".join(_plain(value).split())
+    shown = text if len(text) <= MAX_CELL else f"{text[:MAX_CELL]}…"
+    return shown.replace("|", "\\|")
 
 
 def _ranges(layers: tuple[int, ...]) -> str:

@@ -29,25 +29,26 @@ def require_threshold(threshold: float | None) -> None:
 
 
 def merged_spans(
-    begin: np.ndarray, end: np.ndarray, scores: np.ndarray, threshold: float, label: str
+    begin: np.ndarray, end: np.ndarray, scores: np.ndarray, inside: np.ndarray, label: str
 ) -> list[Span]:
-    """Merge adjacent tokens whose scores reach a threshold; what is nowhere is passed over.
+    """Merge adjacent tokens that are inside; what is nowhere is passed over.
 
     Parameters
     ----------
     begin, end, scores : ndarray, shape (T,)
         Of tokens, in order.
-    threshold : float
-        From which a token counts.
+    inside : ndarray, shape (T,), bool
+        Tokens that count.
     label : str
         Of the spans.
     """
     spans: list[Span] = []
     is_open = False
-    for a, b, score in zip(begin.tolist(), end.tolist(), scores.tolist(), strict=True):
+    columns = (begin.tolist(), end.tolist(), scores.tolist(), inside.tolist())
+    for a, b, score, counts in zip(*columns, strict=True):
         if not 0 <= a < b:
             continue
-        if score < threshold:
+        if not counts:
             is_open = False
         elif is_open:
             last = spans[-1]

@@ -20,6 +20,7 @@ from splinellm.learn.decisions import (
     settings_of,
 )
 from splinellm.learn.estimators import EstimatorName, fit_calibrated
+from splinellm.learn.fairness import FAIRNESS, Members, fairness_figures, members_among
 from splinellm.learn.labels import Labels
 from splinellm.learn.metrics import Target, choose_threshold, class_figures
 from splinellm.learn.predictions import DEFAULT_THRESHOLD
@@ -44,6 +45,7 @@ def train(
     weaknesses: Sequence[str] = (),
     normalisation: str | None = None,
     abstain: float | None = None,
+    members: Members | None = None,
     seed: int = 0,
 ) -> Classifier:
     """Train a classifier, and measure it on a fifth of the rows kept aside.
@@ -79,6 +81,9 @@ def train(
     abstain : float, optional
         Share of rows around each threshold that the classifier calls uncertain, on out-of-fold
         probabilities; see :mod:`splinellm.learn.decisions`. Not for more than two classes.
+    members : mapping of str to ndarray, shape (N,), bool, optional
+        Which rows are of which group of people, for the card's figures of unintended bias; see
+        :mod:`splinellm.learn.fairness`.
     seed : int
         Of shuffles and forests.
 
@@ -124,7 +129,10 @@ def train(
         data=data or {"rows": len(labels)},
         settings=settings,
         metrics=decisions.figures(
-            labels[test], probabilities, held_out(len(test), len(labels), groups)
+            labels[test],
+            probabilities,
+            held_out(len(test), len(labels), groups),
+            members_among(members, test),
         ),
         weaknesses=tuple(weaknesses),
         libraries={**library_versions(), "scikit-learn": metadata.version("scikit-learn")},
@@ -271,9 +279,13 @@ class Decisions:
         return found
 
     def figures(
-        self, labels: Labels, probabilities: np.ndarray, measured_on: str
+        self,
+        labels: Labels,
+        probabilities: np.ndarray,
+        measured_on: str,
+        members: Members | None = None,
     ) -> dict[str, dict[str, Any]]:
-        """Measure them on rows that were kept aside, for a card."""
+        """Measure them on rows that were kept aside, for a card; groups of people, too, if any."""
         found: dict[str, dict[str, Any]] = {
             "held out": {
                 "measured on": measured_on,
@@ -285,4 +297,9 @@ class Decisions:
                 "measured on": measured_on,
                 **band_figures(labels, probabilities, self.thresholds, self.bands),
             }
+        fairness = fairness_figures(
+            labels, probabilities, members or {}, self.thresholds, measured_on
+        )
+        if fairness:
+            found[FAIRNESS] = fairness
         return found

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
+from splinellm.conversations import Count
 from splinellm.errors import ConfigurationError
 from splinellm.extraction.caching import CachedExtractor, shared_store
 from splinellm.learn.backbones import shared_backbone
@@ -50,6 +51,11 @@ class SplineFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         As above.
     allow_special_tokens : bool, default=False
         Whether special-token strings in a text become control tokens.
+    count : {"all", "content", "user", "assistant", "system", "last"}, default="all"
+        Tokens of a conversation that the statistics are over; see
+        :data:`splinellm.conversations.Count`.
+    chat_template : str or None, default=None
+        Jinja source that renders conversations; the model's own by default.
     cache : {"memory", "disk"} or None, default="memory"
         Where features are kept, so that folds and candidates of a search read each text once:
         in this process, up to 256 MB; in a file in ``SPLINELLM_CACHE``, for worker processes and
@@ -89,6 +95,8 @@ class SplineFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         dimension_threshold: float = 0.1,
         allow_special_tokens: bool = False,
         cache: Literal["memory", "disk"] | None = "memory",
+        count: Count = "all",
+        chat_template: str | None = None,
     ) -> None:
         self.model = model
         self.dtype = dtype
@@ -101,6 +109,8 @@ class SplineFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         self.dimension_threshold = dimension_threshold
         self.allow_special_tokens = allow_special_tokens
         self.cache = cache
+        self.count = count
+        self.chat_template = chat_template
 
     def fit(self, X: Iterable[str], y: object = None) -> Self:  # noqa: ARG002, N803
         """Check the parameters and the texts, and note which model this is.
@@ -134,7 +144,7 @@ class SplineFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         Parameters
         ----------
         X : list, array or Series of str, shape (N,), or array or DataFrame, shape (N, 1)
-            The texts.
+            The texts, or conversations in their place.
 
         Returns
         -------
@@ -204,6 +214,10 @@ class SplineFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
             "dimension_rule": text("dimension_rule", self.dimension_rule),
             "dimension_threshold": number("dimension_threshold", self.dimension_threshold),
             "allow_special_tokens": bool(self.allow_special_tokens),
+            "count": text("count", self.count),
+            "chat_template": (
+                None if self.chat_template is None else text("chat_template", self.chat_template)
+            ),
         }
 
     def __sklearn_tags__(self) -> Any:

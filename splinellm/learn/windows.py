@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,19 +37,32 @@ class Windows:
         Where each window is in the text that was read; (0, 0) for one that is nowhere.
     n_tokens : ndarray, shape (N,), int64
         Tokens read of each text.
-    n_truncated : int
-        Texts that had more.
+    truncated : ndarray, shape (N,), bool
+        Which of them had more.
     """
 
     values: np.ndarray
     starts: np.ndarray
     characters: np.ndarray
     n_tokens: np.ndarray
-    n_truncated: int = 0
+    truncated: np.ndarray
 
     def __len__(self) -> int:
         """Count the texts."""
         return len(self.n_tokens)
+
+    def __getitem__(self, texts: np.ndarray) -> Windows:
+        """Windows of some texts."""
+        rows = self.index(texts)
+        starts = np.concatenate([[0], np.cumsum(self.n_windows[texts])])
+        return replace(
+            self,
+            values=self.values[rows],
+            starts=starts,
+            characters=self.characters[rows],
+            n_tokens=self.n_tokens[texts],
+            truncated=self.truncated[texts],
+        )
 
     @property
     def scale(self) -> float:
@@ -120,7 +133,7 @@ def read_windows(
     values: list[np.ndarray] = []
     characters: list[np.ndarray] = []
     n_tokens: list[int] = []
-    n_truncated = 0
+    truncated: list[bool] = []
     for _, rows in read_tokens(extractor, texts, lambda t: t.values, on_progress=on_progress):
         if isinstance(rows, PromptError):
             raise rows
@@ -132,12 +145,12 @@ def read_windows(
             values.append(means.astype(np.float32))
         characters.append(rows.characters(bounds))
         n_tokens.append(len(rows))
-        n_truncated += rows.truncated
+        truncated.append(rows.truncated)
     counts = [len(part) for part in values]
     return Windows(
         np.concatenate(values),
         np.concatenate([[0], np.cumsum(counts)]),
         np.concatenate(characters),
         np.array(n_tokens, np.int64),
-        n_truncated,
+        np.array(truncated, np.bool_),
     )

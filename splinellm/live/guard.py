@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,10 +12,14 @@ import torch
 from torch import Tensor
 from transformers import StoppingCriteria
 
-from splinellm.errors import ArtifactError, ConfigurationError
+from splinellm.backbone.architectures import ARCHITECTURES
+from splinellm.errors import ArtifactError, ConfigurationError, PromptError
 from splinellm.learn.classifier import Classifier, require_match
+from splinellm.learn.pooled import Pooled
+from splinellm.learn.token_reading import TokenRows
 from splinellm.live.recorder import LiveRecorder
-from splinellm.table import FeatureTable
+from splinellm.plan import Plan
+from splinellm.token_index import NOWHERE
 
 _UP_TO_THE_CALLER = (
     "weights_sha256",
@@ -66,8 +71,9 @@ class Guard(StoppingCriteria):
         Attached to the model that generates.
     classifier : Classifier, or a fitted scikit-learn classifier
         Of the recorder's features in their order (``recorder.schema.names``). Of this library's
-        classifiers, those of the same layers and features; that the model is the one that it was
-        trained with is up to the caller.
+        classifiers, those of the same layers and features. One that pools windows of tokens is
+        shown those that are complete: its verdict is that of the text up to there. That the model
+        is the one that it was trained with is up to the caller.
     threshold : float
         Probability from which a row is stopped.
     label : optional
@@ -81,7 +87,8 @@ class Guard(StoppingCriteria):
         An argument is impossible, or the classifier was fitted on other columns; in ``generate``:
         there are beams.
     ArtifactError
-        One of this library's classifiers needs other layers or features.
+        One of this library's classifiers needs other layers or features, or what only an encoder
+        or a text has.
 
     Attributes
     ----------
@@ -121,6 +128,9 @@ class Guard(StoppingCriteria):
             )
         self._recorder = recorder
         self._classifier = classifier
+        if isinstance(classifier, Pooled):
+            plan = Plan.of(classifier.card.provenance)
+            recorder.score_tokens(self, plan, classifier.scorer.logits)
         self._column = -1 if label is None else classes.index(label)
         self._threshold = threshold
         self._every = every
@@ -148,15 +158,18 @@ class Guard(StoppingCriteria):
         return done
 
     def _look(self, n_generated: int) -> None:
-        table = self._recorder.table
-        found = self._probabilities(table)[:, self._column]
+        n_tokens = self._recorder.n_tokens
+        found = self._probabilities()[:, self._column]
         over = np.flatnonzero((found >= self._threshold) & ~self._recorder.is_finished).tolist()
         for row in over:
-            self.stops[row] = Stop(int(table.n_tokens[row]), n_generated, float(found[row]))
+            self.stops[row] = Stop(int(n_tokens[row]), n_generated, float(found[row]))
         self._recorder.finish(over)
 
-    def _probabilities(self, table: FeatureTable) -> np.ndarray:
+    def _probabilities(self) -> np.ndarray:
         classifier = self._classifier
+        if isinstance(classifier, Pooled):
+            return _pooled(classifier, self._recorder.token_scores(self))
+        table = self._recorder.table
         if isinstance(classifier, Classifier):
             return classifier.probabilities(
                 classifier.columns_of(table, ignoring=_UP_TO_THE_CALLER)
@@ -166,17 +179,54 @@ class Guard(StoppingCriteria):
         return classifier.predict_proba(table.values)
 
 
+def _pooled(classifier: Pooled, scores: Sequence[np.ndarray]) -> np.ndarray:
+    """Probabilities (B, C) of rows, from the scores of their tokens: of windows that are complete.
+
+    A text that is shorter than one window is judged as it is.
+    """
+    pooling = classifier.scorer.pooling
+    judged = []
+    for values in scores:
+        n_tokens = len(values)
+        if pooling.window is not None and n_tokens > pooling.window:
+            n_tokens -= (n_tokens - pooling.window) % pooling.stride
+        nowhere = np.full(n_tokens, NOWHERE)
+        found = classifier.judged(
+            TokenRows(values[:n_tokens], nowhere, nowhere, truncated=False), ()
+        )
+        if isinstance(found, PromptError):
+            raise found
+        judged.append(found)
+    return classifier.predictions(judged).probabilities
+
+
+def _require_tokens_alone(classifier: Pooled) -> None:
+    """Refuse a classifier of what a model that generates does not show."""
+    card = classifier.card
+    architecture = ARCHITECTURES.get(card.provenance.architecture)
+    if architecture is not None and architecture.is_encoder:
+        raise ArtifactError(
+            f"classifier '{card.name}' reads {card.provenance.model}, an encoder, whose tokens see "
+            "what comes after them: it has no running features",
+            hint="a guard needs a classifier that was trained with the model that generates",
+        )
+    if classifier.scorer.lexicon_ is not None:
+        raise ArtifactError(
+            f"classifier '{card.name}' reads words beside features, and a guard sees token ids",
+            hint="train one without --hybrid",
+        )
+
+
 def _require_same_columns(
     recorder: LiveRecorder, classifier: Classifier | ProbabilisticClassifier
 ) -> None:
     """Refuse a classifier of other features before anything is generated."""
     if isinstance(classifier, Classifier):
-        if classifier.card.pooling is not None:
-            raise ArtifactError(
-                f"classifier '{classifier.card.name}' pools windows of a text's tokens",
-                hint="a guard needs one that reads prompts",
-            )
-        require_match(classifier.card.provenance, recorder.provenance, ignoring=_UP_TO_THE_CALLER)
+        card, given = classifier.card, recorder.provenance
+        if isinstance(classifier, Pooled):
+            _require_tokens_alone(classifier)
+            given = given.at("token")
+        require_match(card.provenance, given, ignoring=_UP_TO_THE_CALLER)
         return
     names = recorder.schema.names
     trained_names = getattr(classifier, "feature_names_in_", None)

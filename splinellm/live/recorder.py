@@ -16,10 +16,10 @@ from torch import nn
 from splinellm.backbone.decoder import Decoder, decoder_inside
 from splinellm.backbone.eager import run_eagerly
 from splinellm.backbone.recorder import observe
-from splinellm.backbone.reduction import PromptReduction
 from splinellm.errors import NonFiniteFeaturesError, NothingRecordedError
 from splinellm.live.generation import follow_generate
 from splinellm.live.passes import Passes
+from splinellm.live.token_scores import Score, ScoringReduction
 from splinellm.plan import Plan
 from splinellm.provenance import Provenance, distance_precision
 from splinellm.schema import FeatureSchema, FeatureSelection
@@ -110,7 +110,7 @@ class LiveRecorder:
         self._model = model
         self._decoder = decoder
         self._plan = plan
-        self._reduction = PromptReduction(plan.schema(decoder.n_layers), decoder.norms, plan.rule)
+        self._reduction = ScoringReduction(plan.schema(decoder.n_layers), decoder.norms, plan.rule)
         self._attached = ExitStack()
         self._passes = Passes(decoder, self._reduction)
 
@@ -192,11 +192,7 @@ class LiveRecorder:
         values = self._reduction.features(state).flatten(1).numpy()
         if not np.isfinite(values).all():
             row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
-            raise NonFiniteFeaturesError(
-                f"the forward pass in {self._decoder.dtype} overflowed",
-                index=row,
-                hint="use float32 or bfloat16",
-            )
+            raise self._overflow(row)
         provenance = replace(
             self.provenance,
             dtype=self._passes.conditions.dtype,
@@ -215,6 +211,36 @@ class LiveRecorder:
             attention=self._decoder.attention_implementation,
         )
 
+    def score_tokens(self, owner: object, plan: Plan, score: Score) -> None:
+        """Score single tokens from the next text on, as long as `owner` lives.
+
+        Parameters
+        ----------
+        owner : object
+            To ask with; see :meth:`token_scores`.
+        plan : Plan
+            What is scored: of granularity ``token``, with layers and features of the recorder's.
+        score : callable
+            From features (any, L * F) to scores (any, C).
+        """
+        self._reduction.score_tokens(owner, plan.schema(self._decoder.n_layers), score)
+
+    def token_scores(self, owner: object) -> list[np.ndarray]:
+        """Scores of every row's tokens, (T, C) each, over all that the model has read of it.
+
+        Raises
+        ------
+        NothingRecordedError
+            As for :attr:`table`, or they were asked for when the text had been begun.
+        NonFiniteFeaturesError
+            The forward pass overflowed in one of the rows.
+        """
+        scores = self._reduction.scores(owner, self._passes.recorded())
+        for row, values in enumerate(scores):
+            if not np.isfinite(values).all():
+                raise self._overflow(row)
+        return scores
+
     def finish(self, rows: Iterable[int]) -> None:
         """Freeze rows: what the model reads of them from now on does not count.
 
@@ -227,3 +253,10 @@ class LiveRecorder:
         ended = torch.zeros(self._passes.progress.n_rows, dtype=torch.bool)
         ended[[*rows]] = True
         self._passes.progress.end(ended)
+
+    def _overflow(self, row: int) -> NonFiniteFeaturesError:
+        return NonFiniteFeaturesError(
+            f"the forward pass in {self._decoder.dtype} overflowed",
+            index=row,
+            hint="use float32 or bfloat16",
+        )

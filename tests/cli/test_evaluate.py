@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet
 import pytest
 
 from tests.cli.conftest import Result
@@ -121,3 +122,79 @@ def test_bad_usage_is_one_line_before_the_model_loads(
     (line,) = result.stderr.splitlines()
     assert message in line
     assert not fake
+
+
+def named_rows(n_rows: int = 240) -> list[dict[str, object]]:
+    """Every fourth pair of rows names a group, and is of a column's group, too."""
+    rows = labelled_rows(n_rows)
+    for i, row in enumerate(rows):
+        is_of_group = i // 2 % 4 == 0
+        row["text"] += " jewish" * is_of_group + " sikh" * (i < 4)
+        row["platform"] = "forum" if is_of_group else "news"
+    return rows
+
+
+def test_groups_named_in_texts_are_measured_out_of_fold(cli: Cli) -> None:
+    rows = named_rows()
+    write_rows("in.jsonl", rows)
+    result = cli("evaluate", "in.jsonl", "--label", "label", *QUICK, "--report", "r.json")
+    assert (result.code, result.stderr) == (0, "")
+    lines = result.stdout.decode().splitlines()
+    (line,) = (line for line in lines if line.startswith("jewish"))
+    assert line.split()[1:4] == ["toxic", "60", "30"]
+    assert "groups with fewer than 10 rows on a side: sikh (4)" in lines
+    records = json.loads(Path("r.json").read_text())
+    (one,) = (r for r in records if (r["section"], r["item"]) == ("BPSN AUC", "jewish"))
+    assert 0.8 < one["low"] <= one["roc_auc"] <= one["high"] <= 1
+    assert (one["rows"], one["positive"]) == (60, 30)
+    (none,) = (r for r in records if (r["section"], r["item"]) == ("subgroup AUC", "sikh"))
+    assert none["roc_auc"] is None
+    result = cli("evaluate", "in.jsonl", "--label", "label", *QUICK, "--no-identity-terms")
+    assert b"jewish" not in result.stdout
+
+
+def test_groups_of_a_column_are_measured(cli: Cli) -> None:
+    write_rows("in.csv", named_rows())
+    options = ("--subgroups", "platform", "--no-identity-terms", *QUICK)
+    result = cli("evaluate", "in.csv", "--label", "a,b", *options, "--report", "r.csv")
+    assert result.code == 0
+    heads = [line.split()[:4] for line in result.stdout.decode().splitlines()]
+    assert ["forum", "a", "60", "30"] in heads
+    assert ["news", "a", "180", "90"] in heads
+    report = pd.read_csv("r.csv")
+    assert set(report["section"]) >= {"features", "subgroup AUC", "BPSN AUC", "BNSP AUC"}
+    assert report.loc[report["item"] == "forum", "rows"].tolist() == [60] * 6
+    for suffix in ("html",):
+        assert (
+            cli("evaluate", "in.csv", "--label", "a,b", *options, "--report", f"r.{suffix}").code
+            == 0
+        )
+    page = Path("r.html").read_text()
+    assert "<h2>BPSN AUC</h2>" in page
+    assert "30 of 60 rows" in page
+
+
+@pytest.mark.parametrize(
+    ("column", "message"), [("none", "no column 'none'"), ("id", "240 different values")]
+)
+def test_a_column_that_is_no_group_is_refused_before_the_model_loads(
+    cli: Cli, fake: list[FakeExtractor], column: str, message: str
+) -> None:
+    write_rows("in.jsonl", named_rows())
+    result = cli("evaluate", "in.jsonl", "--label", "label", "--subgroups", column, *QUICK)
+    assert result.code == 1
+    assert message in result.stderr
+    assert not fake
+
+
+def test_identity_terms_need_texts(cli: Cli) -> None:
+    write_rows("in.jsonl", named_rows())
+    assert cli("extract", "in.jsonl", "-o", "x.parquet").code == 0
+    options = ("--label", "label", "--no-hidden", "--no-ablations", "--folds", "2")
+    assert b"jewish" in cli("evaluate", "x.parquet", *options).stdout
+    table = pyarrow.parquet.read_table("x.parquet")
+    pyarrow.parquet.write_table(table.drop_columns("text"), "y.parquet")
+    result = cli("evaluate", "y.parquet", *options, "--identity-terms")
+    assert result.code == 1
+    assert "--identity-terms reads texts, and 'y.parquet' has none" in result.stderr
+    assert b"jewish" not in cli("evaluate", "y.parquet", *options).stdout

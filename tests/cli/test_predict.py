@@ -29,6 +29,7 @@ from splinellm.table import FeatureTable
 from tests.cli.conftest import Result
 from tests.cli.labelled import labelled_rows, write_rows
 from tests.fakes import FakeExtractor, LearnableExtractor, fake_provenance
+from tests.io.files import set_chunk_rows
 
 Cli = Callable[..., Result]
 ROWS = labelled_rows()
@@ -147,14 +148,39 @@ def test_bad_rows_stop_the_run_or_go_to_the_rejects(cli: Cli) -> None:
     result = cli("predict", "clf", "in.jsonl", "-o", "out.csv")
     assert result.code == 1
     assert "in.jsonl: row 2: the forward pass overflowed" in result.stderr
-    assert result.stderr.endswith("; 1 rows are in out.csv.partial\n")
-    with pytest.warns(UserWarning, match=r"kept as out\.csv\.partial\.1"):
-        result = cli("predict", "clf", "in.jsonl", "-o", "out.csv", "--on-error", "skip")
+    result = cli("predict", "clf", "in.jsonl", "-o", "out.csv", "--on-error", "skip")
     assert result.code == 0
     assert result.stderr.endswith("2 rows written, 2 rejected, see out.csv.rejects.jsonl\n")
     assert read("out.csv")["predicted"] == ["clean", "toxic"]
     rejects = map(json.loads, Path("out.csv.rejects.jsonl").read_text().splitlines())
     assert [reject["row"] for reject in rejects] == [2, 3]
+
+
+@pytest.mark.usefixtures("folder")
+def test_goes_on_where_it_was(
+    cli: Cli, fake: list[FakeExtractor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_chunk_rows(monkeypatch, 2)
+    Path("in.csv").write_text("text\none\ntwo\ntoxic\nfour\n")
+    load = loading.load_extractor
+
+    def load_failing(**settings: Any) -> Any:
+        extractor: Any = load(**settings)
+        extractor.raises = {"toxic": KeyboardInterrupt()}
+        return extractor
+
+    monkeypatch.setattr(loading, "load_extractor", load_failing)
+    assert cli("predict", "clf", "in.csv", "-o", "out.csv").code == 130
+    monkeypatch.setattr(loading, "load_extractor", load)
+    save_classifier(trained("multilabel"), Path("other"))
+    result = cli("predict", "other", "in.csv", "-o", "out.csv", "--resume")
+    assert (result.code, result.stderr.count("\n")) == (1, 1)
+    assert "the classifier was " in result.stderr
+    result = cli("predict", "clf", "in.csv", "-o", "out.csv", "--resume")
+    assert result.stderr == "splinellm: 4 rows written, 2 of them computed before\n"
+    assert fake[-1].seen == ["toxic", "four"]
+    assert cli("predict", "clf", "in.csv", "-o", "plain.csv").code == 0
+    assert Path("out.csv").read_bytes() == Path("plain.csv").read_bytes()
 
 
 @pytest.mark.parametrize("column", ["predicted", "probability.toxic", "n_tokens"])
@@ -306,8 +332,7 @@ def test_a_row_without_a_feature_is_a_bad_row(cli: Cli, table: FeatureTable) -> 
     result = cli("predict", "clf", "x.jsonl", "-o", "out.csv")
     assert result.code == 1
     assert "x.jsonl: row 2: column 'layer_02.sign_mean' has no number" in result.stderr
-    with pytest.warns(UserWarning, match=r"kept as out\.csv\.partial\.1"):
-        assert cli("predict", "clf", "x.jsonl", "-o", "out.csv", "--on-error", "skip").code == 0
+    assert cli("predict", "clf", "x.jsonl", "-o", "out.csv", "--on-error", "skip").code == 0
     assert read("out.csv")["id"] == ["0", "2"]
     rejects = [json.loads(x) for x in Path("out.csv.rejects.jsonl").read_text().splitlines()]
     assert [reject["code"] for reject in rejects] == ["invalid_features", "invalid_json"]

@@ -166,6 +166,8 @@ def test_provenance(llama: Backbone) -> None:
         "granularity": "prompt",
         "schema_version": 1,
         "libraries": library_versions(),
+        "count": "all",
+        "chat_template_sha256": "",
     }
 
 

@@ -18,6 +18,7 @@ from splinellm.io.features import FeatureAnnotator
 from splinellm.io.pipeline import annotate_rows
 from splinellm.io.readers import open_source
 from splinellm.io.rows import Chunk
+from splinellm.io.shares import Share
 from splinellm.io.sink import open_sink
 from tests.fakes import FakeExtractor
 
@@ -89,11 +90,14 @@ def run(
     output: str | Path,
     extractor: FakeExtractor | None = None,
     on_error: Any = "fail",
+    *,
+    resume: bool = False,
+    share: Share | None = None,
     **options: Any,
 ) -> FakeExtractor:
     """The whole loop; returns the extractor, which knows the texts it saw."""
     extractor = extractor or FakeExtractor()
-    with closing(open_source(str(source_path), **options)) as source:
-        sink = open_sink(str(output), str(source_path))
+    with closing(open_source(str(source_path), share=share, **options)) as source:
+        sink = open_sink(str(output), str(source_path), resume=resume, share=share)
         annotate_rows(source, sink, FeatureAnnotator(extractor), on_error=on_error)
     return extractor

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import signal
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -47,16 +46,6 @@ def _chunk_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     set_chunk_rows(monkeypatch, request.param)
 
 
-def read_partial(path: Path) -> FeatureTable:
-    """Read what is left as what it would have become."""
-    partial = path.with_name(path.name + ".partial")
-    final = partial.rename(partial.parent / f"kept.{path.name}")
-    old = partial.with_name(partial.name + ".provenance.json")
-    if old.exists():
-        old.rename(final.with_name(final.name + ".provenance.json"))
-    return read_table(final)
-
-
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
@@ -85,19 +74,22 @@ def test_skip_writes_good_rows_and_tells_of_each_bad_one(
 @pytest.mark.parametrize(
     ("first", "row", "code"), [(0, 2, "invalid_json"), (2, 2, "non_finite_features")]
 )
-def test_fail_stops_at_the_first_bad_row_with_those_before_it_kept(
+def test_fail_stops_at_the_first_bad_row_and_skip_goes_on(
     tmp_path: Path, source: Path, output: str, first: int, row: int, code: str
 ) -> None:
     source.write_text("\n".join(BAD.split("\n")[first:]))
     path = tmp_path / f"out.{output}"
-    extractor = FakeExtractor()
     with pytest.raises(RowError) as caught:
-        run(source, path, extractor)
+        run(source, path)
     assert (caught.value.row, caught.value.reason_code) == (row, code)
     assert str(caught.value).startswith(f"{source}: row {row}: ")
     assert not path.exists()
-    expected = extractor.table(["one"] if first == 0 else ["two"])
-    np.testing.assert_array_equal(read_partial(path).values, expected.values)
+    run(source, path, on_error="skip", resume=True)
+    run(source, tmp_path / f"plain.{output}", on_error="skip")
+    for name in ("{}", "{}.rejects.jsonl"):
+        resumed, plain = (tmp_path / name.format(f"{x}.{output}") for x in ("out", "plain"))
+        assert resumed.read_bytes() == plain.read_bytes()
+    assert not [name for name in names(tmp_path) if "partial" in name]
 
 
 def test_fail_does_not_compute_what_comes_after(tmp_path: Path, source: Path) -> None:
@@ -115,45 +107,25 @@ def test_first_row_bad_leaves_nothing(tmp_path: Path, source: Path) -> None:
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
-def test_interrupt_leaves_a_readable_partial_file_and_the_old_output(
+def test_interrupt_keeps_what_was_computed_and_the_old_output(
     tmp_path: Path, output: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_chunk_rows(monkeypatch, 2)
-    source = write_input(tmp_path / "in.txt", [{"text": t} for t in [*GOOD, "STOP", "six"]])
+    texts = [*GOOD, "STOP", "six"]
+    source = write_input(tmp_path / "in.txt", [{"text": t} for t in texts])
     path = tmp_path / f"out.{output}"
     path.write_text("old")
-    extractor = FakeExtractor(raises={"STOP": KeyboardInterrupt()})
     with pytest.raises(KeyboardInterrupt):
-        run(source, path, extractor)
+        run(source, path, FakeExtractor(raises={"STOP": KeyboardInterrupt()}))
     assert path.read_text() == "old"
-    np.testing.assert_array_equal(read_partial(path).values, extractor.table(GOOD).values)
-
-
-@pytest.mark.parametrize("output", OUTPUTS)
-def test_interrupt_while_writing_waits_for_the_row_to_be_whole(
-    tmp_path: Path, output: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupting(value: object, **options: Any) -> str:
-        signal.raise_signal(signal.SIGINT)
-        return json.dumps(value)
-
-    kind = "text_writers" if "json" in output else "binary_writers"
-    name = f"splinellm.io.{kind}.to_json"
-    if "csv" in output:
-        name = "splinellm.io.text_writers.to_cell"
-    if output in ("parquet", "arrow"):
-        name = "splinellm.io.json_columns.to_json"
-    monkeypatch.setattr(name, interrupting)
-    source = tmp_path / "in.jsonl"
-    source.write_text('{"text": "one", "x": [1]}\n{"text": "two", "x": 2}\n')
-    path = tmp_path / f"out.{output}"
-    with pytest.raises(KeyboardInterrupt):
-        run(source, path)
-    assert len(read_partial(path)) == 2
+    extractor = run(source, path, resume=True)
+    assert extractor.seen == ["STOP", "six"]
+    np.testing.assert_array_equal(read_table(path).values, extractor.table(texts).values)
+    assert not (tmp_path / f"out.{output}.partial").exists()
 
 
 @pytest.mark.parametrize("output", ["csv", "jsonl"])
-def test_full_disk_cuts_text_back_to_whole_rows(
+def test_full_disk_and_then_there_is_room(
     tmp_path: Path, output: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_chunk_rows(monkeypatch, 2)
@@ -165,7 +137,9 @@ def test_full_disk_cuts_text_back_to_whole_rows(
         with pytest.raises(OutputError, match=f"cannot write .*out.{output}: No space left"):
             annotate_rows(rows, sink, FeatureAnnotator(FakeExtractor()))
     assert sink.n_rows == 2
-    assert len(read_partial(path)) == 2
+    extractor = run(source, path, resume=True)
+    assert extractor.seen == []  # the columns were kept, and the rows could not be written
+    np.testing.assert_array_equal(read_table(path).values, extractor.table(GOOD).values)
 
 
 def fill_disk_after(sink: Any, writes: int) -> None:
@@ -193,22 +167,24 @@ class _FullDisk(io.RawIOBase):
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
-def test_full_device_is_one_clear_error_and_leaves_nothing(tmp_path: Path, output: str) -> None:
+def test_full_device_is_one_clear_error_and_no_output(tmp_path: Path, output: str) -> None:
     source = write_input(tmp_path / "in.jsonl", ROWS)
     path = tmp_path / f"out.{output}"
-    (tmp_path / f"out.{output}.partial").symlink_to("/dev/full")
+    (tmp_path / f"out.{output}.partial").mkdir()
+    (tmp_path / f"out.{output}.partial" / "data").symlink_to("/dev/full")
     with pytest.raises(OutputError, match=f"cannot write .*out.{output}: No space left on device"):
         run(source, path)
-    assert names(tmp_path) == {"in.jsonl"}
+    assert not path.exists()
+    run(source, path, resume=True)
+    assert len(read_table(path)) == len(ROWS)
 
 
 def test_output_that_cannot_be_written_fails_before_any_work(tmp_path: Path) -> None:
     source = write_input(tmp_path / "in.jsonl", ROWS)
     with pytest.raises(OutputError, match="no such folder"):
         open_sink(str(tmp_path / "none" / "out.csv"), str(source))
-    (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(OutputError, match="it is a folder"):
-        open_sink(str(tmp_path / "folder.csv"), str(source))
+    with pytest.raises(OutputError, match="is no folder"):
+        open_sink(str(tmp_path / "none" / "out") + "/", str(source))
 
 
 def test_success_replaces_the_rejects_of_an_earlier_one(tmp_path: Path, source: Path) -> None:
@@ -218,33 +194,6 @@ def test_success_replaces_the_rejects_of_an_earlier_one(tmp_path: Path, source: 
     run(write_input(tmp_path / "good.txt", [{"text": "x"}]), path)
     assert names(tmp_path) == {"in.jsonl", "good.txt", "out.csv", "out.csv.provenance.json"}
     assert len(FeatureTable.from_csv(path)) == 1
-
-
-def test_rows_of_a_run_that_did_not_end_are_kept_and_told_of(tmp_path: Path) -> None:
-    source = write_input(tmp_path / "in.txt", [{"text": "x"}])
-    for number in (1, 2):
-        left = [f"out.csv.partial{s}" for s in ("", ".rejects.jsonl", ".provenance.json")]
-        for name in left:
-            (tmp_path / name).write_text(f"{name} {number}")
-        with pytest.warns(UserWarning, match=rf"kept as out\.csv\.partial\.{number}$"):
-            run(source, tmp_path / "out.csv")
-        assert not {*left} & names(tmp_path)
-        kept = left[0] + f".{number}"
-        assert (tmp_path / kept).read_text() == f"out.csv.partial {number}"
-        rejects = tmp_path / f"{kept}.rejects.jsonl"
-        assert rejects.read_text() == f"out.csv.partial.rejects.jsonl {number}"
-        assert (tmp_path / f"{kept}.provenance.json").exists()
-    assert len(FeatureTable.from_csv(tmp_path / "out.csv")) == 1
-
-
-def test_run_that_never_begins_keeps_an_earlier_partial_file(tmp_path: Path, source: Path) -> None:
-    partial = tmp_path / "out.csv.partial"
-    partial.write_text("hours of work")
-    open_sink(str(tmp_path / "out.csv"), str(source)).abandon()
-    assert partial.read_text() == "hours of work"
-    partial.unlink()
-    open_sink(str(tmp_path / "out.csv"), str(source)).abandon()
-    assert not partial.exists()
 
 
 def test_output_through_a_link_goes_to_the_file_behind_it(tmp_path: Path) -> None:

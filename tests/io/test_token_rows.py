@@ -47,12 +47,14 @@ def run(
     granularity: Any = "prefix",
     on_error: Any = "fail",
     text_column: str = "text",
+    *,
+    resume: bool = False,
 ) -> FakeExtractor:
     extractor = FakeExtractor()
     reserved = is_token_column(text_column)
     source = open_source(str(source_path), text_column=text_column, is_reserved=reserved)
     with closing(TextlessSource(source, text_column)) as rows:
-        sink = open_sink(str(output), str(source_path))
+        sink = open_sink(str(output), str(source_path), resume=resume)
         annotator = FeatureAnnotator(extractor, granularity)
         annotate_rows(rows, sink, annotator, on_error=on_error)
     return extractor
@@ -155,27 +157,20 @@ def test_rows_are_counted_over_all_that_were_read(
 
 @pytest.mark.usefixtures("_chunk_rows")
 @pytest.mark.parametrize("part", [1, 1 << 15])
-@pytest.mark.parametrize(
-    ("first", "kept", "row"), [(0, {0: "one"}, 2), (2, {0: "two"}, 2), (4, {0: "three"}, 2)]
-)
-def test_fail_keeps_all_tokens_of_the_rows_before(
-    tmp_path: Path,
-    first: int,
-    kept: dict[int, str],
-    row: int,
-    part: int,
-    monkeypatch: pytest.MonkeyPatch,
+def test_fail_stops_and_skip_goes_on(
+    tmp_path: Path, part: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(token_rows, "PART_CHARACTERS", part)
     source = tmp_path / "in.jsonl"
-    source.write_text("\n".join(BAD.split("\n")[first:]))
-    path = tmp_path / "out.jsonl"
+    source.write_text("\n".join(BAD.split("\n")[2:]))
     with pytest.raises(RowError) as caught:
-        run(source, path)
-    assert caught.value.row == row
-    (tmp_path / "out.jsonl.partial").rename(path)
-    (tmp_path / "out.jsonl.partial.provenance.json").rename(f"{path}.provenance.json")
-    check_equal(FeatureTable.from_jsonl(path), FakeExtractor().token_table(kept, "prefix"))
+        run(source, tmp_path / "out.jsonl")
+    assert caught.value.row == 2
+    run(source, tmp_path / "plain.jsonl", on_error="skip")
+    run(source, tmp_path / "out.jsonl", on_error="skip", resume=True)
+    for end in ("", ".rejects.jsonl", ".provenance.json"):
+        found, expected = (tmp_path / f"{name}.jsonl{end}" for name in ("out", "plain"))
+        assert found.read_bytes() == expected.read_bytes()
 
 
 def test_folder_of_parquet_files_is_counted_through(tmp_path: Path) -> None:

@@ -44,7 +44,9 @@ def test_marks_move_with_what_is_normalised() -> None:
 def test_windows_are_labelled_by_what_they_hold_of_an_annotation() -> None:
     characters = np.array([[0, 10], [6, 16], [11, 20], [20, 30], [0, 0], [0, 9], [0, 9], [0, 9]])
     starts = np.array([0, 5, 6, 7, 8])
-    found = Windows(np.zeros((8, 1), np.uint8), starts, characters, np.ones(4, np.int64))
+    found = Windows(
+        np.zeros((8, 1), np.uint8), starts, characters, np.ones(4, np.int64), np.zeros(4, np.bool_)
+    )
     marked = np.zeros(30, np.bool_)
     marked[8:12] = True  # half of it in the first, all in the second, a quarter in the third
     nothing, other = np.zeros(9, np.bool_), np.ones(9, np.bool_)

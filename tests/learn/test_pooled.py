@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import copy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from splinellm.learn import register_backbone
 from splinellm.learn.artifact import load_classifier, save_classifier
 from splinellm.learn.labels import Labels
 from splinellm.learn.lexicon import Lexicon
-from splinellm.learn.pooled import Pooled
+from splinellm.learn.marking import fit_marker
+from splinellm.learn.pooled import Judged, Pooled
 from splinellm.learn.pooled_training import PooledSettings, train_pooled
 from splinellm.learn.pooling import Pooling
 from splinellm.learn.spans import Span, merged_spans
@@ -57,11 +59,16 @@ def extractor() -> SplineExtractor:
     return SplineExtractor(tiny_backbone("llama"), **SETTINGS)
 
 
+def marked(text: str) -> np.ndarray:
+    """The bad word's characters."""
+    begin = text.index("idiot")
+    return np.array([begin <= i < begin + 5 for i in range(len(text))])
+
+
 @cache
 def trained(*, hybrid: bool = False, normalisation: str | None = None) -> Pooled:
     marks = [
-        np.array([c in "idot" for c in text]) if toxic else None
-        for text, toxic in zip(TEXTS, LABELS.values, strict=True)
+        marked(text) if toxic else None for text, toxic in zip(TEXTS, LABELS.values, strict=True)
     ]
     return train_pooled(
         TEXTS,
@@ -83,7 +90,7 @@ def by_hand(classifier: Pooled, text: str) -> tuple[float, np.ndarray]:
     windows = [(a, min(a + 8, len(rows))) for a in begins]
     scores = [rows[a:b].mean(0) @ scorer.coef_[0] + scorer.intercept_[0] for a, b in windows]
     pooled = np.log(np.mean(np.exp(3.0 * np.array(scores)))) / 3.0
-    slope, _, offset = scorer.calibration_[0]
+    slope, offset = scorer.calibration_[0]
     held = [[a <= t < b for a, b in windows] for t in range(len(rows))]
     tokens = [np.mean(np.array(scores)[mask]) for mask in held]
     return float(expit(slope * pooled + offset)), expit(slope * np.array(tokens) + offset)
@@ -98,13 +105,15 @@ def test_a_verdict_is_the_pooled_score_of_windows_of_token_rows() -> None:
 
 
 def test_spans_are_tokens_from_the_threshold_on_merged() -> None:
-    classifier = trained()
+    classifier = trained(hybrid=True)  # which nobody marked words for
     text = " ".join(TEXTS[:6])[:160]
-    _, tokens = by_hand(classifier, text)
+    (judged,) = classifier.judge([text], extractor(), overflow="truncate")
+    assert isinstance(judged, Judged)
+    tokens = expit(judged.of_tokens[:, 0])
     index = extractor().extract([text], granularity="token").tokens
     assert index is not None
     limit = float(np.median(tokens))
-    (spans,) = classifier.spans([text], extractor(), threshold=limit)
+    (spans,) = classifier.spans([text], extractor(), threshold=limit, overflow="truncate")
     covered = np.zeros(len(text), np.bool_)
     for span in spans:
         assert span.label == "toxic"
@@ -114,14 +123,28 @@ def test_spans_are_tokens_from_the_threshold_on_merged() -> None:
         if abs(score - limit) > 1e-4 and a < b:
             assert covered[a:b].all() == (score > limit)
     assert classifier.spans([text], extractor(), threshold=1.0) == [[]]
+    above = float((tokens.max() + expit(judged.logits[0])) / 2)
+    if tokens.max() < above:  # the text is bad, and none of its tokens is: all of it then
+        (whole,) = classifier.spans([text], extractor(), threshold=above, overflow="truncate")
+        assert [(one.begin, one.end) for one in whole] == [(0, int(judged.end.max()))]
     with pytest.raises(ConfigurationError):
         classifier.spans([text], extractor(), threshold=1.5)
+
+
+def test_regions_are_narrowed_to_words_that_people_marked() -> None:
+    classifier = trained()
+    more = [text for text in TEXTS if "idiot" in text] * 30  # few words need few texts, but many
+    scorer = copy(classifier.scorer)
+    scorer.marker_ = fit_marker(more, [marked(text) for text in more])
+    classifier = Pooled([scorer], classifier.card)
+    (spans,) = classifier.spans(["bad zzz idiot zzz bad"], extractor(), threshold=0.05)
+    assert [(one.begin, one.end) for one in spans] == [(8, 13)]
 
 
 def test_merging() -> None:
     begin, end = np.array([0, 0, 3, 3, 8, -1, 9]), np.array([0, 3, 8, 8, 9, -1, 12])
     scores = np.array([1.0, 0.6, 0.7, 0.5, 0.2, 0.9, 0.8])
-    assert merged_spans(begin, end, scores, 0.5, "x") == [
+    assert merged_spans(begin, end, scores, scores >= 0.5, "x") == [
         Span(0, 8, "x", 0.7),
         Span(9, 12, "x", 0.8),
     ]
@@ -163,7 +186,7 @@ def test_the_card_tells_the_channels_apart_and_shows_words() -> None:
     figures = card.metrics["channels"]
     assert set(figures) == {"measured on", "geometry alone", "lexicon alone", "all channels"}
     assert figures["lexicon alone"]["roc_auc"] > 0.9
-    assert "idiot" in card.settings["words"]["toxic"]["for"]
+    assert "zzz" in card.settings["words"]["toxic"]["for"]
     assert card.metrics["uncertain"]["toxic"]["share"] >= 0
 
 
@@ -194,6 +217,7 @@ def test_a_card_that_says_something_else_is_refused(
         ("coef_", np.full((1, 16), np.nan)),
         ("calibration_", None),
         ("intercept_", np.zeros(2)),
+        ("share_", np.full(1, np.inf)),
         ("stride", 99),
         ("lexicon_", "words"),
         ("logits", np.zeros(3)),
@@ -263,7 +287,7 @@ def test_a_text_without_spaces_ends_all_the_same() -> None:
 
 
 def test_spans_are_of_the_original_text() -> None:
-    classifier = trained(normalisation="1")
+    classifier = trained(hybrid=True, normalisation="1")
     plain = TEXTS[3]
     hidden = plain.replace("idiot", "i d\u200b i o t").replace("alpha", "&#97;lpha")
     (a,), (b,) = (classifier.spans([t], extractor(), threshold=0.0) for t in (plain, hidden))

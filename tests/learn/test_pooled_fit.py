@@ -30,7 +30,7 @@ def windows(dtype: Any = np.uint8, *, signal: int = 0) -> Windows:
         values[starts[text] + random.integers(COUNTS[text]), :2] += signal
     real = values.clip(0, 255).astype(np.uint8)
     kept = real if dtype == np.uint8 else (real / 255).astype(np.float32)
-    return Windows(kept, starts, np.zeros((len(real), 2), np.int64), COUNTS * 8)
+    return Windows(kept, starts, np.zeros((len(real), 2), np.int64), COUNTS * 8, COUNTS < 0)
 
 
 @pytest.mark.parametrize("components", [None, 3])
@@ -50,7 +50,9 @@ def test_the_gradient_is_that_of_the_loss(pool: Any, components: int | None) -> 
 def test_whole_texts_by_their_mean_are_scikit_learns_logistic_regression() -> None:
     found = windows(np.float32, signal=60)
     whole = np.array([found.values[a:b].mean(0) for a, b in pairwise(found.starts)])
-    one = Windows(whole, np.arange(N + 1), np.zeros((N, 2), np.int64), found.n_tokens)
+    one = Windows(
+        whole, np.arange(N + 1), np.zeros((N, 2), np.int64), found.n_tokens, found.truncated
+    )
     target = (np.arange(N) % 3 == 0).astype(int)
     design = Design.of(one, ALL, None, 0)
     (weights,) = fit_path(design, bags_of(one, ALL, target), Pooling("mean"), [0.1])

@@ -16,9 +16,11 @@ from torch import Tensor
 from transformers import PreTrainedModel, StoppingCriteria
 
 from splinellm import Guard, attach
-from splinellm.errors import ArtifactError, ConfigurationError
-from splinellm.learn.classifier import Classifier
+from splinellm.errors import ArtifactError, ConfigurationError, NothingRecordedError
 from splinellm.learn.labels import Labels
+from splinellm.learn.pooled import Pooled
+from splinellm.learn.pooled_training import PooledSettings, train_pooled
+from splinellm.learn.pooling import Pooling
 from splinellm.learn.training import train
 from splinellm.live.recorder import LiveRecorder
 from tests.live.models import Force, causal_lm, check, extractor_of, left_padded, options
@@ -204,12 +206,104 @@ def test_classifiers_of_this_library(model: PreTrainedModel, data: tuple[Any, np
     for settings in ({"features": "spline"}, {"features": "blocks", "layers": "0-1"}):
         with attach(model, **settings) as recorder, pytest.raises(ArtifactError):
             Guard(recorder, trained)
-    pooled = replace(trained.card, settings={"pooling": {"pool": "max"}})
+
+
+def pooled_classifier(features: str = "blocks", **options: Any) -> Pooled:
+    """Of windows of four tokens; made up: the arrays are what training would choose."""
+    settings: dict[str, Any] = {"hybrid": False, **options}
+    random = np.random.default_rng(3)
+    texts = [text(GOOD, 6 + n % 9, n) for n in range(30)]
+    texts += [text(GOOD, 3, n) + text(BAD, 4 + n % 7, n + 500) for n in range(30)]
+    order = random.permutation(60)
+    extractor = extractor_of(settings.pop("model"), features)
+    tokenizer = extractor.backbone.tokenizer
+    return train_pooled(
+        [tokenizer.decode(texts[i]) for i in order],
+        Labels("binary", ("ok", "bad"), (order >= 30).astype(int)),
+        extractor,
+        name="pooled",
+        settings=PooledSettings(Pooling(window=4, stride=2), n_components=None, **settings),
+    )
+
+
+@pytest.mark.parametrize("features", ["blocks", "paper"])
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_pooled_classifiers_are_shown_complete_windows(
+    model: PreTrainedModel, features: str, use_cache: bool
+) -> None:
+    classifier = pooled_classifier(features, model=model)
+    extractor = extractor_of(model, features)
+    seen: list[tuple[int, np.ndarray]] = []
+
+    class Watch(Guard):
+        def _look(self, n_generated: int) -> None:
+            seen.append((n_generated, self._probabilities()))
+            super()._look(n_generated)
+
+    kinds = (GOOD, BAD, GOOD)
+    tokens = [text(kind, N_NEW, 40 + row) for row, kind in enumerate(kinds)]
+    with attach(model, features=features) as recorder:
+        guard = Watch(recorder, classifier, threshold=1.0, every=3, label="bad")
+        model.generate(
+            **left_padded(PROMPTS),
+            **options(max_new_tokens=N_NEW, use_cache=use_cache),
+            logits_processor=[Force(tokens, 9)],
+            stopping_criteria=[guard],
+        )
+    assert [n for n, _ in seen] == [0, 3, 6, 9, 12, 15]
+    for n_generated, found in seen:
+        for row, prompt in enumerate(PROMPTS):
+            ids = prompt + tokens[row][:n_generated]
+            n = len(ids) if len(ids) <= 4 else 4 + 2 * ((len(ids) - 4) // 2)
+            table = extractor.extract([ids[:n]], granularity="token")
+            wanted = classifier.predict(table).probabilities
+            np.testing.assert_allclose(found[row : row + 1], wanted, atol=2e-3)
+    assert np.ptp([found[1, 1] for _, found in seen]) > 0.01
+
+
+def test_a_pooled_classifier_stops_the_bad_row(model: PreTrainedModel) -> None:
+    classifier = pooled_classifier(model=model)
+    # Trained on texts, whose tokens are others: what tells these tokens apart is put in its place.
+    ids = [token for n in range(20) for token in text(GOOD, 9, n) + text(BAD, 9, n)]
+    table = extractor_of(model, "blocks").extract(
+        [ids[i : i + 18] for i in range(0, len(ids), 18)], granularity="token"
+    )
+    fitted = LogisticRegression(C=100, max_iter=1000).fit(table.values, np.isin(ids, BAD))
+    scorer = classifier.scorer
+    scorer.coef_, scorer.intercept_ = fitted.coef_, fitted.intercept_
+    scorer.calibration_ = np.zeros_like(scorer.calibration_)
+    scorer.calibration_[:, 0] = 1.0
+    guard, found, _ = run(model, classifier, threshold=0.7, every=1, label="bad")
+    assert list(guard.stops) == [1]
+    assert 0 < guard.stops[1].n_generated < N_NEW - 1
+    assert found.n_tokens[1] == guard.stops[1].n_tokens
+
+
+def test_tokens_are_scored_from_the_next_text_on(model: PreTrainedModel) -> None:
+    classifier = pooled_classifier(model=model)
+    with attach(model, features="blocks") as recorder:
+        late = Guard(recorder, classifier, threshold=0.5)
+        model(torch.tensor([PROMPTS[1]]))
+        assert len(recorder.token_scores(late)[0]) == 9
+        another = Guard(recorder, classifier, threshold=0.5)
+        with pytest.raises(NothingRecordedError, match="had begun to read"):
+            recorder.token_scores(another)
+
+
+def test_pooled_classifiers_of_what_is_not_shown(model: PreTrainedModel) -> None:
+    classifier = pooled_classifier(model=model)
+    card = classifier.card
+    of_encoder = replace(card, provenance=replace(card.provenance, architecture="bert"))
+    with attach(model, features="blocks") as recorder:
+        with pytest.raises(ArtifactError, match="an encoder"):
+            Guard(recorder, Pooled(classifier.estimators, of_encoder))
+        with pytest.raises(ArtifactError, match="reads words beside features"):
+            Guard(recorder, pooled_classifier(model=model, hybrid=True))
     with (
-        attach(model, features="blocks") as recorder,
-        pytest.raises(ArtifactError, match="pools windows of a text's tokens"),
+        attach(model, features="spline") as recorder,
+        pytest.raises(ArtifactError, match="features"),
     ):
-        Guard(recorder, Classifier(trained.estimators, pooled))
+        Guard(recorder, classifier)
 
 
 @pytest.mark.parametrize(

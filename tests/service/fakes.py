@@ -27,6 +27,7 @@ from service.engine import EngineLimits, EngineListener, SilentListener
 from service.models import ModelCatalog, ServedModel, attach
 from splinellm.backbone.architectures import ARCHITECTURES
 from splinellm.backbone.loading import TOKENIZER_PROBE
+from splinellm.conversations import Count
 from splinellm.errors import NonFiniteFeaturesError, OutOfMemoryError, PromptError
 from splinellm.extraction.rows import Rows
 from splinellm.extraction.tokens import TokenizedPrompt
@@ -74,6 +75,13 @@ class FakeTokenizer:
     """Called as transformers' fast tokenizers are; every word is a token, with its space before."""
 
     is_fast = True
+    chat_template = "{role} : {content} end"
+
+    def apply_chat_template(
+        self, chat: list[dict[str, str]], *, tokenize: bool, chat_template: str
+    ) -> str:
+        assert not tokenize
+        return " ".join(chat_template.format(**message) for message in chat)
 
     def __call__(
         self,
@@ -84,8 +92,12 @@ class FakeTokenizer:
         **_: Any,
     ) -> dict[str, Any]:
         if isinstance(texts, str):
-            encoded = self([texts], split_special_tokens=split_special_tokens)
-            return {"input_ids": encoded["input_ids"][0]}
+            encoded = self(
+                [texts],
+                split_special_tokens=split_special_tokens,
+                return_offsets_mapping=return_offsets_mapping,
+            )
+            return {name: values[0] for name, values in encoded.items()}
         found = [list(_TOKEN.finditer(text)) for text in texts]
         special = {} if split_special_tokens else _SPECIAL
         result: dict[str, Any] = {
@@ -159,6 +171,9 @@ class FakeExtractor:
         dimension_rule: str = "relative",
         dimension_threshold: float = 0.1,
         allow_special_tokens: bool = False,
+        count: Count = "all",
+        chat_template: str | None = None,
+        prefix_cache: object = None,
     ) -> None:
         self.backbone = backbone
         self.batch_tokens = batch_tokens or BATCH_TOKENS
@@ -172,6 +187,7 @@ class FakeExtractor:
             dimension_rule=dimension_rule,
             dimension_threshold=dimension_threshold,
             allow_special_tokens=allow_special_tokens,
+            count=count,
             distance_precision="full" if self._selection.needs_distance else "none",
         )
 

@@ -207,13 +207,6 @@ def test_a_classifier_of_another_model_is_refused_with_the_difference(
         attach(classifier, [catalog.get()])
 
 
-def test_a_classifier_that_pools_tokens_is_refused_by_name(catalog: ModelCatalog) -> None:
-    classifier = changed(fake_classifiers(FakeBackbone())[0], granularity="token")
-    pooled = replace(classifier.card, settings={"pooling": {"pool": "max"}})
-    with pytest.raises(ArtifactError, match="pools the scores of tokens, which is not served"):
-        attach(Classifier(classifier.estimators, pooled), [catalog.get()])
-
-
 @pytest.mark.parametrize("changes", [{"layers": (0, 99)}, {"max_tokens": MAX_POSITIONS + 1}])
 def test_a_classifier_of_a_larger_model_is_refused(
     llama: Backbone, changes: dict[str, Any]
@@ -284,6 +277,44 @@ def test_only_the_classifiers_asked_for_are_loaded(
     catalog = load_models(Settings(model=("fake",), classifiers=wanted), SilentListener())
     assert tuple(catalog.classifiers) == wanted
     catalog.stop(30)
+
+
+def test_models_that_classifiers_need_are_loaded_too(loading: dict[str, Any]) -> None:
+    """In the dtype of their cards, behind those of the settings."""
+    boxed = loading["boxed"]
+    boxed["domain"] = changed(boxed["domain"], model="small", weights_sha256="3" * 64)
+    boxed["toxicity-types"] = changed(boxed["toxicity-types"], model="small", layers=(0,))
+
+    def load_backbone(spec: str, **settings: Any) -> FakeBackbone:
+        loading["settings"].append((spec, settings["dtype"]))
+        found = FakeBackbone(spec)
+        found.weights_sha256 = ("3" if spec == "small" else "0") * 64
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "load_backbone", load_backbone)
+        catalog = load_models(Settings(model=("fake",)), SilentListener())
+    assert catalog.names == ("fake", "small")
+    assert catalog.get_classifier("toxicity").model.name == "fake"
+    assert catalog.get_classifier("domain").model.name == "small"
+    assert catalog.get_classifier("toxicity-types").model.name == "fake"
+    assert loading["settings"] == [("fake", "auto"), ("small", "float32")]
+    assert catalog.get("small").engine.alive
+    assert catalog.stop(30)
+
+
+def test_steps_of_cascades_are_loaded_too(loading: dict[str, Any]) -> None:
+    boxed = loading["boxed"]
+    card = replace(boxed["toxicity"].card, name="first")
+    card = replace(card, settings={"abstain": {"toxic": {"low": 0.2, "high": 0.7}}})
+    boxed["first"] = Classifier(boxed["toxicity"].estimators, card)
+    settings = Settings(model=("fake",), classifiers=("domain",), cascade=("first:toxicity",))
+    catalog = load_models(settings, SilentListener())
+    assert list(catalog.classifiers) == ["domain", "first", "toxicity"]
+    assert catalog.cascades["first"].names == ["first", "toxicity"]
+    assert catalog.stop(30)
+    with pytest.raises(ArtifactError, match="'toxicity' is never uncertain"):
+        load_models(Settings(model=("fake",), cascade=("toxicity:person",)), SilentListener())
 
 
 def test_two_of_one_name_are_refused(loading: dict[str, Any], tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from service.app import create_app
 from service.models import ModelCatalog
 from service.schemas.moderations import OPENAI_CATEGORIES
+from service.settings import load_settings
 from tests.service.fakes import TOXIC_WORDS, backbone_of
 
 SCORED = {"harassment": "insult", "harassment/threatening": "threat", "hate": "identity_hate"}
@@ -82,15 +84,68 @@ def test_content_parts_are_one_input(client: TestClient) -> None:
     assert result["category_scores"] == joined["category_scores"]
 
 
+IMAGE = {"type": "image_url", "image_url": {"url": "https://example.org/a"}}
+
+
 @pytest.mark.parametrize("position", [0, 1])
-def test_an_image_is_refused(client: TestClient, position: int) -> None:
+def test_an_image_is_reported_beside_the_verdict_on_the_text(
+    client: TestClient, position: int
+) -> None:
+    parts: list[dict[str, Any]] = [{"type": "text", "text": "an insult"}]
+    parts.insert(position, IMAGE)
+    (result,) = ask(client, input=parts)["results"]
+    (alone,) = ask(client, input="an insult")["results"]
+    assert result.pop("unscored_parts") == [{"part": f"input[{position}]", "type": "image_url"}]
+    assert alone.pop("unscored_parts") == []
+    assert result == alone
+    assert {
+        kind for kinds in result["category_applied_input_types"].values() for kind in kinds
+    } == {"text"}
+
+
+@pytest.mark.parametrize("position", [0, 1])
+def test_an_image_can_be_refused(catalog: ModelCatalog, position: int) -> None:
     parts: list[dict[str, Any]] = [{"type": "text", "text": "fine"}]
-    parts.insert(position, {"type": "image_url", "image_url": {"url": "https://example.org/a"}})
-    answer = client.post("/v1/moderations", json={"input": parts})
+    parts.insert(position, IMAGE)
+    app = create_app(load_settings(image_parts="error"), load=lambda *_: catalog)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        while client.get("/readyz").status_code != 200:
+            assert app.state.lifecycle.failure is None
+        answer = client.post("/v1/moderations", json={"input": parts})
     assert answer.status_code == 400
-    error = answer.json()["error"]
-    assert error["param"] == f"input[{position}].type"
+    assert answer.json()["error"]["param"] == f"input[{position}].type"
     assert "example.org" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("parts", "param"),
+    [
+        ([IMAGE], "input"),
+        ([{"type": "text", "text": "fine"}, {"type": "input_audio"}], "input[1].type"),
+        ([{"type": "text", "text": "fine"}, {"type": ["image_url"]}], "input[1].type"),
+    ],
+)
+def test_nothing_to_score_and_parts_of_other_kinds(
+    client: TestClient, parts: list[Any], param: str
+) -> None:
+    answer = client.post("/v1/moderations", json={"input": parts})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+
+def test_long_texts_are_read_to_their_end(client: TestClient) -> None:
+    (result,) = ask(client, input="fine " * 20_000 + "toxic")["results"]
+    assert result["flagged"]
+    assert not result["truncated"]
+
+
+def test_more_inputs_than_a_batch_has(client: TestClient, catalog: ModelCatalog) -> None:
+    texts = [f"text {i}" + " an insult" * (i == 1500) for i in range(2048)]
+    results = ask(client, input=texts)["results"]
+    (one,) = ask(client, input=texts[1500])["results"]
+    assert len(results) == 2048
+    assert results[1500]["category_scores"] == one["category_scores"]
+    answer = client.post("/v1/moderations", json={"input": [*texts, "x"]})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "batch_too_large")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +167,7 @@ def test_names_that_stand_for_the_default(client: TestClient, model: str | None)
         ({"input": [{"type": "text", "text": "x"}, "y"]}, 400, "input[1]"),
         ({"input": ["x", {"type": "text", "text": "y"}]}, 400, "input[1]"),
         ({"input": [{"type": "text", "text": "x"}] * 33}, 400, "input"),
-        ({"input": "w " * 1100}, 400, "input"),
+        ({"input": "w" * 131_073}, 400, "input"),
         ({}, 400, "input"),
     ],
 )

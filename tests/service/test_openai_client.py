@@ -103,11 +103,10 @@ def test_moderations_of_one_text_and_of_content_parts(client: OpenAI) -> None:
         input=[{"type": "text", "text": "calm"}, {"type": "text", "text": "an insult"}],
     ).results
     assert parts == text
+    image = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
     with pytest.raises(openai.BadRequestError) as raised:
-        client.moderations.create(
-            input=[{"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}]
-        )
-    assert raised.value.param == "input[0].type"
+        client.moderations.create(input=[image])  # type: ignore[list-item]
+    assert raised.value.param == "input"
 
 
 def test_models(client: OpenAI) -> None:

@@ -121,10 +121,12 @@ def test_the_document_lists_each_route_once(client: httpx2.Client) -> None:
 
 def test_limits_are_in_the_document(client: httpx2.Client) -> None:
     schemas = client.get("/openapi.json").json()["components"]["schemas"]
-    text, batch, ids, _ = schemas["FeaturesRequest"]["properties"]["input"]["anyOf"]
+    text, batch, ids, *_ = schemas["FeaturesRequest"]["properties"]["input"]["anyOf"]
     assert text["maxLength"] == MAX_CHARS
     assert batch["maxItems"] == MAX_INPUTS
     assert ids["items"]["maximum"] == N_VOCABULARY - 1
+    vectors = schemas["EmbeddingsRequest"]["properties"]["input"]["anyOf"]
+    assert vectors[1]["maxItems"] == 2048
     names = schemas["FeaturesRequest"]["properties"]["model"]["anyOf"][0]["enum"]
     assert names == ["fake"]
 

@@ -92,12 +92,12 @@ def test_the_key_may_be_in_the_query(client: TestClient) -> None:
         ({"comment": {"text": ""}}, "comment"),
         ({"comment": {"text": "\ud800"}}, "comment"),
         ({"comment": {}}, "comment"),
-        ({"comment": {"text": "x", "type": "HTML"}}, "comment"),
+        ({"comment": {"text": "x", "type": "MARKDOWN"}}, "comment"),
+        ({"comment": {"text": "<p> </p>", "type": "HTML"}}, "comment.text"),
         ({"comment": {"text": "w" * 65_537}}, "comment.text"),
         ({"requestedAttributes": {}}, "requestedAttributes"),
-        ({"requestedAttributes": {"SMELL": {}}}, "requestedAttributes"),
         ({"requestedAttributes": {"THREAT": {"scoreThreshold": 2}}}, "requestedAttributes"),
-        ({"languages": ["de"]}, "languages"),
+        ({"languages": "de"}, "languages"),
         ({"spanAnnotations": "yes"}, "spanAnnotations"),
     ],
 )
@@ -113,6 +113,59 @@ def test_errors_are_in_googles_shape(
     assert set(error) == {"code", "message", "status", "details"}
     assert (error["code"], error["status"]) == (400, "INVALID_ARGUMENT")
     assert error["details"][0]["field"] == field
+
+
+UNKNOWN = [
+    ({"requestedAttributes": {"TOXICITY": {}, "SEXUALLY_EXPLICIT": {}}}, ["TOXICITY"], ["en"]),
+    ({"requestedAttributes": {"SMELL": {}}}, [], []),
+    ({"languages": ["de"]}, [], []),
+    ({"languages": ["de", "en-GB"]}, ["TOXICITY"], ["en"]),
+]
+
+
+@pytest.mark.parametrize(("change", "scored", "languages"), UNKNOWN)
+def test_what_is_not_scored_is_left_out(
+    client: TestClient, change: dict[str, Any], scored: list[str], languages: list[str]
+) -> None:
+    body = {"comment": {"text": "x"}, "requestedAttributes": {"TOXICITY": {}}, "clientToken": "t"}
+    answer = client.post(URL, json=body | change)
+    assert answer.status_code == 200
+    assert list(answer.json()["attributeScores"]) == scored
+    assert (answer.json()["languages"], answer.json()["clientToken"]) == (languages, "t")
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [(UNKNOWN[0][0], "requestedAttributes"), (UNKNOWN[2][0], "languages")],
+)
+def test_what_is_not_scored_can_be_refused(
+    catalog: ModelCatalog, change: dict[str, Any], field: str
+) -> None:
+    app = create_app(load_settings(perspective_unknown="error"), load=lambda *_: catalog)
+    body = {"comment": {"text": "x"}, "requestedAttributes": {"TOXICITY": {}}}
+    with TestClient(app, raise_server_exceptions=False) as client:
+        while client.get("/readyz").status_code != 200:
+            assert app.state.lifecycle.failure is None
+        answer = client.post(URL, json=body | change)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["details"][0]["field"] == field
+
+
+def test_spans_of_html_are_those_of_the_html(client: TestClient) -> None:
+    html = "<p>So calm &amp; quiet.</p><script>an insult</script><p>An <b>insult</b> here!</p>"
+    body = {
+        "comment": {"text": html, "type": "HTML"},
+        "requestedAttributes": {"INSULT": {}},
+        "spanAnnotations": True,
+    }
+    found = client.post(URL, json=body).json()["attributeScores"]["INSULT"]
+    spans = [html[span["begin"] : span["end"]] for span in found["spanScores"]]
+    assert spans == ["So calm &amp; quiet.", "An <b>insult</b> here!"]
+    alone = ask(client, "An insult here!", "INSULT")["attributeScores"]["INSULT"]["summaryScore"]
+    assert found["spanScores"][1]["score"] == alone
+    plain = {**body, "comment": {"text": html}}
+    other = client.post(URL, json=plain).json()["attributeScores"]["INSULT"]
+    assert other["summaryScore"] != found["summaryScore"]
 
 
 LARGEST_BYTES = 20_480

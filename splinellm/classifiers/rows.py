@@ -1,0 +1,138 @@
+"""Rows that the boxed classifiers are trained on: texts, labels, weights, annotated characters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from splinellm.classifiers import sources
+from splinellm.classifiers.classes import CLEAN, TOXIC
+from splinellm.classifiers.sources import TOXICITY_SOURCES
+from splinellm.learn.annotated import as_read
+from splinellm.learn.labels import Labels
+from splinellm.normalisation import normalise
+
+WEIGHTS = {"davidson": 0.3, "toxic_spans": 0.15}
+"""Of the sources that count less: one calls offensive what others do not, the other has no text
+without a span to tell its own style from toxicity. One for the others."""
+
+DOMAINS = "domains"
+OTHER = "other"
+"""The class of texts of no known domain."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """N rows.
+
+    Parameters
+    ----------
+    texts : list of str
+        Normalised.
+    label : ndarray of str, shape (N,)
+        Of each.
+    source : ndarray of str, shape (N,)
+        Where each comes from.
+    weights : ndarray, shape (N,)
+        How much each counts.
+    marks : list of ndarray or None
+        Annotated characters of each text as it is read.
+    """
+
+    texts: list[str]
+    label: np.ndarray
+    source: np.ndarray
+    weights: np.ndarray
+    marks: list[np.ndarray | None]
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.texts)
+
+    def __getitem__(self, rows: np.ndarray) -> Rows:
+        """Select rows."""
+        return Rows(
+            [self.texts[row] for row in rows],
+            self.label[rows],
+            self.source[rows],
+            self.weights[rows],
+            [self.marks[row] for row in rows],
+        )
+
+    @property
+    def labels(self) -> Labels:
+        """The labels as a task."""
+        return Labels.from_columns({"label": list(self.label)})
+
+
+def toxicity_rows(data: Path) -> Rows:
+    """All rows of all toxicity sources, and the texts of other domains as clean ones.
+
+    Within a source that has both, toxic and clean rows weigh the same: otherwise a source's style
+    speaks for the label that is common in it.
+    """
+    frames = []
+    for name, read in TOXICITY_SOURCES.items():
+        frame = read(data)
+        weights = _balanced(frame["label"].to_numpy()) * WEIGHTS.get(name, 1.0)
+        frames.append(frame.assign(source=name, weight=weights))
+    domains = sources.domains(data)
+    kept = domains["label"] != "wiki_talk"  # those come from jigsaw
+    frames.append(domains[kept].assign(label=CLEAN, source=DOMAINS, weight=1.0))
+    return _rows(pd.concat(frames, ignore_index=True))
+
+
+def domain_rows(data: Path) -> Rows:
+    """Texts of eight domains, and tweets and sentences of our own that are of none of them."""
+    frames = [sources.domains(data).assign(source=DOMAINS)]
+    tweets = sources.davidson(data).sample(1500, random_state=0)
+    own = sources.templates(data)
+    frames.append(tweets.assign(label=OTHER, source="davidson"))
+    frames.append(own[own["label"] == CLEAN].assign(label=OTHER, source="templates"))
+    return _rows(pd.concat(frames, ignore_index=True).assign(weight=1.0))
+
+
+def jigsaw_types(data: Path) -> tuple[Rows, Labels]:
+    """Comments with the six labels that each may have."""
+    frame = sources.jigsaw(data).reset_index(drop=True)
+    rows = _rows(frame.assign(source="jigsaw", weight=1.0))
+    columns: dict[str, Sequence[object]] = {n: list(frame[n]) for n in sources.JIGSAW_LABELS}
+    return rows, Labels.from_columns(columns)
+
+
+def _balanced(label: np.ndarray) -> np.ndarray:
+    weights = np.ones(len(label))
+    if {TOXIC, CLEAN} <= set(label):
+        for name in (TOXIC, CLEAN):
+            weights[label == name] = 0.5 * len(label) / np.sum(label == name)
+    return weights
+
+
+def _rows(frame: pd.DataFrame) -> Rows:
+    texts = list(frame["text"])
+    spans: Sequence[object] = list(frame["spans"]) if "spans" in frame else [None] * len(frame)
+    marks = [
+        _marks(value, text, source)
+        for value, text, source in zip(spans, texts, frame["source"], strict=True)
+    ]
+    return Rows(
+        [normalise(text).text for text in texts],
+        frame["label"].to_numpy(str),
+        frame["source"].to_numpy(str),
+        frame["weight"].to_numpy(float),
+        marks,
+    )
+
+
+def _marks(value: object, text: str, source: str) -> np.ndarray | None:
+    """Annotated characters of a text as it is read; only one source was annotated by people."""
+    if source != "toxic_spans":
+        return None
+    marks = np.zeros(len(text), np.bool_)
+    marks[json.loads(str(value))] = True
+    return as_read(marks, text)

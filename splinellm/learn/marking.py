@@ -1,0 +1,101 @@
+"""Which words of a bad sentence are the bad ones: learnt from characters that people marked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
+
+from splinellm.learn.lexicon import Lexicon, words_at, words_of
+
+STRENGTH = 0.01
+"""C of the words' logistic regression."""
+
+FLOOR = 0.06
+"""Probability that a word is marked, below which it never is a part of a span."""
+
+RELATIVE = 0.5
+"""Share of the probability of its region's likeliest word, below which neither."""
+
+HALF = 0.5
+
+
+def fit_marker(texts: Sequence[str], marks: Sequence[np.ndarray | None]) -> Lexicon | None:
+    """Learn how likely each word is to be marked.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        As they are read.
+    marks : sequence of ndarray or None
+        Marked characters of each; None where nobody looked.
+
+    Returns
+    -------
+    Lexicon or None
+        Of single words; None if none is marked, or all are.
+    """
+    read = [(text, marked) for text, marked in zip(texts, marks, strict=True) if marked is not None]
+    words: list[str] = []
+    is_marked: list[bool] = []
+    for text, marked in read:
+        for begin, end in words_at(text):
+            words.append(text[begin:end])
+            is_marked.append(bool(marked[begin:end].mean() > HALF))
+    if len(set(is_marked)) < 2:
+        return None
+    marker = Lexicon().fit_terms([text for text, _ in read])
+    fitted = LogisticRegression(C=STRENGTH, solver="liblinear", tol=1e-3)
+    fitted.fit(marker.matrix(words), is_marked)
+    marker.set_weights(fitted.coef_, fitted.intercept_)
+    return marker
+
+
+def word_probabilities(
+    marker: Lexicon, text: str, begin: np.ndarray, end: np.ndarray
+) -> np.ndarray:
+    """How likely the word that each token is in is to be marked, shape (T,); 0 outside of words.
+
+    Parameters
+    ----------
+    marker : Lexicon
+        See :func:`fit_marker`.
+    text : str
+        As it was read.
+    begin, end : ndarray, shape (T,)
+        Characters of the tokens; those that are nowhere have an empty range.
+    """
+    found = np.zeros(len(begin))
+    places = np.array(words_at(text), np.int64).reshape(-1, 2)
+    if not len(places):
+        return found
+    words = [" ".join(words_of(text[a:b])) for a, b in places.tolist()]
+    likely = expit(marker.word_scores(words)[:, 0] + marker.intercept_[0])
+    for token, (a, b) in enumerate(zip(begin.tolist(), end.tolist(), strict=True)):
+        if 0 <= a < b:
+            first = int(np.searchsorted(places[:, 1], a, side="right"))
+            stop = int(np.searchsorted(places[:, 0], b))
+            if first < stop:
+                found[token] = likely[first:stop].max()
+    return found
+
+
+def narrowed(inside: np.ndarray, likely: np.ndarray) -> np.ndarray:
+    """Of each region of tokens, those in its likeliest words; all of it, if no word is likely.
+
+    Parameters
+    ----------
+    inside : ndarray, shape (T,), bool
+        Tokens of regions that a class was found in.
+    likely : ndarray, shape (T,)
+        See :func:`word_probabilities`.
+    """
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], inside, [False]]).astype(np.int8)))
+    kept = inside.copy()
+    for first, stop in edges.reshape(-1, 2).tolist():
+        region = likely[first:stop]
+        if region.max() >= FLOOR:
+            kept[first:stop] = region >= max(FLOOR, RELATIVE * region.max())
+    return kept

@@ -1,0 +1,141 @@
+"""``--resume``, ``--shard`` and folders, as a user meets them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from splinellm.cli import loading
+from tests.cli.conftest import Result
+from tests.fakes import FakeExtractor, LearnableExtractor
+from tests.io.files import set_chunk_rows, write_input
+
+Cli = Callable[..., Result]
+RUN = ("extract", "in.csv", "-o", "out.parquet")
+
+
+@pytest.fixture
+def stopped(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """A run that ended after two of four rows."""
+    set_chunk_rows(monkeypatch, 2)
+    write_input(Path("in.csv"), [{"id": i, "text": t} for i, t in enumerate(["a", "b", "c", "d"])])
+    load = loading.load_extractor
+
+    def load_failing(**settings: object) -> FakeExtractor:
+        extractor = LearnableExtractor.from_pretrained(**settings)  # type: ignore[arg-type]
+        extractor.raises = {"c": KeyboardInterrupt()}
+        return extractor
+
+    monkeypatch.setattr(loading, "load_extractor", load_failing)
+    assert cli(*RUN, "--layers", "0").code == 130
+    monkeypatch.setattr(loading, "load_extractor", load)
+    return cli
+
+
+def content() -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in Path().rglob("*") if p.is_file()}
+
+
+def test_goes_on_and_says_how_much_was_there(stopped: Cli, fake: list[FakeExtractor]) -> None:
+    result = stopped(*RUN, "--layers", "0", "--resume")
+    assert result.code == 0
+    assert result.stderr == "splinellm: 4 rows written, 2 of them computed before\n"
+    assert fake[-1].seen == ["c", "d"]
+    assert stopped("extract", "in.csv", "-o", "plain.parquet", "--layers", "0").code == 0
+    assert Path("plain.parquet").read_bytes() == Path("out.parquet").read_bytes()
+    assert sorted(path.name for path in Path().iterdir()) == [
+        "in.csv",
+        "out.parquet",
+        "plain.parquet",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--layers", "0"), "holds 2 rows of a run for 'out.parquet' that did not end (--resume"),
+        (("--layers", "0-1", "--resume"), "--layers was 0, now it is 0-1"),
+        (("--resume",), "--layers was 0, now it is the default"),
+        (("--layers", "0", "--resume", "--batch-tokens", "9"), "--batch-tokens was the default"),
+        (("--layers", "0", "--resume", "--text-column", "id"), "--text-column was text, now it"),
+        (("--layers", "0", "--resume", "--granularity", "token"), "--granularity was prompt, now"),
+    ],
+)
+def test_refused_in_one_line_before_the_model_loads(
+    stopped: Cli, fake: list[FakeExtractor], options: tuple[str, ...], message: str
+) -> None:
+    before, n_loaded = content(), len(fake)
+    result = stopped(*RUN, *options)
+    assert (result.code, result.stderr.count("\n")) == (1, 1)
+    assert message in result.stderr
+    assert (content(), len(fake)) == (before, n_loaded)
+
+
+def test_standard_output_cannot_be_gone_on_with(cli: Cli) -> None:
+    Path("in.txt").write_text("a\n")
+    result = cli("extract", "in.txt", "-o", "-", "--resume")
+    assert result.code == 2
+    assert "standard output cannot be gone on with (name a file)" in result.stderr
+
+
+def test_shards_make_a_folder_that_reads_as_one_file(
+    cli: Cli, fake: list[FakeExtractor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_chunk_rows(monkeypatch, 2)
+    write_input(Path("in.csv"), [{"id": i, "text": "ab" * (i + 1)} for i in range(7)])
+    assert cli("extract", "in.csv", "-o", "plain.parquet").code == 0
+    for shard, n_rows in (("2/3", 2), ("1/3", 2), ("3/3", 3)):
+        result = cli("extract", "in.csv", "-o", "out/", "--shard", shard)
+        assert result.code == 0
+        assert result.stderr in (f"splinellm: {n_rows} rows written\n", "")
+    folder = pd.read_parquet("out")
+    pd.testing.assert_frame_equal(folder, pd.read_parquet("plain.parquet"))
+    # Input of the next command, as any file: whole, and in shards again.
+    for options in ((), ("--shard", "1/1")):
+        again = cli("extract", "out", "-o", "again/", "--columns", "id", *options)
+        assert (again.code, fake[-1].seen[0]) == (0, "ab")
+
+
+def test_rejects_of_a_folder_are_told_of(cli: Cli) -> None:
+    Path("in.jsonl").write_text('{"text": "one"}\n{"text": ""}\n')
+    result = cli("extract", "in.jsonl", "-o", "out/", "--on-error", "skip")
+    assert result.code == 0
+    where = "out/_rejects/part-00001-of-00001.jsonl"
+    assert result.stderr == f"splinellm: 1 rows written, 1 rejected, see {where}\n"
+    assert json.loads(Path(where).read_text())["row"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (("-o", "out.parquet", "--shard", "1/2"), 2, "--shard writes into a folder"),
+        (("-o", "-", "--shard", "1/2"), 2, "--shard writes into a folder"),
+        (("-o", "out/", "--shard", "3/2"), 2, "'3/2' is no share"),
+        (("-o", "out/", "--shard", "0/2"), 2, "'0/2' is no share"),
+        (("-o", "full/"), 1, "it holds 'thesis.doc', which is none of its parts"),
+        (("-o", "none/out/"), 1, "'none' is no folder"),
+    ],
+)
+def test_shards_and_folders_that_cannot_be(
+    cli: Cli, fake: list[FakeExtractor], options: tuple[str, ...], code: int, message: str
+) -> None:
+    Path("in.txt").write_text("a\nb\n")
+    Path("full").mkdir()
+    Path("full/thesis.doc").touch()
+    result = cli("extract", "in.txt", *options)
+    assert (result.code, result.stderr.count("\n")) == (code, 1)
+    assert message in result.stderr
+    assert not fake
+    assert sorted(str(path) for path in Path().rglob("*")) == ["full", "full/thesis.doc", "in.txt"]
+
+
+def test_unfinished_folder_is_no_input(cli: Cli) -> None:
+    Path("in.txt").write_text("a\nb\n")
+    assert cli("extract", "in.txt", "-o", "out/", "--shard", "2/2").code == 0
+    result = cli("extract", "out", "-o", "again.csv")
+    assert result.code == 1
+    assert "has 1 of 2 shares: part-00001-of-00002 is missing (--shard 1/2" in result.stderr

@@ -1,0 +1,75 @@
+"""The lexicon: scores that are looked up equal terms times weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from splinellm.errors import ArtifactError, LabelError
+from splinellm.learn.lexicon import Lexicon, words_at, words_of
+
+TEXTS = ["you are a fool", "you fool!!", "a kind word", "kind foot of you", "fool, food, foods"] * 3
+
+
+def lexicon() -> Lexicon:
+    made = Lexicon().fit_terms(TEXTS)
+    random = np.random.default_rng(0)
+    made.set_weights(random.normal(size=(2, len(made.terms()))), np.array([0.5, -0.5]))
+    return made
+
+
+def test_scores_are_terms_times_weights() -> None:
+    made = lexicon()
+    pieces = [*TEXTS[:5], "", "foool unheard", "YOU FOOL", "\U0001f44d"]
+    expected = made.matrix(pieces) @ made.coef_.T + made.intercept_
+    np.testing.assert_allclose(made.scores(pieces), expected, atol=1e-5)
+    np.testing.assert_array_equal(made.scores(["", "zqx"])[0], made.intercept_)
+
+
+def test_a_score_by_hand() -> None:
+    made = lexicon()
+    terms = made.terms()
+    n_words = made.words_.tobytes().count(b"\n")
+    n_pairs = made.pairs_.tobytes().count(b"\n")
+    place = terms.index("fool")
+    letters = {" fool "[i : i + n] for n in range(2, 6) for i in range(6 - n + 1)}
+    known = [i for i in range(n_words + n_pairs, len(terms)) if terms[i] in letters]
+    length = np.sqrt(np.sum(made.idf_[known] ** 2))
+    expected = made.coef_[:, place] * made.idf_[place]
+    expected = expected + made.coef_[:, known] @ (made.idf_[known] / length)
+    np.testing.assert_allclose(made.word_scores(["fool"])[0], expected, atol=1e-5)
+
+
+def test_misspelt_words_have_scores_of_their_letters() -> None:
+    made = lexicon()
+    assert np.abs(made.word_scores(["foolx"])).sum() > 0
+
+
+def test_words() -> None:
+    assert words_of("You f*ck3r, it's a\u2019b!! \U0001f44d") == [
+        "you",
+        "f*ck3r",
+        ",",
+        "it's",
+        "a\u2019b",
+        "!!",
+        "\U0001f44d",
+    ]
+    assert words_at("ab, c") == [(0, 2), (2, 3), (4, 5)]
+
+
+def test_no_words_no_lexicon() -> None:
+    with pytest.raises(LabelError):
+        Lexicon().fit_terms(["one", "two"])
+
+
+def test_damage_is_found() -> None:
+    made = lexicon()
+    made.require_fit(2)
+    for name, value in (("idf_", np.ones(3)), ("coef_", made.coef_ * np.nan), ("extra", 1)):
+        damaged = lexicon()
+        setattr(damaged, name, value)
+        with pytest.raises(ArtifactError):
+            damaged.require_fit(2)
+    with pytest.raises(ArtifactError):
+        made.require_fit(3)
