@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from splinellm.regions.program import Front
 
 _VOLUME_DIMS = 4
+_ROUNDING = 1e-13
 _TASKS_PER_JOB = 8
 
 
@@ -260,6 +261,8 @@ class _Enumeration:
         forms, slack = cell.contending[unit], self._domain.slack
         parts, label = [], len(cell.earlier) + unit
         for winner in range(len(forms)):
+            if _is_behind(forms, winner, self._domain):
+                continue
             ahead = _scaled(forms[winner] - np.delete(forms, winner, axis=0), forms, self._domain)
             part = cell.polytope.cut(-ahead[:, 1:], ahead[:, 0], label)
             ball = part.centre()
@@ -295,7 +298,26 @@ class _Enumeration:
 def _scaled(gaps: np.ndarray, forms: np.ndarray, domain: Domain) -> np.ndarray:
     """Scale forms (n, 1 + D) to distances, without those that are constant but for rounding."""
     lengths = np.linalg.norm(gaps[:, 1:], axis=1)
-    reach = domain.size + float(np.linalg.norm(domain.centre))
-    kept = lengths * reach > 1e-13 * float(np.abs(forms).max(initial=0.0))
+    kept = ~_are_constant(gaps, forms, domain)
     scaled: np.ndarray = gaps[kept] / lengths[kept, None]
     return scaled
+
+
+def _are_constant(gaps: np.ndarray, forms: np.ndarray, domain: Domain) -> np.ndarray:
+    """Which differences (n, 1 + D) of forms do not vary in the domain, but for rounding."""
+    reach = domain.size + float(np.linalg.norm(domain.centre))
+    lengths = np.linalg.norm(gaps[:, 1:], axis=1)
+    found: np.ndarray = lengths * reach <= _rounding(forms)
+    return found
+
+
+def _rounding(forms: np.ndarray) -> float:
+    return _ROUNDING * float(np.abs(forms).max(initial=0.0))
+
+
+def _is_behind(forms: np.ndarray, winner: int, domain: Domain) -> bool:
+    """Whether another contender is ahead everywhere, or is the same and comes first."""
+    gaps = forms[winner] - forms
+    ahead = np.where(_are_constant(gaps, forms, domain), gaps[:, 0], np.inf)
+    slack = _rounding(forms)
+    return bool((ahead < -slack).any() or (ahead[:winner] <= slack).any())

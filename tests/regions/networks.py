@@ -29,16 +29,14 @@ class Skips(nn.Module):
         self.norm = nn.BatchNorm2d(3)
         self.second = nn.Conv2d(3, 3, 3, padding=1, bias=False)
         self.relu = nn.ReLU(inplace=True)
+        self.pool = nn.MaxPool2d(3, stride=2, padding=1)
         self.last = nn.Linear(3 * 3 * 3, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu(self.norm(self.first(x)))
-        x = nn.functional.max_pool2d(x, 1) if False else x
         out = self.second(x)
         out += x
         return self.last(torch.flatten(self.pool(nn.functional.leaky_relu(out, 0.3)), 1))
-
-    pool = nn.MaxPool2d(3, stride=2, padding=1)
 
 
 def _mlp() -> nn.Module:
@@ -62,7 +60,7 @@ def _flat() -> nn.Module:
 def _pooled_1d() -> nn.Module:
     return nn.Sequential(
         *(nn.Conv1d(2, 4, 2), nn.MaxPool1d(2, dilation=2), nn.ConstantPad1d(1, 0.7)),
-        *(nn.ConvTranspose1d(4, 2, 2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2)),
+        *(nn.ConvTranspose1d(4, 2, 2), nn.ReLU(), nn.Flatten(), nn.Linear(10, 2)),
     )
 
 
@@ -79,7 +77,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 
 
 def network(name: str, seed: int = 0) -> tuple[nn.Module, tuple[int, ...]]:
-    """A network in evaluation mode and float64, with norms that do something, and a point's shape."""
+    """A network in evaluation mode and float64, and a point's shape; its norms do something."""
     torch.manual_seed(seed)
     make, shape = NETWORKS[name]
     module = make().double().eval()
