@@ -119,12 +119,12 @@ class ScoringReduction(PromptReduction):
         for one in self._active:
             one.reduction.begin(real, last)
 
-    def on_gate(self, layer: int, h: Tensor) -> None:
+    def on_gate(self, layer: int, h: Tensor, x: Tensor | None = None) -> None:
         """Reduce the pre-activations (B, T, K) of a layer's gate, of tokens as well."""
-        super().on_gate(layer, h)
+        super().on_gate(layer, h, x)
         for one in self._active:
             if one.hears(layer):
-                one.reduction.on_gate(layer, h)
+                one.reduction.on_gate(layer, h, x)
 
     def on_attention(self, layer: int, attended: Attended) -> None:
         """Reduce what a layer attends with, of tokens as well."""

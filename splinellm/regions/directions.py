@@ -51,7 +51,10 @@ def orthonormal_directions(size: int, n_directions: int, seed: int) -> Tensor:
             hint=f"ask for 1 to {size}",
         )
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randn(n_directions, size, generator=generator, dtype=torch.float64)
+    # One by one: what torch draws at once depends on how much it is.
+    drawn = torch.stack(
+        [torch.randn(size, generator=generator, dtype=torch.float64) for _ in range(n_directions)]
+    )
     # Of the transpose, whose first columns span what the first directions do.
     basis: Tensor = torch.linalg.qr(drawn.T).Q
     return basis.T.contiguous()
