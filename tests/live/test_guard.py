@@ -226,7 +226,7 @@ def pooled_classifier(features: str = "blocks", **options: Any) -> Pooled:
     )
 
 
-@pytest.mark.parametrize("features", ["blocks", "paper"])
+@pytest.mark.parametrize("features", ["blocks", "paper", "blocks,complexity:0.4"])
 @pytest.mark.parametrize("use_cache", [True, False])
 def test_pooled_classifiers_are_shown_complete_windows(
     model: PreTrainedModel, features: str, use_cache: bool
