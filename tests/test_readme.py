@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from splinellm.backbone.builtin import DEFAULT_MODEL
+from splinellm.backbone.builtin import BUILTIN_MODELS
+from splinellm.classifiers.build import BUILDERS
 from splinellm.cli import run
 from splinellm.errors import SplineLLMError
 from splinellm.learn.artifact import boxed_names, load_classifier
@@ -67,11 +68,11 @@ def _kinds() -> list[type[SplineLLMError]]:
     return found
 
 
-def test_the_boxed_classifiers_load_and_are_of_the_default_model() -> None:
-    assert boxed_names() == ["domain", "toxicity", "toxicity-fast", "toxicity-types"]
+def test_the_boxed_classifiers_load_and_are_of_built_in_models() -> None:
+    assert boxed_names() == sorted(BUILDERS)
     for name in boxed_names():
         card = load_classifier(name).card
         assert card.name == name
-        assert card.provenance.model == DEFAULT_MODEL
+        assert card.provenance.model in BUILTIN_MODELS
         assert card.metrics
         assert card.weaknesses

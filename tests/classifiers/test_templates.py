@@ -159,7 +159,10 @@ def test_slurs_occur_in_clean_texts_but_less_often(frame: pd.DataFrame) -> None:
 
 def test_no_hard_case_is_among_them(frame: pd.DataFrame) -> None:
     texts = set(frame["text"].map(plain))
-    found = [*ROOT.glob("examples/*hard_cases*.jsonl"), *ROOT.glob("tests/**/*hard_cases*.jsonl")]
+    found = [
+        *ROOT.glob("splinellm/classifiers/*hard_cases*.jsonl"),
+        *ROOT.glob("tests/**/*hard_cases*.jsonl"),
+    ]
     assert found
     for path in found:
         for line in path.read_text(encoding="utf-8").splitlines():

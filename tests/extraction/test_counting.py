@@ -35,6 +35,11 @@ CHATS = [
 ]
 
 
+def _masked(view: Any, mask: Any) -> Any:
+    x = None if view.x is None else view.x[mask]
+    return replace(view, h=view.h[mask], x=x)
+
+
 def expected(extractor: Extractor, ids: list[int], counted: Any) -> np.ndarray:
     """Features by the oracle: those tokens, and the attention of the last of them."""
     model = extractor.backbone.model
@@ -42,9 +47,7 @@ def expected(extractor: Extractor, ids: list[int], counted: Any) -> np.ndarray:
     mask = np.array(counted, bool)
     last = int(np.flatnonzero(mask)[-1])
     views = oracle.read_prompt(weights, model.config, ids[: last + 1])
-    rows = [
-        oracle.features(replace(view, h=view.h[mask[: last + 1]]), n_blocks=8) for view in views
-    ]
+    rows = [oracle.features(_masked(view, mask[: last + 1]), n_blocks=8) for view in views]
     names = extractor.schema.features
     return np.array([[row[name] for name in names] for row in rows])
 

@@ -129,7 +129,7 @@ def test_another_input_is_refused(stopped: Path) -> None:
     text = source.read_text()
     other = stopped.with_name("other.jsonl")
     other.write_text(text)
-    with pytest.raises(ResumeError, match=r"input was .*in\.jsonl, now it is .*other\.jsonl"):
+    with pytest.raises(ResumeError, match=r"input was .*in\.jsonl, now it is "):
         run(other, stopped, resume=True)
     source.write_text(text + text)
     with pytest.raises(ResumeError, match=r"size of the input was 62 bytes, now it is 124 bytes"):
