@@ -55,7 +55,6 @@ DECODER_SHARE = 4
 
 GEOMETRY = PooledSettings(strengths=(0.01,))
 HYBRID = PooledSettings(hybrid=True, strengths=(0.01,), shares=(0.7,))
-TYPES = PooledSettings(hybrid=True, strengths=(0.01,), shares=(0.7,))
 DOMAIN = PooledSettings(Pooling("mean"), augment=False, strengths=(0.01,))
 
 ABSTAIN = {"toxicity": 0.1, "toxicity-fast": 0.3}
@@ -76,7 +75,7 @@ WEAKNESSES: dict[str, list[str]] = tomllib.loads(
 def read(
     shop: Workshop, reading: Reading, rows: Rows, layers: tuple[int, ...] | None = None
 ) -> tuple[Windows, Provenance]:
-    """Windows of rows, source by source, of all layers that are read or of some."""
+    """Windows of rows, of all layers that are read or of some."""
     windows, source = shop.windows(reading, rows.texts)
     return (windows, source) if layers is None else of_layers(windows, source, layers)
 
@@ -115,7 +114,8 @@ def _material(windows: Windows, rows: Rows, settings: PooledSettings) -> Materia
 
 def build_toxicity(shop: Workshop, data: Path, name: str) -> Pooled:
     """Binary, trained across all sources but for the tenth that is kept for trials."""
-    reader, settings = toxicity_variants(shop, toxicity_rows(data))[name]
+    everything = toxicity_rows(data)
+    reader, settings = toxicity_variants(shop, everything)[name]
     windows, source, rows = reader()
     left_out = judged(_material(windows, rows, settings), rows)
     used = np.flatnonzero(~kept_aside(rows.texts) | (rows.source == "templates"))
@@ -137,7 +137,7 @@ def build_toxicity(shop: Workshop, data: Path, name: str) -> Pooled:
         weaknesses=WEAKNESSES[name],
         normalisation=VERSION,
     )
-    classifier.card.metrics.update(trials(classifier, toxicity_rows(data)))
+    classifier.card.metrics.update(trials(classifier, everything))
     classifier.card.metrics["ROC-AUC on sources left out"] = {
         "measured on": "each source in turn, trained on all others",
         **left_out,
@@ -167,7 +167,7 @@ def build_toxicity_types(shop: Workshop, data: Path, name: str) -> Pooled:
     """Jigsaw's six labels."""
     rows, labels = jigsaw_types(data)
     windows, source = read(shop, ENCODER, rows)
-    return _trained(windows, source, rows, labels, name, TYPES)
+    return _trained(windows, source, rows, labels, name, HYBRID)
 
 
 def build_domain(shop: Workshop, data: Path, name: str) -> Pooled:

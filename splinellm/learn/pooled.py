@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -45,8 +46,9 @@ class Judged:
         Where these are in the text as it was given.
     truncated : bool
         Whether there was more.
-    likely : ndarray, shape (T,), optional
-        How likely each token's word is to carry a class, where people marked such words.
+    likely : callable, optional
+        Tells how likely each token's word is to carry a class, shape (T,), where people marked such
+        words; only spans ask.
     """
 
     logits: np.ndarray
@@ -54,7 +56,7 @@ class Judged:
     begin: np.ndarray
     end: np.ndarray
     truncated: bool
-    likely: np.ndarray | None = None
+    likely: Callable[[], np.ndarray] | None = None
 
 
 class Pooled(Classifier):
@@ -227,7 +229,7 @@ class Pooled(Classifier):
             if of_text[column] >= limit and not inside.any():
                 inside[:] = True
             if judged.likely is not None:
-                inside = narrowed(inside, judged.likely)
+                inside = narrowed(inside, judged.likely())
             spans += merged_spans(judged.begin, judged.end, scores, inside, label)
         return spans
 
@@ -266,7 +268,7 @@ class Pooled(Classifier):
         begin, end = tokens.begin, tokens.end
         likely = None
         if self.scorer.marker_ is not None and isinstance(text, str):
-            likely = word_probabilities(self.scorer.marker_, text, begin, end)
+            likely = partial(word_probabilities, self.scorer.marker_, text, begin, end)
         if origin is not None:
             places = [
                 origin.original_span(a, b) if 0 <= a < b else (-1, -1)

@@ -31,26 +31,14 @@ from splinellm.learn.pooling import Pooling
 from splinellm.learn.spans import Span, merged_spans
 from splinellm.plan import Plan
 from tests.learn.counting import count_reads
+from tests.planted import planted_texts
 from tests.tiny import tiny_backbone
 
-WORDS = ("alpha", "beta", "gamma", "delta", "house", "tree", "river", "stone")
 POOLING = Pooling(window=8, stride=4)
 SETTINGS: dict[str, Any] = {"features": "blocks:8", "max_tokens": 96}
 
 
-def texts() -> list[str]:
-    """Every second one has a bad word somewhere."""
-    random = np.random.default_rng(0)
-    found = []
-    for i in range(100):
-        words = random.choice(WORDS, int(random.integers(3, 12))).tolist()
-        if i % 2:
-            words.insert(int(random.integers(len(words) + 1)), "zzz idiot zzz")
-        found.append(" ".join(words))
-    return found
-
-
-TEXTS = texts()
+TEXTS = planted_texts(100)
 LABELS = Labels("binary", ("clean", "toxic"), np.arange(100) % 2)
 
 

@@ -31,25 +31,13 @@ from splinellm.learn.training import train
 from splinellm.normalisation import normalise
 from tests.architectures import case_backbone
 from tests.learn.counting import count_reads
+from tests.planted import planted_texts
 from tests.tiny import tiny_backbone
 
-WORDS = ("alpha", "beta", "gamma", "delta", "house", "tree", "river", "stone")
 POOLING = Pooling(window=8, stride=4)
 
 
-def texts() -> list[str]:
-    """Every second one has a bad word somewhere."""
-    random = np.random.default_rng(0)
-    found = []
-    for i in range(60):
-        words = random.choice(WORDS, int(random.integers(3, 12))).tolist()
-        if i % 2:
-            words.insert(int(random.integers(len(words) + 1)), "zzz idiot zzz")
-        found.append(" ".join(words))
-    return found
-
-
-TEXTS = texts()
+TEXTS = planted_texts(60)
 LABELS = Labels("binary", ("clean", "toxic"), np.arange(60) % 2)
 LONG = " ".join(TEXTS[:40])
 HIDDEN = TEXTS[3].replace("idiot", "i d\u200b i o t").replace("alpha", "&#97;lpha")
