@@ -10,6 +10,7 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from service import lifespan
 from service.error_responses import raise_service_error
@@ -21,6 +22,7 @@ from service.middleware.decompress import Decompress
 from service.middleware.gate import Gate
 from service.middleware.head import Head
 from service.middleware.observe import Observe
+from service.middleware.prefix import Prefix
 from service.middleware.security_headers import SecurityHeaders
 from service.models import load_models
 from service.routes import (
@@ -67,8 +69,7 @@ def create_app(settings: Settings | None = None, *, load: lifespan.Load = load_m
         title="splinellm",
         version=__version__,
         description="Spline geometry of large language models, and verdicts from it.",
-        redoc_url=None,
-        swagger_ui_oauth2_redirect_url=None,
+        openapi_url=None,  # service.routes.page sends it, and the pages that show it
         redirect_slashes=False,
         lifespan=partial(lifespan.run, load=load),
         middleware=_middleware(settings, metrics, lifecycle),
@@ -93,7 +94,7 @@ def create_app(settings: Settings | None = None, *, load: lifespan.Load = load_m
 
 
 def _middleware(settings: Settings, metrics: Metrics, lifecycle: Lifecycle) -> list[Middleware]:
-    """From the outside in. Browsers need the first two on errors, too."""
+    """From the outside in. Browsers need headers and CORS on errors, too."""
     cors = Middleware(
         CORSMiddleware,
         allow_origins=settings.cors_origins,
@@ -101,12 +102,20 @@ def _middleware(settings: Settings, metrics: Metrics, lifecycle: Lifecycle) -> l
         allow_headers=["authorization", "content-type", "x-api-key", "x-request-id"],
         expose_headers=["x-request-id", "retry-after"],
     )
+    proxies = Middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies))
     return [
+        *([proxies] if settings.trusted_proxies else []),
+        Middleware(Prefix, settings.root_path),
         Middleware(SecurityHeaders),
         *([cors] if settings.cors_origins else []),
         Middleware(Observe, metrics),
         Middleware(Gate, lifecycle),
-        Middleware(Access, settings.api_keys, settings.rate_limit_per_minute),
+        Middleware(
+            Access,
+            settings.api_keys,
+            settings.rate_limit_per_minute,
+            pages_are_public=settings.public_pages,
+        ),
         Middleware(BodyLimit, settings.payload_limit, settings.body_timeout_s),
         Middleware(Decompress, settings.payload_limit),
         Middleware(Head),

@@ -6,6 +6,8 @@ failure of the server it says nothing but the request id, which the event log ha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from difflib import get_close_matches
 from http import HTTPStatus
 from typing import Any, NoReturn
 
@@ -28,6 +30,8 @@ from service.errors import (
 from splinellm.errors import SplineLLMError
 
 MAX_MESSAGE_CHARS = 200
+MAX_NAME_CHARS = 64
+"""Of a name that is the client's own."""
 GOOGLE_PREFIX = "/v1alpha1/"
 """Paths below it answer in the shape of Google's APIs, all others in OpenAI's."""
 
@@ -94,7 +98,11 @@ async def raise_service_error(request: Request, error: Exception) -> NoReturn:
 
     They travel on to :class:`service.middleware.observe.Observe`, which answers all errors.
     """
-    translated = service_error(error)
+    translated = (
+        _invalid_field(error, _fields(request))
+        if isinstance(error, RequestValidationError)
+        else service_error(error)
+    )
     path = request.url.path
     if isinstance(translated, NotFoundError) and ("//" in path or path.endswith("/")):
         translated.hint = "its slashes are doubled, or there is one too many at the end"
@@ -108,7 +116,7 @@ def service_error(error: Exception) -> SplineLLMError:
     if isinstance(error, ClientDisconnect):
         return ClientClosedError("the client closed the connection")
     if isinstance(error, RequestValidationError):
-        return _invalid_field(error)
+        return _invalid_field(error, ())
     if isinstance(error, HTTPException):
         # FastAPI makes a plain HTTPException of whatever goes wrong while it reads a body.
         if isinstance(error.__cause__, SplineLLMError | ClientDisconnect):
@@ -120,9 +128,8 @@ def service_error(error: Exception) -> SplineLLMError:
             methods = [name.strip() for name in allowed.split(",") if name.strip()]
             if "GET" in methods and "HEAD" not in methods:
                 methods.append("HEAD")  # answered by service.middleware.head
-            return MethodNotAllowedError(
-                "this path takes other methods", allowed=", ".join(sorted(methods))
-            )
+            taken = ", ".join(sorted(methods))
+            return MethodNotAllowedError(f"this path takes {taken or 'no method'}", allowed=taken)
         if error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
             return InvalidRequestError("the request cannot be read")
     return ServiceError("unexpected error")
@@ -134,13 +141,42 @@ def ascii_line(text: str) -> str:
     return line if len(line) <= MAX_MESSAGE_CHARS else line[: MAX_MESSAGE_CHARS - 3] + "..."
 
 
-def _invalid_field(error: RequestValidationError) -> InvalidRequestError:
+def _fields(request: Request) -> list[str]:
+    """Fields that the body of a request to this route may have."""
+    body = getattr(request.scope.get("route"), "body_field", None)
+    model = getattr(body, "field_info", None)
+    known = getattr(getattr(model, "annotation", None), "model_fields", {})
+    return [field.alias or name for name, field in known.items()]
+
+
+def _printable(name: str) -> str:
+    """A name that a client has made up, as far as it can be shown."""
+    shown = "".join(char if char.isascii() and char.isprintable() else "?" for char in name)
+    return shown if len(shown) <= MAX_NAME_CHARS else shown[: MAX_NAME_CHARS - 3] + "..."
+
+
+def _unknown_field(name: str, known: Sequence[str]) -> InvalidRequestError:
+    """Name a field that does not exist, and those that do."""
+    shown = _printable(name)
+    near = get_close_matches(name[:MAX_NAME_CHARS].casefold(), known, n=1, cutoff=0.75)
+    hints = [f"did you mean '{near[0]}'?"] if near else []
+    hints += [f"known: {', '.join(known)}"] if known else []
+    return InvalidRequestError(
+        f"there is no field '{shown}'", param=shown, hint=" ".join(hints) or None
+    )
+
+
+def _invalid_field(error: RequestValidationError, known: Sequence[str]) -> InvalidRequestError:
     """Name the first field that is wrong.
 
     Of its location only the first name and the numbers: all else may be text of the request, or
-    names of alternatives that mean nothing to a client.
+    names of alternatives that mean nothing to a client. Of a field that does not exist (or should
+    be further down) the name, which is what the client has to look for.
     """
-    first = error.errors()[0]
+    errors = error.errors()
+    # A misspelt name is why the right one is missing.
+    unknown = [one for one in errors if one["type"] == "extra_forbidden"]
+    first = (unknown or errors)[0]
     where, *rest = first["loc"] or ("body",)
     names = [part for part in rest if isinstance(part, str)]
     if first["type"] == "extra_forbidden" and names == ["messages"]:
@@ -150,7 +186,7 @@ def _invalid_field(error: RequestValidationError) -> InvalidRequestError:
             hint='as in {"input": {"messages": []}}',
         )
     if first["type"] == "extra_forbidden":
-        return InvalidRequestError("the request has a field that does not exist")
+        return _unknown_field(names[-1] if names else "", known if len(names) == 1 else ())
     if not names:
         hint = "send JSON with content-type: application/json" if where == "body" else None
         if isinstance(first.get("input"), bytes):  # FastAPI parses what is called JSON alone

@@ -158,7 +158,9 @@ def _checked(prompts: list[Any], names: list[str], settings: Settings) -> Inputs
                 unit = "characters"
             if size > limit:
                 raise InputTooLongError(
-                    f"{name} has {size} {unit}, but the limit is {limit}", param=name
+                    f"{name} has {size} {unit}, but the limit is {limit}",
+                    param=name,
+                    hint="send it in parts, or raise the server's max_input_chars",
                 )
             check_prompt(prompt)
         except PromptError as error:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from service.cascades import Cascade, cascade_of
 from service.engine import EngineLimits, EngineListener, Plan
@@ -15,6 +15,7 @@ from service.errors import ClassifierNotServedError, ModelNotServedError
 from service.scoring import ScoringPlan
 from service.served_model import ServedModel
 from service.verdicts import ServedClassifier
+from splinellm.backbone.builtin import BUILTIN_MODELS
 from splinellm.backbone.loading import load_backbone
 from splinellm.errors import ArtifactError, ConfigurationError, SchemaError, SplineLLMError
 from splinellm.extraction.tokens import TokenizedPrompt
@@ -128,7 +129,14 @@ def load_models(settings: Settings, listener: EngineListener) -> ModelCatalog:
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ConfigurationError(f"two models are called '{twice}'", hint="rename a folder")
 
+    chosen = settings.classifiers
+    n_classifiers = len(boxed_names() if chosen is None else chosen)
+    progress = _Progress(len(names) + n_classifiers + bool(settings.cascades) + 1)
+
     def load(spec: str, dtype: str = settings.dtype) -> ServedModel:
+        builtin = BUILTIN_MODELS.get(spec)
+        if builtin is not None and not builtin.path.is_file():
+            progress.tell("fetching", model=spec, mb=round(builtin.size_bytes / 1e6))
         return ServedModel(
             _name_of(spec),
             load_backbone(
@@ -142,11 +150,17 @@ def load_models(settings: Settings, listener: EngineListener) -> ModelCatalog:
             prefix_cache_bytes=settings.prefix_cache_bytes,
         )
 
-    models = [load(spec) for spec in settings.model]
-    loader = _ClassifierLoader(models, load)
+    models = []
+    for name, spec in zip(names, settings.model, strict=True):
+        progress.step(model=name)
+        models.append(load(spec))
+    loader = _ClassifierLoader(models, load, progress)
     loader.load(settings.classifiers)
+    if settings.cascades:
+        progress.step(cascades=len(settings.cascades))
     cascades = [cascade_of(names, loader.get) for names in settings.cascades]
     catalog = ModelCatalog(models, loader.found, cascades)
+    progress.step(warm_up=list(catalog.names))
     warm_up(catalog)
     return catalog
 
@@ -208,6 +222,30 @@ def _answer_once(model: ServedModel, plan: Plan) -> None:
         raise outcome.errors[0]
 
 
+class _Progress:
+    """Tells the log what is being loaded, and how far it is.
+
+    Parameters
+    ----------
+    n_steps : int
+        Of the whole.
+    """
+
+    def __init__(self, n_steps: int) -> None:
+        self._n_steps = n_steps
+        self._n_begun = 0
+
+    def step(self, **what: Any) -> None:
+        """Begin the next step."""
+        self._n_begun += 1
+        self.tell("loading", **what)
+
+    def tell(self, event: str, **what: Any) -> None:
+        """Tell of something within the step."""
+        fields = {**what, "step": self._n_begun, "of": self._n_steps}
+        _logger.info(event, extra={"fields": fields})
+
+
 class _ClassifierLoader:
     """Loads classifiers, and the models that they read where these are not loaded yet.
 
@@ -217,20 +255,30 @@ class _ClassifierLoader:
         Loaded; those that classifiers need besides are appended.
     load : callable
         Loads a model of this name in this dtype.
+    progress : _Progress
+        To be told.
     """
 
-    def __init__(self, models: list[ServedModel], load: Callable[[str, str], ServedModel]) -> None:
+    def __init__(
+        self,
+        models: list[ServedModel],
+        load: Callable[[str, str], ServedModel],
+        progress: _Progress,
+    ) -> None:
         self.found: list[ServedClassifier] = []
         self._models = models
         self._load = load
+        self._progress = progress
 
     def load(self, wanted: Sequence[str] | None) -> None:
         """Load those that are wanted, or those of the boxed ones whose models can be loaded."""
         if wanted is not None:
             for name in wanted:
+                self._progress.step(classifier=_name_of(name))
                 self._add(name)
             return
         for name in sorted(boxed_names(), key=lambda name: name != DEFAULT_CLASSIFIER):
+            self._progress.step(classifier=name)
             try:
                 self._add(name)
             except SplineLLMError as error:  # nobody asked for it
@@ -254,6 +302,7 @@ class _ClassifierLoader:
             # A model that goes by this name is the operator's choice, whatever differs.
             if any(model.name == _name_of(card.provenance.model) for model in self._models):
                 raise
+            self._progress.tell("loading", model=card.provenance.model, needed_by=card.name)
             model = self._load(card.provenance.model, card.provenance.dtype)
             found = attach(classifier, [model])
             self._models.append(model)

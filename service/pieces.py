@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from service.errors import InputTooLongError
 from service.inputs import Inputs, blame
-from service.reading import Overflow, Reading
+from service.reading import Overflow, Reading, too_many_tokens
 from service.scoring import ScoringPlan
 from splinellm.errors import PromptError
 from splinellm.extraction.base import Extractor, KeyT, OnProgress
@@ -104,9 +103,7 @@ def read_pieces(
             raise blame(tokens, name)
         is_cut = len(tokens) > limit and overflow == "truncate"
         if len(tokens) > limit and overflow == "error":
-            raise InputTooLongError(
-                f"{name} has {len(tokens)} tokens, but the limit is {limit}", param=name
-            )
+            raise too_many_tokens(name, len(tokens), limit, can_window=True)
         if is_cut:
             tokens = TokenRows(
                 tokens.values[:limit], tokens.begin[:limit], tokens.end[:limit], truncated=True

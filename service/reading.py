@@ -108,9 +108,7 @@ def read(
         ids = prompt.ids
         too_long = len(ids) > limit
         if too_long and overflow == "error":
-            raise InputTooLongError(
-                f"{name} has {len(ids)} tokens, but the limit is {limit}", param=name
-            )
+            raise too_many_tokens(name, len(ids), limit, can_window=window is not None)
         is_cut = too_long and overflow == "truncate"
         n_end = len(_end_of(ids, suffix))
         kept = cut_to(range(len(ids)), limit, n_end) if is_cut else [*range(len(ids))]
@@ -126,6 +124,18 @@ def read(
         reading.n_tokens.append(len(kept))
         reading.truncated.append(is_cut)
     return reading
+
+
+def too_many_tokens(name: str, n: int, limit: int, *, can_window: bool) -> InputTooLongError:
+    """Say that an input is too long, how long it may be, and what to do about it."""
+    ways = (
+        '"overflow": "window" reads all of it, "truncate" its beginning'
+        if can_window
+        else '"overflow": "truncate" reads its beginning, or send it in parts'
+    )
+    return InputTooLongError(
+        f"{name} has {n} tokens, but the limit is {limit}", param=name, hint=ways
+    )
 
 
 def split_windows(

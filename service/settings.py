@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -117,6 +118,9 @@ class Settings(BaseSettings):
     api_keys: Keys = {}
     rate_limit_per_minute: PositiveInt | None = None
     cors_origins: Names = ()
+    public_pages: bool = True
+    root_path: str = ""
+    trusted_proxies: Names = ()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     cpu_threads: PositiveInt = 2
 
@@ -175,6 +179,24 @@ class Settings(BaseSettings):
         if not all(re.fullmatch(r"\*|https?://[^/\s*]+", origin) for origin in origins):
             raise ValueError("an origin is neither '*' nor like https://example.org")
         return origins
+
+    @field_validator("root_path")
+    @classmethod
+    def _require_prefix(cls, root_path: str) -> str:
+        prefix = root_path.rstrip("/")
+        if prefix and not re.fullmatch(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,63}){1,8}", prefix):
+            raise ValueError("is not a path like /splinellm")
+        return prefix
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _require_addresses(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for one in proxies:
+            try:
+                _ = one == "*" or ip_network(one)
+            except ValueError:
+                raise ValueError("a proxy is neither an address, a network, nor '*'") from None
+        return proxies
 
     @model_validator(mode="after")
     def _require_possible(self) -> Self:

@@ -12,12 +12,12 @@ from pydantic import SecretStr
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import InvalidKeyError, MissingKeyError, RateLimitError
-from service.middleware.paths import HEALTH, KEY_IN_QUERY
+from service.middleware.paths import HEALTH, KEY_IN_QUERY, is_document
 from service.record import record_of
 
 
 class Access:
-    """Ask for a key on every route but health, and hold each key to its rate.
+    """Ask for a key, but not for health, nor for pages that are public; hold each to its rate.
 
     Parameters
     ----------
@@ -27,12 +27,21 @@ class Access:
         By name; without any, everybody may ask.
     rate_per_minute : int, optional
         Requests of each key.
+    pages_are_public : bool
+        Whether the page, the API's description and their files are sent to everybody. They show
+        what may be asked, and answer nothing.
     """
 
     def __init__(
-        self, app: ASGIApp, keys: Mapping[str, SecretStr], rate_per_minute: int | None = None
+        self,
+        app: ASGIApp,
+        keys: Mapping[str, SecretStr],
+        rate_per_minute: int | None = None,
+        *,
+        pages_are_public: bool = True,
     ) -> None:
         self.app = app
+        self._pages_are_public = pages_are_public
         # Hashes have one length, so that comparing them says nothing of a key's length either.
         self._digests = {
             name: _digest(key.get_secret_value().encode()) for name, key in keys.items()
@@ -41,17 +50,21 @@ class Access:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request pass, or raise why not."""
-        if scope["type"] == "http" and self._digests and scope["path"] not in HEALTH:
-            name = self._name_of(_presented_key(scope))
+        if scope["type"] == "http" and self._digests and not self._is_open(scope["path"]):
+            name = self._name_of(_presented_key(scope), scope["path"])
             record_of(scope).key_name = name
             if name in self._buckets:
                 self._buckets[name].take()
         await self.app(scope, receive, send)
 
-    def _name_of(self, key: bytes | None) -> str:
+    def _is_open(self, path: str) -> bool:
+        return path in HEALTH or (self._pages_are_public and is_document(path))
+
+    def _name_of(self, key: bytes | None, path: str) -> str:
         if key is None:
+            in_query = "?key=KEY or " if path.startswith(KEY_IN_QUERY) else ""
             raise MissingKeyError(
-                "this service needs a key", hint="send it as 'Authorization: Bearer KEY'"
+                "this service needs a key", hint=f"send it as {in_query}'Authorization: Bearer KEY'"
             )
         digest = _digest(key)
         # All are compared, so that the time does not tell which one was almost right.

@@ -6,7 +6,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.lifecycle import Lifecycle
-from service.middleware.paths import DOCUMENTS, OBSERVATION
+from service.middleware.paths import OBSERVATION, is_document
 
 
 class Gate:
@@ -26,7 +26,8 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request pass, or raise why not."""
-        if scope["type"] != "http" or scope["path"] in OBSERVATION | DOCUMENTS:
+        path = scope.get("path", "")
+        if scope["type"] != "http" or path in OBSERVATION or is_document(path):
             await self.app(scope, receive, send)
             return
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import uuid
+from ipaddress import ip_address
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,7 +18,7 @@ from service.error_responses import error_response, service_error
 from service.errors import public_code, status_of
 from service.logs import log_event, log_exception
 from service.metrics import Metrics
-from service.middleware.paths import DOCUMENTS, OBSERVATION
+from service.middleware.paths import OBSERVATION
 from service.record import RequestRecord, start_record
 
 _HARMLESS_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -81,6 +82,7 @@ class Observe:
             route=route,
             status=status,
             code=record.code,
+            client=_client(scope),
             key=record.key_name,
             inputs=record.n_inputs,
             tokens=record.n_tokens,
@@ -96,9 +98,15 @@ def _is_routine(route: str, status: int) -> bool:
 
 
 def _template(scope: Scope) -> str:
-    if scope["path"] in OBSERVATION | DOCUMENTS:  # of which some are not FastAPI's routes
-        return str(scope["path"])
     return getattr(scope.get("route"), "path", UNMATCHED)
+
+
+def _client(scope: Scope) -> str | None:
+    """Address of the client; what a proxy says it is may be anything, and only one is logged."""
+    try:
+        return str(ip_address((scope.get("client") or ("",))[0]))
+    except ValueError:
+        return None
 
 
 def _request_id(scope: Scope) -> str:

@@ -10,9 +10,16 @@ HEALTH = frozenset({"/healthz", "/readyz"})
 OBSERVATION = HEALTH | {"/metrics"}
 """Answered at any time: while the model loads and while the service shuts down."""
 
-DOCS_PATH = "/docs"
-DOCUMENTS = frozenset({DOCS_PATH, "/openapi.json", "/"})
+DOCUMENTS = frozenset({"/docs", "/openapi.json", "/"})
 """Need no model."""
+
+STATIC_PREFIX = "/static/"
+"""Below it are the files that these are made of."""
 
 KEY_IN_QUERY = GOOGLE_PREFIX
 """Below this path the key may be in the query string, as clients of Google's APIs send it."""
+
+
+def is_document(path: str) -> bool:
+    """Whether a path is one of the pages for people, or a part of them."""
+    return path in DOCUMENTS or path.startswith(STATIC_PREFIX)

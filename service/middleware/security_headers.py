@@ -5,8 +5,6 @@ from __future__ import annotations
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.middleware.paths import DOCS_PATH
-
 HEADERS = {
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
@@ -14,17 +12,6 @@ HEADERS = {
     "referrer-policy": "no-referrer",
     "cache-control": "no-store",
 }
-_DOCS_POLICY = "; ".join(
-    [
-        "default-src 'none'",
-        # FastAPI's page has an inline script, and takes Swagger UI from there.
-        "script-src 'unsafe-inline' https://cdn.jsdelivr.net",
-        "style-src 'unsafe-inline' https://cdn.jsdelivr.net",
-        "img-src data: https://fastapi.tiangolo.com",
-        "connect-src 'self'",
-        "frame-ancestors 'none'",
-    ]
-)
 
 
 class SecurityHeaders:
@@ -45,8 +32,6 @@ class SecurityHeaders:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                if scope["path"] == DOCS_PATH:
-                    headers["content-security-policy"] = _DOCS_POLICY
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)

@@ -201,6 +201,28 @@ def serve(
         str | None,
         _option("cors-origins", "Whose pages may ask. None by default.", "ORIGIN[,ORIGIN...]"),
     ] = None,
+    public_pages: Annotated[
+        bool | None,
+        typer.Option(
+            "--public-pages/--no-public-pages",
+            envvar="SPLINELLM_PUBLIC_PAGES",
+            show_default=False,
+            help="Whether the page, /docs and /openapi.json are sent without a key. True "
+            "by default.",
+        ),
+    ] = None,
+    root_path: Annotated[
+        str | None,
+        _option("root-path", "Path that a proxy serves this below, such as /splinellm.", "PATH"),
+    ] = None,
+    trusted_proxies: Annotated[
+        str | None,
+        _option(
+            "trusted-proxies",
+            "Addresses or networks whose X-Forwarded-For says who the client is. None by default.",
+            "ADDRESS[,ADDRESS...]",
+        ),
+    ] = None,
     log_level: Annotated[LogLevel | None, _option("log-level", "info by default.")] = None,
     cpu_threads: Annotated[
         int | None, _option("cpu-threads", "For tokens and JSON. 2 by default.", "N")

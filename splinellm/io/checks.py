@@ -41,7 +41,11 @@ def check_text(values: Mapping[str, Any], options: ReadOptions) -> Problem | Non
     if text_column is None:
         return None
     if text_column not in values:
-        return Problem(PromptError.code, f"column '{text_column}' is missing")
+        hint = _resembling(text_column, [*values]) or "--text-column names the one with the texts"
+        return Problem(
+            PromptError.code,
+            f"column '{text_column}' is missing, there are only: {_listed([*values])} ({hint})",
+        )
     text = values[text_column]
     try:
         if options.holds_messages:

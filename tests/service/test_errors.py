@@ -151,7 +151,7 @@ def test_what_went_wrong_while_a_body_was_read_is_not_lost() -> None:
             "literal_error",
             "requestedAttributes",
         ),
-        (("body", "secret"), "extra_forbidden", None),
+        (("body", "made_up"), "extra_forbidden", "made_up"),
         (("body",), "missing", None),
         (("query", "n"), "int_parsing", "n"),
     ],

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ import torch
 from service import models
 from service.engine import EngineLimits, Plan, SilentListener
 from service.errors import ClassifierNotServedError, ModelNotServedError
+from service.logs import configure_logging
 from service.models import ModelCatalog, ServedModel, attach, load_models
 from service.served_model import MAX_EXTRACTORS
 from service.settings import Settings
@@ -252,6 +254,21 @@ def test_loading_as_the_settings_say(loading: dict[str, Any], tmp_path: Path) ->
         assert model.backbone.seen  # it has answered
     assert catalog.stop(30)
     assert not any(catalog.get(name).engine.alive for name in catalog.names)
+
+
+@pytest.mark.usefixtures("loading")
+def test_the_log_tells_what_is_being_loaded_and_how_far(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure_logging("info")
+    catalog = load_models(Settings(model=("fake",)), SilentListener())
+    catalog.stop(30)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    steps = [line for line in lines if line["event"] == "loading"]
+    assert steps[0]["model"] == "fake"
+    assert [line["classifier"] for line in steps[1:-1]] == list(catalog.classifiers)
+    assert steps[-1]["warm_up"] == ["fake"]
+    assert [(line["step"], line["of"]) for line in steps] == [(i, 5) for i in range(1, 6)]
 
 
 def test_boxed_classifiers_of_other_models_are_left_out(
