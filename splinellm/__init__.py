@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from splinellm.backbone.folders import model_path
     from splinellm.errors import SplineLLMError
     from splinellm.extraction import SplineExtractor
     from splinellm.learn.metrics import Target
@@ -32,6 +33,7 @@ _HOME = {
     "SplineLLMError": "splinellm.errors",
     "Target": "splinellm.learn.metrics",
     "attach": "splinellm.live.recorder",
+    "model_path": "splinellm.backbone.folders",
 }
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "Target",
     "__version__",
     "attach",
+    "model_path",
 ]
 
 

@@ -372,6 +372,10 @@ ARCHITECTURES = {
 }
 
 
+_WITHOUT_MLP = frozenset({"mamba", "mamba2", "falcon_mamba", "xlstm"})
+"""State-space models, whose blocks are something else from end to end."""
+
+
 def architecture_of(model_type: str) -> Architecture:
     """Look up an architecture by transformers' ``model_type``.
 
@@ -380,6 +384,11 @@ def architecture_of(model_type: str) -> Architecture:
     UnsupportedArchitectureError
         Names the architecture and the supported ones.
     """
+    if model_type in _WITHOUT_MLP:
+        raise UnsupportedArchitectureError(
+            f"a '{model_type}' cannot be read: its layers have no MLP, and so no hyperplanes",
+            hint="use a transformer; docs/architectures.md lists those that are supported",
+        )
     if model_type not in ARCHITECTURES:
         raise UnsupportedArchitectureError(
             f"architecture '{model_type[:80]}' is not supported",

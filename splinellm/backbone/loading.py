@@ -23,6 +23,7 @@ from splinellm.backbone.builtin import BUILTIN_MODELS, pull
 from splinellm.backbone.conversion import checkpoint_folder, read_gguf
 from splinellm.backbone.decoder import Decoder, decoder_inside
 from splinellm.backbone.fingerprint import files_sha256, state_sha256
+from splinellm.backbone.folders import require_model
 from splinellm.errors import (
     ConfigurationError,
     ModelLoadError,
@@ -160,6 +161,7 @@ def _load(
         model, tokenizer = read_gguf(path, dense)
         return Backbone(model, tokenizer, spec, file_sha256(path))
     if path.is_dir():
+        require_model(path)
         return _load_checkpoint(str(path), spec, dtype, device_map, layers)
     _require_on_hub(spec)
     return _load_checkpoint(spec, spec, dtype, device_map, layers)

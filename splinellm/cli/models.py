@@ -1,4 +1,4 @@
-"""The commands ``splinellm models`` and ``splinellm models pull``."""
+"""The commands ``splinellm models``, ``models pull`` and ``models path``."""
 
 from __future__ import annotations
 
@@ -44,3 +44,21 @@ def pull(
     if model is not None and not model.path.is_file():
         say(f"fetching {name}, {model.size_bytes / 1e6:.0f} MB")
     typer.echo(fetch(name))
+
+
+@app.command()
+def path(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="As in the list of models; or a folder, or a cached hub id."
+        ),
+    ],
+) -> None:
+    """Print the folder of a model, for AutoModelForCausalLM.from_pretrained and the like.
+
+    A built-in model is fetched and unpacked if it is not there yet.
+    """
+    from splinellm.backbone.folders import model_path
+
+    typer.echo(model_path(name))

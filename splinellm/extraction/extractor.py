@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
+from torch import nn
 
 from splinellm.backbone.builtin import DEFAULT_MODEL
+from splinellm.backbone.given import backbone_of
 from splinellm.backbone.loading import Backbone, load_backbone
 from splinellm.conversations import Count
 from splinellm.errors import (
@@ -42,8 +44,11 @@ class SplineExtractor(Extractor):
 
     Parameters
     ----------
-    backbone : Backbone
-        A loaded model; see :meth:`from_pretrained` for the usual way.
+    model : Backbone or Module
+        A loaded model: one of transformers, with its tokenizer, or a backbone; see
+        :meth:`from_pretrained` for the usual way. It is put into evaluation mode.
+    tokenizer : PreTrainedTokenizerBase, optional
+        Of a transformers model; a fast one.
     layers : str, iterable of int, or None
         Layers counted from 0, such as ``"0-2,29"``; None is all.
     features : str, iterable of str, or FeatureSelection
@@ -76,11 +81,19 @@ class SplineExtractor(Extractor):
         A layer or feature does not exist, or a limit is impossible.
     AttentionUnavailableError
         The intrinsic dimension is wanted, and the architecture does not show its attention.
+    UnsupportedArchitectureError
+        The model is of an architecture that cannot be read.
+
+    Examples
+    --------
+    >>> model = AutoModelForCausalLM.from_pretrained(path)  # doctest: +SKIP
+    >>> SplineExtractor(model, AutoTokenizer.from_pretrained(path))  # doctest: +SKIP
     """
 
     def __init__(
         self,
-        backbone: Backbone,
+        model: Backbone | nn.Module,
+        tokenizer: Any = None,
         *,
         layers: str | Iterable[int] | None = None,
         features: str | Iterable[str] | FeatureSelection = "paper",
@@ -94,7 +107,7 @@ class SplineExtractor(Extractor):
         prefix_cache_bytes: int = 0,
         prefix_cache: PrefixCache | None = None,
     ) -> None:
-        self.backbone = backbone
+        self.backbone = backbone = backbone_of(model, tokenizer)
         self.plan = Plan.resolve(
             backbone,
             layers=layers,

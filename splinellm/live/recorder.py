@@ -16,14 +16,15 @@ from torch import nn
 from splinellm.backbone.decoder import Decoder, decoder_inside
 from splinellm.backbone.eager import run_eagerly
 from splinellm.backbone.recorder import observe
-from splinellm.errors import NonFiniteFeaturesError, NothingRecordedError
+from splinellm.errors import ConfigurationError, NonFiniteFeaturesError, NothingRecordedError
 from splinellm.live.generation import follow_generate
 from splinellm.live.passes import Passes
 from splinellm.live.token_scores import Score, ScoringReduction
 from splinellm.plan import Plan
 from splinellm.provenance import Provenance, distance_precision
-from splinellm.schema import FeatureSchema, FeatureSelection
+from splinellm.schema import FeatureSchema, FeatureSelection, Granularity
 from splinellm.table import FeatureTable
+from splinellm.token_index import NOWHERE, TokenIndex
 
 
 def attach(
@@ -33,6 +34,7 @@ def attach(
     features: str | Iterable[str] | FeatureSelection = "paper",
     dimension_rule: Literal["relative", "absolute"] = "relative",
     dimension_threshold: float = 0.1,
+    granularity: Granularity = "prompt",
 ) -> LiveRecorder:
     """Watch a model of the user's own: in forward passes, and in the middle of ``generate``.
 
@@ -47,6 +49,9 @@ def attach(
         ``torch.compile`` gives. Compiled code runs uncompiled within the block.
     layers, features, dimension_rule, dimension_threshold
         See :class:`splinellm.extraction.SplineExtractor`.
+    granularity : {"prompt", "token"}
+        What a row of the table stands for: a row of the batch, or every token of it that the model
+        has read, with its own numbers.
 
     Returns
     -------
@@ -75,6 +80,11 @@ def attach(
     ...     recorder.table.array.shape
     (1, 30, 8)
     """
+    if granularity not in ("prompt", "token"):
+        raise ConfigurationError(
+            f"granularity '{str(granularity)[:40]}' cannot be watched",
+            hint="prompt or token; the table of prompts after every step is that of a prefix",
+        )
     decoder = decoder_inside(model)
     plan = Plan.resolve(
         decoder,
@@ -85,7 +95,7 @@ def attach(
         dimension_threshold=dimension_threshold,
         allow_special_tokens=True,
     )
-    return LiveRecorder(model, decoder, plan)
+    return LiveRecorder(model, decoder, plan, granularity)
 
 
 class LiveRecorder:
@@ -104,15 +114,26 @@ class LiveRecorder:
         What of it is watched.
     plan : Plan
         What is wanted; its token limit is the decoder's own, since nothing is cut.
+    granularity : {"prompt", "token"}
+        What a row of the table stands for.
     """
 
-    def __init__(self, model: nn.Module, decoder: Decoder, plan: Plan) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        decoder: Decoder,
+        plan: Plan,
+        granularity: Granularity = "prompt",
+    ) -> None:
         self._model = model
         self._decoder = decoder
         self._plan = plan
         self._reduction = ScoringReduction(plan.schema(decoder.n_layers), decoder.norms, plan.rule)
         self._attached = ExitStack()
         self._passes = Passes(decoder, self._reduction)
+        self._table_plan = replace(plan, granularity=granularity)
+        if granularity == "token":  # features of tokens are their scores as they are
+            self.score_tokens(self, self._table_plan, lambda features: features)
 
     def __enter__(self) -> Self:
         passes = Passes(self._decoder, self._reduction)
@@ -144,8 +165,8 @@ class LiveRecorder:
 
     @property
     def schema(self) -> FeatureSchema:
-        """Names and order of the features."""
-        return self._reduction.schema
+        """Names and order of the table's features."""
+        return self._table_plan.schema(self._decoder.n_layers)
 
     @property
     def n_columns(self) -> int:
@@ -173,6 +194,9 @@ class LiveRecorder:
     def table(self) -> FeatureTable:
         """Features of every row of the batch, over all that the model has read of it.
 
+        Of tokens, if these were asked for: all of the first row, then of the second, and so on.
+        ``tokens`` tells row and position of each; its texts are empty, since a model has none.
+
         Raises
         ------
         NothingRecordedError
@@ -189,23 +213,35 @@ class LiveRecorder:
                 f"row {int(n_tokens.argmin())} holds no token: its mask is 0 everywhere",
                 hint="leave such rows out",
             )
+        if self._table_plan.granularity == "token":
+            return self._table_of_tokens(n_tokens)
         values = self._reduction.features(state).flatten(1).numpy()
         if not np.isfinite(values).all():
             row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
             raise self._overflow(row)
-        provenance = replace(
-            self.provenance,
-            dtype=self._passes.conditions.dtype,
-            distance_precision=distance_precision(
-                self.schema.selection, self._passes.conditions.dtype
-            ),
-        )
-        return FeatureTable(values, n_tokens, np.zeros(len(n_tokens), np.bool_), provenance)
+        return FeatureTable(values, n_tokens, np.zeros(len(n_tokens), np.bool_), self._computed)
+
+    def _table_of_tokens(self, n_tokens: np.ndarray) -> FeatureTable:
+        values = np.concatenate(self.token_scores(self)).astype(np.float32, copy=False)
+        n_rows = len(values)
+        nowhere = np.full(n_rows, NOWHERE, np.int64)
+        row = np.repeat(np.arange(len(n_tokens)), n_tokens)
+        position = np.concatenate([np.arange(n) for n in n_tokens.tolist()])
+        tokens = TokenIndex(row, position, [""] * n_rows, nowhere, nowhere)
+        never = np.zeros(n_rows, np.bool_)
+        return FeatureTable(values, n_tokens[row], never, self._computed, tokens)
+
+    @property
+    def _computed(self) -> Provenance:
+        """What the table comes from, with the dtype that the passes were computed in."""
+        dtype = self._passes.conditions.dtype
+        precision = distance_precision(self._plan.selection, dtype)
+        return replace(self.provenance, dtype=dtype, distance_precision=precision)
 
     @property
     def provenance(self) -> Provenance:
         """What the table comes from; the weights are the user's, and are not hashed."""
-        return self._plan.provenance(
+        return self._table_plan.provenance(
             self._decoder,
             model=str(self._decoder.model.config._name_or_path),  # noqa: SLF001 - no public name
             attention=self._decoder.attention_implementation,
