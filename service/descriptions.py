@@ -24,6 +24,23 @@ def fingerprint(provenance: Provenance) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def short_names(provenance: Provenance) -> list[str]:
+    """Names of features, all of a layer's sign blocks as one, such as ``blocks:1536``.
+
+    Requests that name features take these as well.
+    """
+    is_block = [name.startswith("sign_block_") for name in provenance.features]
+    if sum(is_block) < provenance.n_blocks:  # some of them, which have no name together
+        return list(provenance.features)
+    first = is_block.index(True)
+    names = [*provenance.features[:first], f"blocks:{provenance.n_blocks}"]
+    return names + [
+        name
+        for name, block in zip(provenance.features[first:], is_block[first:], strict=True)
+        if not block
+    ]
+
+
 def limits(settings: Settings) -> dict[str, int]:
     """What a request may ask for."""
     return {
@@ -53,6 +70,7 @@ def describe_model(model: ServedModel, settings: Settings) -> dict[str, Any]:
 def describe_classifier(classifier: ServedClassifier, cascade: Cascade | None) -> dict[str, Any]:
     """A classifier's card, flattened where clients look."""
     card = classifier.card
+    names = short_names(card.provenance)
     return {
         "id": classifier.name,
         "object": "classifier",
@@ -64,10 +82,10 @@ def describe_classifier(classifier: ServedClassifier, cascade: Cascade | None) -
         "spans": classifier.pooled is not None if cascade is None else cascade.tells_spans,
         "cascade": None if cascade is None else cascade.names,
         "layers": list(card.provenance.layers),
-        "feature_names": list(card.provenance.features),
+        "feature_names": names,
         "metrics": card.metrics,
         "weaknesses": list(card.weaknesses),
         "data": card.data,
         "settings": card.settings,
-        "provenance": dataclasses.asdict(card.provenance),
+        "provenance": dataclasses.asdict(card.provenance) | {"features": names},
     }

@@ -30,6 +30,7 @@ LABEL_OF_ATTRIBUTE: Mapping[str, str] = {
     "THREAT": "threat",
 }
 _NAME = re.compile("[A-Z][A-Z_]{2,40}")
+_TAG = re.compile("[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8}){0,3}")
 LANGUAGE = "en"
 """What the classifiers were trained on; a score in another language would be made up."""
 
@@ -52,7 +53,7 @@ async def analyze(body: AnalyzeRequest, call: CallOf) -> Response:
     """
     classifiers = toxicity_classifiers(call.catalog)
     attributes = _scored(body, classifiers, is_strict=call.settings.perspective_unknown == "error")
-    content: dict[str, Any] = {"attributeScores": {}, "languages": [LANGUAGE] if attributes else []}
+    content: dict[str, Any] = {"attributeScores": {}, **_languages(body.languages or ())}
     if body.client_token is not None:
         content["clientToken"] = body.client_token
     places = None
@@ -126,11 +127,25 @@ def _parts(
     return [(*place, score) for place, score in zip(sentences, scores, strict=True)]
 
 
+def _is_scored(tag: str) -> bool:
+    return tag.lower().replace("_", "-").split("-")[0] == LANGUAGE
+
+
+def _languages(tags: Sequence[str]) -> dict[str, list[str]]:
+    """Of the languages that the request says its text is in, which are scored and which are not.
+
+    Of a text whose language is not said nothing is claimed: it is not looked at.
+    """
+    languages = [LANGUAGE] if any(map(_is_scored, tags)) else []
+    unscored = [tag for tag in tags if not _is_scored(tag) and _TAG.fullmatch(tag)]
+    return {"languages": languages, **({"unscoredLanguages": unscored} if unscored else {})}
+
+
 def _scored(
     body: AnalyzeRequest, classifiers: Sequence[ServedClassifier], *, is_strict: bool
 ) -> list[str]:
     """Attributes that can be scored; the others are refused or left out."""
-    speaks = not body.languages or LANGUAGE in (tag[:2].lower() for tag in body.languages)
+    speaks = not body.languages or any(map(_is_scored, body.languages))
     if is_strict and not speaks:
         raise InvalidRequestError("only English can be scored", param="languages")
     labels = {label for one in classifiers for label in one.card.classes}

@@ -54,7 +54,9 @@ class ClassifierAnswer(Answer):
         description="Who reads what it is uncertain of, one after the other, itself first."
     )
     layers: list[int]
-    feature_names: list[str]
+    feature_names: list[str] = Field(
+        description="Of each layer; all of its sign blocks are one name, such as `blocks:1536`."
+    )
     metrics: dict[str, Any]
     weaknesses: list[str]
     data: dict[str, Any] = Field(description="Name, size and hash of the training data.")

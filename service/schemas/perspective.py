@@ -93,5 +93,11 @@ class AnalyzeAnswer(Answer):
     """Scores by attribute; those below their threshold are left out."""
 
     attributeScores: dict[str, AttributeScores]  # noqa: N815
-    languages: list[str]
+    languages: list[str] = Field(
+        description="Those that the request names and that are scored; none if it names none, "
+        "since the text's language is not looked at."
+    )
+    unscoredLanguages: list[str] | None = Field(  # noqa: N815
+        default=None, description="Those that the request names and that nothing scores."
+    )
     clientToken: str | None = None  # noqa: N815

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from splinellm.cli import loading, options
-from splinellm.cli.messages import say
+from splinellm.cli.messages import counted, say
 from splinellm.cli.progress import AllRead, progress_bar
 from splinellm.cli.tables import table
 from splinellm.errors import ConfigurationError, LabelError
@@ -96,7 +96,8 @@ def read(
         encoding=encoding,
     )
     if rows.n_skipped:
-        say(f"warning: {rows.n_skipped:,} rows that cannot be used were left out")
+        were = "was" if rows.n_skipped == 1 else "were"
+        say(f"warning: {counted(rows.n_skipped, 'row')} that cannot be used {were} left out")
     if not rows.columns:
         raise LabelError(f"'{rows.name}' has no rows")
     return rows

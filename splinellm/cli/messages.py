@@ -19,6 +19,11 @@ def say(text: str) -> None:
         print("splinellm:", " ".join(text.split()), file=sys.stderr, flush=True)  # noqa: T201 (the one place)
 
 
+def counted(n: int, noun: str) -> str:
+    """Say a number of things: ``1 row``, ``2,000 rows``."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
 def say_error(error: BaseException | str) -> None:
     """Print an error as one line."""
     say(f"error: {error}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from splinellm.cli.messages import BROKEN_PIPE, say, say_error, silence_stdout
+from splinellm.cli.messages import BROKEN_PIPE, counted, say, say_error, silence_stdout
 from splinellm.cli.options import OnError
 from splinellm.cli.progress import progress_bar
 from splinellm.errors import ConfigurationError, ResumeError, SplineLLMError
@@ -172,15 +172,18 @@ def _reporting(sink: StandardOutput | OutputFile) -> Iterator[None]:
 
 def _kept(sink: StandardOutput | OutputFile) -> str:
     if sink.journal is None:
-        return f"; {sink.n_rows:,} rows were written" if sink.n_rows else ""
+        were = "was" if sink.n_rows == 1 else "were"
+        return f"; {counted(sink.n_rows, 'row')} {were} written" if sink.n_rows else ""
     if not sink.journal.n_rows:
         return ""
     where = sink.places.shown_partial
-    return f"; {sink.journal.n_rows:,} rows are in {where}, --resume goes on with them"
+    n_rows = sink.journal.n_rows
+    are, them = ("is", "it") if n_rows == 1 else ("are", "them")
+    return f"; {counted(n_rows, 'row')} {are} in {where}, --resume goes on with {them}"
 
 
 def _summary(sink: StandardOutput | OutputFile) -> str:
-    written = f"{sink.n_rows:,} rows written"
+    written = f"{counted(sink.n_rows, 'row')} written"
     if sink.journal is not None and sink.journal.n_recalled:
         written += f", {sink.journal.n_recalled:,} of them computed before"
     if not sink.n_rejected:

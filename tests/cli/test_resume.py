@@ -105,7 +105,7 @@ def test_rejects_of_a_folder_are_told_of(cli: Cli) -> None:
     result = cli("extract", "in.jsonl", "-o", "out/", "--on-error", "skip")
     assert result.code == 0
     where = "out/_rejects/part-00001-of-00001.jsonl"
-    assert result.stderr == f"splinellm: 1 rows written, 1 rejected, see {where}\n"
+    assert result.stderr == f"splinellm: 1 row written, 1 rejected, see {where}\n"
     assert json.loads(Path(where).read_text())["row"] == 2
 
 

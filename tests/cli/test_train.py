@@ -107,7 +107,7 @@ def test_bad_rows_fail_or_are_left_out_and_counted(cli: Cli) -> None:
     assert "in.jsonl: row 5: column 'text': the text is empty" in result.stderr
     result = cli("train", "in.jsonl", "--label", "label", "-o", "mine", "--on-error", "skip")
     assert result.code == 0
-    assert result.stderr.splitlines()[0].endswith("1 rows that cannot be used were left out")
+    assert result.stderr.splitlines()[0].endswith("1 row that cannot be used was left out")
     assert json.loads(Path("mine/card.json").read_text())["data"]["rows"] == 119
 
 

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from starlette.testclient import TestClient
 
 from service.app import create_app
+from service.descriptions import short_names
 from service.models import ModelCatalog
 from service.settings import Settings
-from splinellm.schema import PAPER_FEATURES
-from tests.service.fakes import CLASSIFIER_TOKENS, N_LAYERS, N_VOCABULARY, fake_model
+from splinellm.schema import PAPER_FEATURES, FeatureSelection
+from tests.service.fakes import (
+    CLASSIFIER_TOKENS,
+    N_LAYERS,
+    N_VOCABULARY,
+    FakeBackbone,
+    fake_model,
+    provenance_of,
+)
 
 
 @pytest.fixture
@@ -70,6 +79,26 @@ def test_classifiers_tell_what_is_on_their_cards(client: TestClient, catalog: Mo
         assert (one["metrics"], one["weaknesses"]) == (card.metrics, list(card.weaknesses))
         assert (one["max_tokens"], one["model"]) == (CLASSIFIER_TOKENS, "fake")
         assert one["provenance"]["weights_sha256"] == card.provenance.weights_sha256
+
+
+@pytest.mark.parametrize(
+    ("features", "shown"),
+    [
+        ("blocks:48", ["blocks:48"]),
+        ("sign_mean,blocks,sign_entropy", ["sign_mean", "sign_entropy_mean", "sign_entropy_std"]),
+        ("sign_block_00,sign_block_31", ["sign_block_00", "sign_block_31"]),
+        ("paper", list(PAPER_FEATURES)),
+    ],
+)
+def test_all_sign_blocks_are_one_name(features: str, shown: list[str]) -> None:
+    selection = FeatureSelection.parse(features)
+    backbone = FakeBackbone("fake")
+    provenance = replace(
+        provenance_of(backbone), features=selection.names, n_blocks=selection.n_blocks
+    )
+    names = short_names(provenance)
+    assert FeatureSelection.parse(names) == selection  # requests may name them so
+    assert [name for name in names if name != "blocks:32"] == shown
 
 
 @pytest.mark.parametrize("kind", ["model", "classifier"])

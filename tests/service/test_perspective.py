@@ -116,9 +116,11 @@ def test_errors_are_in_googles_shape(
 
 
 UNKNOWN = [
-    ({"requestedAttributes": {"TOXICITY": {}, "SEXUALLY_EXPLICIT": {}}}, ["TOXICITY"], ["en"]),
+    ({"requestedAttributes": {"TOXICITY": {}, "SEXUALLY_EXPLICIT": {}}}, ["TOXICITY"], []),
     ({"requestedAttributes": {"SMELL": {}}}, [], []),
     ({"languages": ["de"]}, [], []),
+    ({"languages": ["enm", "<script>"]}, [], []),
+    ({}, ["TOXICITY"], []),
     ({"languages": ["de", "en-GB"]}, ["TOXICITY"], ["en"]),
 ]
 
@@ -132,6 +134,8 @@ def test_what_is_not_scored_is_left_out(
     assert answer.status_code == 200
     assert list(answer.json()["attributeScores"]) == scored
     assert (answer.json()["languages"], answer.json()["clientToken"]) == (languages, "t")
+    unscored = {"de": ["de"], "enm": ["enm"]}.get((change.get("languages") or ["en"])[0])
+    assert answer.json().get("unscoredLanguages") == unscored
 
 
 @pytest.mark.parametrize(
