@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format check bench check-speed precision classifiers judge peers clean
+.PHONY: help install demo test lint format check bench check-speed precision classifiers judge peers words clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ judge: install ## Measure them on sources left out: make judge DATA=folder
 
 peers: install ## Cost and quality beside other classifiers: make peers DATA=folder
 	$(BIN)/python benchmarks/peers.py $(DATA)
+
+words: install ## Count the words that normalisation knows: make words DATA=folder
+	$(BIN)/python -m splinellm.classifiers.known_words $(DATA)
 
 clean: ## Remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage build dist

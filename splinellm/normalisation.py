@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html.entities import html5
 
@@ -33,8 +33,9 @@ from splinellm.lookalikes import (
     lookalike,
     styled_letter,
 )
+from splinellm.spelling import hidden_words
 
-VERSION = "1"
+VERSION = "2"
 """Of what :func:`normalise` does; a classifier is only given what it was trained on."""
 
 MAX_ROUNDS = 8
@@ -50,8 +51,11 @@ _LATIN = re.compile("[A-Za-z\xc0-\u024f\u1e00-\u1eff]")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 _ENTITY = re.compile(r"&(?:amp;)*(#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _SPACED = re.compile(
-    rf"(?<![\w'’]){_LETTER}( {{1,3}}|\t| ?[.\-_*~·•] ?){_LETTER}(?:\1{_LETTER}){{2,}}(?![\w'’])"  # noqa: RUF001
+    rf"(?<![\w'’]){_LETTER}( {{1,3}}|\t| ?[.\-_*~·•] ?){_LETTER}(?:\1{_LETTER})+(?![\w'’])"  # noqa: RUF001
 )
+MIN_SPACED = 4
+"""Letters that surely spell a word; three may where others do."""
+
 _STRETCHED = re.compile(rf"({_LETTER})\1{{2,}}", re.IGNORECASE)
 _ROMAN = re.compile("[IVXLCDM]+")
 _HEX = re.compile("x?[a-fA-F]+")
@@ -67,6 +71,8 @@ _SUSPECT = re.compile(
 
 Edit = tuple[int, int, str]
 """Begin and end of what is replaced, and by what."""
+
+Step = Callable[[str], list[Edit]]
 
 
 @dataclass(frozen=True)
@@ -98,13 +104,15 @@ class NormalisedText:
         return self.begins[begin], self.ends[end - 1]
 
 
-def normalise(text: str) -> NormalisedText:
+def normalise(text: str, version: str = VERSION) -> NormalisedText:
     """Take the disguises off a text.
 
     Invisible characters go (joiners stay inside emoji and where a script spells with them), styled
     letters and single letters of other alphabets inside Latin words become ASCII, HTML entities the
     characters they stand for, ``i d i o t`` one word, ``4``, ``0``, ``@`` and ``$`` inside words
-    the letters they stand for, and more than two equal letters two.
+    the letters they stand for, and more than two equal letters two. Version 2 knows words: it reads
+    ``1d10t``, ``sh!t`` and ``iiddiioott`` where what is written is no word and what is read is one
+    (:mod:`splinellm.spelling`), and leaves one blank around words whose letters were spaced.
 
     Takes time in proportion to the text. Normalising twice is normalising once, and no text becomes
     empty: of one that is all disguise, the original is what there is.
@@ -113,26 +121,34 @@ def normalise(text: str) -> NormalisedText:
     ----------
     text : str
         Any text.
+    version : {"1", "2"}
+        As a classifier's card says; the newest by default.
+
+    Raises
+    ------
+    ConfigurationError
+        The version is unknown.
 
     Examples
     --------
     >>> normalise("i.d.i.o.t").text
     'idiot'
     """
+    require_known(version)
+    steps = _STEPS[version]
     original = NormalisedText(text, range(len(text)), range(1, len(text) + 1))
-    if text.isascii() and not _SUSPECT.search(text):
+    if text.isascii() and not _SUSPECT.search(text) and not steps[-1](text):
         return original
-    current, is_stable = _rounds(original)
+    current, is_stable = _rounds(original, steps)
     if not is_stable:  # nested on purpose: without ampersands nothing can be
         bare = current.text.replace("&", " ")
-        current, _ = _rounds(NormalisedText(bare, current.begins, current.ends))
+        current, _ = _rounds(NormalisedText(bare, current.begins, current.ends), steps)
     return current if current.text else original
 
 
 def normalised(text: str, version: str | None) -> str:
     """Give a text as a classifier reads it; `version` is what its card says, None for as it is."""
-    require_known(version)
-    return text if version is None else normalise(text).text
+    return text if version is None else normalise(text, version).text
 
 
 def require_known(version: str | None) -> None:
@@ -143,18 +159,18 @@ def require_known(version: str | None) -> None:
     ConfigurationError
         The version is unknown.
     """
-    if version not in (None, VERSION):
+    if version is not None and version not in _STEPS:
         raise ConfigurationError(
             f"texts normalised by version {str(version)[:40]!r} are unknown",
             hint=f"this library's version is '{VERSION}'",
         )
 
 
-def _rounds(current: NormalisedText) -> tuple[NormalisedText, bool]:
+def _rounds(current: NormalisedText, steps: Sequence[Step]) -> tuple[NormalisedText, bool]:
     """Repeat until nothing changes: an entity may spell a zero-width space inside an insult."""
     for _ in range(MAX_ROUNDS):
         before = current.text
-        for find in (_entities, _invisible, _styles, _words, _spaced, _leet, _stretched):
+        for find in steps:
             current = _edited(current, find(current.text))
         if current.text == before:
             return current, True
@@ -266,20 +282,49 @@ def _words(text: str) -> list[Edit]:
 
 
 def _spaced(text: str) -> list[Edit]:
-    edits = []
+    words = [word for word in _spelt(text) if _n_letters(*word) >= MIN_SPACED]
+    return [edit for word in words for edit in _joined(*word)]
+
+
+def _spaced_apart(text: str) -> list[Edit]:
+    """The same, and one blank around such words: they are further apart than their letters."""
+    edits: list[Edit] = []
+    done = 0
+    words = list(_spelt(text))
+    if all(_n_letters(*word) < MIN_SPACED for word in words):
+        return []
+    for begin, end, step in words:
+        before = len(text[done:begin].rstrip(" \t")) + done
+        after = len(text) - len(text[end:].lstrip(" \t"))
+        if begin - before > 1:
+            edits.append((before, begin, " " if before else ""))
+        edits += _joined(begin, end, step)
+        if after - end > 1:
+            edits.append((end, after, " " if after < len(text) else ""))
+        done = after
+    return edits
+
+
+def _spelt(text: str) -> Iterator[tuple[int, int, int]]:
+    """Words whose letters stand apart: begin, end, and characters from one letter to the next."""
     for match in _SPACED.finditer(text):
         separator = match[1]
-        letters = match[0][:: 1 + len(separator)]
+        step = 1 + len(separator)
+        letters = match[0][::step]
         # Scripts without case write words of one letter; U.S.S.R. is no word.
         if not _LATIN.search(letters) or not all(c.lower() != c.upper() for c in letters):
             continue
         if separator.strip() and letters.isupper() and len(letters) < MAX_ACRONYM:
             continue
-        begin, step = match.start(), 1 + len(separator)
-        edits += [
-            (begin + step * i + 1, begin + step * (i + 1), "") for i in range(len(letters) - 1)
-        ]
-    return edits
+        yield *match.span(), step
+
+
+def _n_letters(begin: int, end: int, step: int) -> int:
+    return (end - begin + step - 1) // step
+
+
+def _joined(begin: int, end: int, step: int) -> list[Edit]:
+    return [(at + 1, at + step, "") for at in range(begin, end - 1, step)]
 
 
 def _leet(text: str) -> list[Edit]:
@@ -330,3 +375,9 @@ def _is_spelt_so(text: str, word: re.Match[str]) -> bool:
     if word[0].lower() == "www":
         return text[word.end() : word.end() + 1] == "."
     return (before == "#" or before.isdigit()) and _HEX.fullmatch(word[0]) is not None
+
+
+_STEPS: dict[str, tuple[Step, ...]] = {
+    "1": (_entities, _invisible, _styles, _words, _spaced, _leet, _stretched),
+    "2": (_entities, _invisible, _styles, _words, _spaced_apart, _stretched, hidden_words),
+}

@@ -26,6 +26,7 @@ from splinellm.classifiers.trial_figures import (
     disguise_figures,
     false_alarm_figures,
     long_text_figures,
+    span_figures,
 )
 from splinellm.classifiers.trials import KEPT_ASIDE, kept_aside, long_texts
 from splinellm.classifiers.workshop import Reading, Workshop, of_layers
@@ -63,9 +64,12 @@ ABSTAIN = {"toxicity": 0.1, "toxicity-fast": 0.3}
 LONG_CLEAN = ("jigsaw", "domains")
 """Sources of the clean texts that short toxic ones are put into."""
 
-N_LONG = 25
+N_LONG = 60
 N_DISGUISED = 300
 """Texts of each length, and texts that are disguised, of the trials in cards."""
+
+SPAN_THRESHOLD = 0.05
+"""Spans are measured on posts that were chosen because they are toxic: what is asked is where."""
 
 WEAKNESSES: dict[str, list[str]] = tomllib.loads(
     Path(__file__).with_name("weaknesses.toml").read_text(encoding="utf-8")
@@ -155,7 +159,13 @@ def trials(classifier: Pooled, rows: Rows) -> dict[str, Any]:
     origins = {name: texts[clean & (aside.source == name)] for name in LONG_CLEAN}
     judged_by = np.isin(aside.source, MEAN_OF)
     long = long_texts(list(texts[~clean & judged_by]), origins, n=N_LONG)
-    return {
+    figures: dict[str, Any] = {}
+    marked = [row for row, marks in enumerate(aside.marks) if marks is not None]
+    if classifier.scorer.marker_ is not None:
+        found = classifier.spans([aside.texts[row] for row in marked], threshold=SPAN_THRESHOLD)
+        marks = [m for m in aside.marks if m is not None]
+        figures["spans"] = span_figures(found, marks, SPAN_THRESHOLD)
+    return figures | {
         "hard cases": judge_hard_cases(judge),
         "long texts": long_text_figures(judge, long),
         "disguise": disguise_figures(judge, texts[~clean & judged_by][:N_DISGUISED]),

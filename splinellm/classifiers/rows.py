@@ -17,9 +17,9 @@ from splinellm.learn.annotated import as_read
 from splinellm.learn.labels import Labels
 from splinellm.normalisation import normalise
 
-WEIGHTS = {"davidson": 0.3, "toxic_spans": 0.15}
-"""Of the sources that count less: one calls offensive what others do not, the other has no text
-without a span to tell its own style from toxicity. One for the others."""
+WEIGHTS = {"davidson": 0.15, "toxic_spans": 0.15, "templates": 3.0}
+"""Of sources. Two count less: one calls offensive what others do not, the other has no text without
+a span to tell its own style from toxicity. Our own count more: they are few. One for the others."""
 
 DOMAINS = "domains"
 OTHER = "other"

@@ -11,6 +11,7 @@ from splinellm.classifiers.judging import Judge
 from splinellm.classifiers.trials import DISGUISES, PLACES, LongText, clean_trials, disguised
 from splinellm.errors import ConfigurationError
 from splinellm.learn.metrics import Target, choose_threshold
+from splinellm.learn.spans import Span
 
 FALSE_ALARMS = 0.01
 """Share of the long clean texts that may be flagged."""
@@ -38,8 +39,9 @@ def long_text_figures(judge: Judge, trial: Sequence[LongText]) -> dict[str, Any]
     Returns
     -------
     dict
-        ``measured on``, a row for each length and one for ``all``, with the number of ``texts`` and
-        the recall at each place and over ``all`` of them.
+        ``measured on``, a row for each length, one for ``all``, and where the clean texts are of
+        several origins one for each with a threshold of its own: what is called clean is not always
+        so. Each has the number of ``texts`` and the recall at each place and over ``all`` of them.
 
     Raises
     ------
@@ -51,19 +53,27 @@ def long_text_figures(judge: Judge, trial: Sequence[LongText]) -> dict[str, Any]
     lengths = np.array([one.length for one in trial])
     if not (places == "").any() or not (places != "").any():
         raise ConfigurationError("the trial needs long texts that are clean, and others")
-    threshold = threshold_at(scores[places == ""], FALSE_ALARMS)
-    found = scores >= threshold
+    toxic = places != ""
+    origins = np.array([one.origin for one in trial])
 
-    def row(among: np.ndarray) -> dict[str, Any]:
+    def row(among: np.ndarray, clean: np.ndarray) -> dict[str, Any]:
+        found = scores >= threshold_at(scores[clean], FALSE_ALARMS)
         by_place = {place: float(found[among & (places == place)].mean()) for place in PLACES}
         return {"texts": int(among.sum()), **by_place, "all": float(found[among].mean())}
 
-    toxic = places != ""
+    names = sorted(set(origins.tolist()))
     return {
         MEASURED_ON: f"short toxic texts in clean ones, {FALSE_ALARMS:.0%} of "
         f"{int((~toxic).sum())} long clean texts flagged",
-        **{f"{n} tokens": row(toxic & (lengths == n)) for n in sorted(set(lengths.tolist()))},
-        "all": row(toxic),
+        **{
+            f"{n} tokens": row(toxic & (lengths == n), ~toxic)
+            for n in sorted(set(lengths.tolist()))
+        },
+        "all": row(toxic, ~toxic),
+        **{
+            f"in {name} alone": row(toxic & (origins == name), ~toxic & (origins == name))
+            for name in (names if len(names) > 1 else ())
+        },
     }
 
 
@@ -113,6 +123,36 @@ def false_alarm_figures(
             name: {"texts": len(texts), "flagged": _share(judge, texts, limit)}
             for name, texts in trials.items()
         },
+    }
+
+
+def span_figures(
+    spans: Sequence[Sequence[Span]], marks: Sequence[np.ndarray], threshold: float
+) -> dict[str, Any]:
+    """Character F1 of spans by the scoring of SemEval-2021 task 5: the mean over texts.
+
+    Parameters
+    ----------
+    spans : sequence of sequence of Span
+        Found in each of N texts.
+    marks : sequence of ndarray of bool
+        Characters of each that people marked; where there are none, finding none counts one.
+    threshold : float
+        That the spans were asked for with, for the card.
+    """
+    scores, n_empty = [], 0
+    for found, marked in zip(spans, marks, strict=True):
+        inside = np.zeros(len(marked), np.bool_)
+        for span in found:
+            inside[span.begin : span.end] = True
+        both = int((inside & marked).sum())
+        sizes = int(inside.sum() + marked.sum())
+        n_empty += not marked.any()
+        scores.append(2.0 * both / sizes if sizes else 1.0)
+    return {
+        MEASURED_ON: f"{len(marks)} posts, {n_empty} of them without a mark; character F1, "
+        f"threshold {threshold:.4g}",
+        "toxic": {"texts": len(marks), "F1": float(np.mean(scores))},
     }
 
 

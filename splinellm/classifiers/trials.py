@@ -68,11 +68,14 @@ class LongText:
         Words and marks of the clean part.
     place : {"start", "middle", "end"} or None
         Of the short text; None: there is none.
+    origin : str
+        Where the clean part is from.
     """
 
     text: str
     length: int
     place: str | None
+    origin: str = ""
 
 
 def long_texts(
@@ -117,11 +120,12 @@ def long_texts(
     names = sorted(origins)
     for number in range(n * len(lengths)):
         length = lengths[number % len(lengths)]
-        texts = origins[names[number // len(lengths) % len(names)]]
+        origin = names[number // len(lengths) % len(names)]
+        texts = origins[origin]
         filler = _filler(texts, length, random)
         insult = found[order[number % len(order)]]
-        made.append(LongText(filler, length, None))
-        made += [LongText(_put(insult, filler, place), length, place) for place in PLACES]
+        made.append(LongText(filler, length, None, origin))
+        made += [LongText(_put(insult, filler, place), length, place, origin) for place in PLACES]
     return made
 
 

@@ -248,7 +248,7 @@ class Pooled(Classifier):
     def _as_read(self, text: Any) -> Any:
         if self.card.normalisation is None or not isinstance(text, str):
             return text
-        return normalise(text)
+        return normalise(text, self.card.normalisation)
 
     def _judged_as_read(
         self, tokens: TokenRows, original: Any, position: int

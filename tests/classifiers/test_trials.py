@@ -106,7 +106,7 @@ def test_a_disguise_changes_every_word_and_nothing_else(disguise: str) -> None:
     assert made.endswith(".")
 
 
-@pytest.mark.parametrize("disguise", ["zero-width", "homoglyph", "HTML entities", "spaced letters"])
+@pytest.mark.parametrize("disguise", DISGUISES)
 def test_what_a_disguise_hides_is_the_text(disguise: str) -> None:
     (made,) = disguised([SENTENCE], disguise)
     assert re.findall(r"\w+", normalise(made).text) == re.findall(r"\w+", SENTENCE)
