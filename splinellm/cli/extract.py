@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from splinellm.cli import loading, options
-from splinellm.cli.streaming import Input, check_feature_output, share_of, stream
+from splinellm.cli.streaming import (
+    Input,
+    check_feature_output,
+    csv_types_of,
+    max_wait_of,
+    share_of,
+    stream,
+)
 from splinellm.io.formats import output_suffixes
 
 
@@ -37,6 +44,7 @@ def extract(
     columns: options.Columns = None,
     delimiter: options.Delimiter = None,
     encoding: options.Encoding = None,
+    csv_types: options.CsvTypesOption = options.CsvTypes.AUTO,
     on_error: options.OnErrorOption = options.OnError.FAIL,
     max_tokens: options.MaxTokens = None,
     batch_tokens: options.BatchTokens = None,
@@ -77,12 +85,13 @@ def extract(
         "dimension_threshold": dimension_threshold,
         "allow_special_tokens": allow_special_tokens,
     }
-    reading = {
+    reading: dict[str, Any] = {
         "text_column": text_column,
         "messages_column": messages_column,
         "input_format": input_format,
         "delimiter": delimiter,
         "encoding": encoding,
+        "csv_types": csv_types_of(csv_types, input_path, output).value,
     }
     holds_messages = messages_column is not None
     if holds_messages:
@@ -108,6 +117,8 @@ def extract(
         encoding=encoding,
         share=share,
         holds_messages=holds_messages,
+        csv_types=reading["csv_types"],
+        max_wait_s=max_wait_of(output),
     )
     stream(
         TextlessSource(source, column) if by_token else source,

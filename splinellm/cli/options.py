@@ -41,6 +41,14 @@ class OnError(StrEnum):
     SKIP = "skip"
 
 
+class CsvTypes(StrEnum):
+    """What becomes of CSV columns besides the texts."""
+
+    AUTO = "auto"
+    INFER = "infer"
+    TEXT = "text"
+
+
 class Granularity(StrEnum):
     """What a row of the output stands for."""
 
@@ -337,6 +345,16 @@ Delimiter = Annotated[
         help="Between the values of .csv and .tsv, or comma, semicolon, tab, pipe. By default the "
         "suffix' own, or the only one with which the header has the text column.",
         show_default=False,
+    ),
+]
+CsvTypesOption = Annotated[
+    CsvTypes,
+    typer.Option(
+        "--csv-types",
+        envvar="SPLINELLM_CSV_TYPES",
+        help="Columns of .csv and .tsv besides the texts: infer makes them numbers and booleans "
+        "where all of their values are, for which INPUT is read once more; text leaves them as "
+        "they are written. auto: infer, but text where CSV is written, and from pipe to pipe.",
     ),
 ]
 Encoding = Annotated[

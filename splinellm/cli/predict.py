@@ -10,7 +10,14 @@ import typer
 
 from splinellm.cli import loading, options
 from splinellm.cli.messages import say
-from splinellm.cli.streaming import Input, check_prediction_output, share_of, stream
+from splinellm.cli.streaming import (
+    Input,
+    check_prediction_output,
+    csv_types_of,
+    max_wait_of,
+    share_of,
+    stream,
+)
 from splinellm.io.formats import output_suffixes
 
 if TYPE_CHECKING:
@@ -91,6 +98,7 @@ def predict(
     columns: options.Columns = None,
     delimiter: options.Delimiter = None,
     encoding: options.Encoding = None,
+    csv_types: options.CsvTypesOption = options.CsvTypes.AUTO,
     on_error: options.OnErrorOption = options.OnError.FAIL,
     batch_tokens: options.BatchTokens = None,
     device: options.Device = "auto",
@@ -127,6 +135,7 @@ def predict(
     other = None if escalate in (None, PERSON) else load_classifier(str(escalate))
     if other is not None:
         _check_pooled(other, spans=spans, overflow=None)
+    types = csv_types_of(csv_types, input_path, output).value
     added = added_schema(trained.card, spans=spans).names
     is_reserved = frozenset([*added, *([] if escalate is None else [DECIDED_BY])]).__contains__
     asked = {
@@ -142,6 +151,7 @@ def predict(
         "input_format": input_format,
         "delimiter": delimiter,
         "encoding": encoding,
+        "csv_types": types,
         "batch_tokens": batch_tokens,
         "device": device,
         "device_map": device_map,
@@ -162,6 +172,7 @@ def predict(
         "columns": options.column_names(columns),
         "delimiter": delimiter,
         "encoding": encoding,
+        "csv_types": types,
         "share": share,
     }
     column = text_column if messages_column is None else messages_column
@@ -192,7 +203,11 @@ def predict(
         )
 
     source = open_source(
-        input_path, text_column=column, holds_messages=messages_column is not None, **reading
+        input_path,
+        text_column=column,
+        holds_messages=messages_column is not None,
+        max_wait_s=max_wait_of(output),
+        **reading,
     )
     if escalate is None:
         run(source, load=lambda: annotator(trained, model))

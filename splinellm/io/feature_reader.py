@@ -13,7 +13,7 @@ import numpy as np
 from splinellm.errors import TableFormatError
 from splinellm.io.formats import STANDARD_STREAM, Format, format_named, input_format, load
 from splinellm.io.parquet_reader import parquet_files
-from splinellm.io.readers import open_source
+from splinellm.io.readers import CsvTypes, open_source
 from splinellm.io.rows import Chunk, Problem, Source
 from splinellm.io.shares import Share
 from splinellm.io.views import ChunkView, SourceView
@@ -114,6 +114,7 @@ def open_features(
     delimiter: str | None = None,
     encoding: str | None = None,
     share: Share | None = None,
+    csv_types: CsvTypes = "infer",
 ) -> FeatureSource | None:
     """Open what ``splinellm extract`` wrote, or return None if `path` is something else.
 
@@ -121,7 +122,7 @@ def open_features(
     ----------
     text_column : str, optional
         Column to keep besides `columns`; a table may do without it.
-    path, format, is_reserved, columns, delimiter, encoding, share
+    path, format, is_reserved, columns, delimiter, encoding, share, csv_types
         See :func:`splinellm.io.readers.open_source`. Feature columns are never in the way, and
         always read.
 
@@ -147,6 +148,7 @@ def open_features(
         delimiter=delimiter,
         encoding=encoding,
         share=share,
+        csv_types=csv_types,
     )
     features = FeatureSource(source, provenance)
     if Path(path).is_dir() or input_format(path, format).has_header:

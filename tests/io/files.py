@@ -61,7 +61,7 @@ def set_chunk_rows(monkeypatch: pytest.MonkeyPatch, n_rows: int) -> None:
 
 
 def read_chunks(path: str | Path, **options: Any) -> list[Chunk]:
-    with closing(open_source(str(path), **options)) as source:
+    with closing(open_source(str(path), **{"csv_types": "text", **options})) as source:
         return list(source.chunks())
 
 
