@@ -56,6 +56,7 @@ def extract(
     allow_special_tokens: options.AllowSpecialTokens = False,
     resume: options.Resume = False,
     shard: options.Shard = None,
+    force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Compute the features of every row of INPUT.
@@ -131,5 +132,6 @@ def extract(
         quiet=quiet,
         resume=resume,
         share=share,
+        force=force,
         asked={**settings, **reading, "granularity": granularity.value},
     )

@@ -407,3 +407,11 @@ Shard = Annotated[
         show_default=False,
     ),
 ]
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force",
+        envvar="SPLINELLM_FORCE",
+        help="Replace an output that holds more rows, or other columns, than this run makes.",
+    ),
+]

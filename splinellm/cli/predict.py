@@ -105,6 +105,7 @@ def predict(
     device_map: options.DeviceMap = None,
     resume: options.Resume = False,
     shard: options.Shard = None,
+    force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Classify every row of INPUT: texts, or what extract made of them.
@@ -164,6 +165,7 @@ def predict(
         quiet=quiet,
         resume=resume,
         share=share,
+        force=force,
         asked=asked,
     )
     reading: dict[str, Any] = {

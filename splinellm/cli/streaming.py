@@ -66,6 +66,7 @@ def stream(
     quiet: bool,
     resume: bool = False,
     share: Share | None = None,
+    force: bool = False,
     asked: Mapping[str, object] | None = None,
 ) -> bool:
     """Write every row of a source with its added columns, and say how it went.
@@ -88,6 +89,8 @@ def stream(
         Whether to go on with what an earlier run computed.
     share : Share, optional
         Of the input, that the source reads.
+    force : bool
+        Whether an output that is there is replaced whatever it holds.
     asked : mapping of str to object, optional
         Options that change a number or a column; a run that goes on must have the same.
 
@@ -101,7 +104,9 @@ def stream(
     told = {_option(name): _told(value) for name, value in (asked or {}).items()}
     with closing(source):
         try:
-            sink = open_sink(output, input_path, asked=told, resume=resume, share=share)
+            sink = open_sink(
+                output, input_path, asked=told, resume=resume, share=share, force=force
+            )
         except ConfigurationError as error:
             raise typer.BadParameter(str(error)) from error
         with _terminable(), _reporting(sink):
