@@ -50,7 +50,7 @@ def predict(
         typer.Option(
             "--output",
             "-o",
-            envvar="SPLINELLM_OUTPUT",
+            envvar="SPLINELLM_PREDICT_OUTPUT",
             metavar="OUTPUT",
             callback=check_prediction_output,
             help=f"{output_suffixes(features=False)}, FOLDER/ for a Parquet file in it, or - for "
@@ -86,7 +86,7 @@ def predict(
     overflow: Annotated[
         Overflow | None,
         typer.Option(
-            envvar="SPLINELLM_OVERFLOW",
+            envvar="SPLINELLM_PREDICT_OVERFLOW",
             help="A text beyond the token limit of a classifier that pools: read it in pieces, "
             "refuse its row, or cut it. windows by default.",
         ),

@@ -57,7 +57,7 @@ def train(
             "--output",
             "-o",
             metavar="DIR",
-            envvar="SPLINELLM_OUTPUT",
+            envvar="SPLINELLM_TRAIN_OUTPUT",
             help="Folder for the classifier; its name becomes the classifier's.",
         ),
     ],
@@ -180,7 +180,7 @@ def train(
         str | None,
         typer.Option(
             metavar="COL",
-            envvar="SPLINELLM_SPANS",
+            envvar="SPLINELLM_TRAIN_SPANS",
             help="With --pool, column of annotated characters: a JSON list of offsets, or of "
             "[begin, end] pairs; empty where nobody annotated.",
         ),
