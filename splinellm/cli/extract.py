@@ -15,7 +15,8 @@ from splinellm.cli.streaming import (
     share_of,
     stream,
 )
-from splinellm.io.formats import output_suffixes
+from splinellm.errors import ConfigurationError
+from splinellm.io.formats import output_format, output_suffixes, require_layout
 
 
 def extract(
@@ -36,6 +37,7 @@ def extract(
     layers: options.Layers = None,
     features: options.Features = "paper",
     granularity: options.GranularityOption = options.Granularity.PROMPT,
+    layout: options.LayoutOption = options.Layout.COLUMNS,
     text_column: options.TextColumn = "text",
     messages_column: options.MessagesColumn = None,
     count: options.CountOption = options.Count.ALL,
@@ -103,16 +105,21 @@ def extract(
     from splinellm.io.features import FeatureAnnotator
     from splinellm.io.readers import open_source  # Arrow is slow to import, --help is not
     from splinellm.io.token_rows import TextlessSource, is_token_column
-    from splinellm.table import is_own_column
+    from splinellm.layout import is_own_column, list_columns
 
+    try:
+        require_layout(output_format(output), layout.value)
+    except ConfigurationError as error:
+        raise typer.BadParameter(str(error)) from error
     by_token = granularity is not options.Granularity.PROMPT
     share = share_of(shard, output)
-    is_reserved = is_token_column(column, messages=holds_messages) if by_token else is_own_column
+    is_added = is_token_column(column, messages=holds_messages) if by_token else is_own_column
+    lists = list_columns(features, granularity.value) if layout is options.Layout.LIST else ()
     source = open_source(
         input_path,
         text_column=column,
         format=input_format,
-        is_reserved=is_reserved,
+        is_reserved=lambda name: name in lists or is_added(name),
         columns=options.column_names(columns),
         delimiter=delimiter,
         encoding=encoding,
@@ -126,12 +133,15 @@ def extract(
         input_path,
         output,
         lambda: FeatureAnnotator(
-            loading.load_extractor(**settings), granularity.value, holds_messages=holds_messages
+            loading.load_extractor(**settings),
+            granularity.value,
+            holds_messages=holds_messages,
+            layout=layout.value,
         ),
         on_error=on_error,
         quiet=quiet,
         resume=resume,
         share=share,
         force=force,
-        asked={**settings, **reading, "granularity": granularity.value},
+        asked={**settings, **reading, "granularity": granularity.value, "layout": layout.value},
     )

@@ -49,6 +49,14 @@ class CsvTypes(StrEnum):
     TEXT = "text"
 
 
+class Layout(StrEnum):
+    """How features are laid out; see :mod:`splinellm.layout`."""
+
+    COLUMNS = "columns"
+    LIST = "list"
+    TENSOR = "tensor"
+
+
 class Granularity(StrEnum):
     """What a row of the output stands for."""
 
@@ -271,6 +279,16 @@ GranularityOption = Annotated[
         envvar="SPLINELLM_GRANULARITY",
         help="What a row stands for: a prompt; a token, with the features of the prompt up to it; "
         "or a token, with its own sign fraction, hyperplane distance and intrinsic dimension.",
+    ),
+]
+LayoutOption = Annotated[
+    Layout,
+    typer.Option(
+        "--layout",
+        envvar="SPLINELLM_LAYOUT",
+        help="A column for each layer and feature, such as layer_07.sign_mean; one of lists for "
+        "each feature, by layer, in .parquet, .arrow and .jsonl; or, in .npz, one array by row, "
+        "layer and feature.",
     ),
 ]
 TextColumn = Annotated[
