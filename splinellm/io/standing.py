@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from splinellm.errors import OutputError, SplineLLMError
+from splinellm.io.arrow_types import is_text
 from splinellm.io.columnar import ColumnarSource
 from splinellm.io.formats import output_format
 from splinellm.io.readers import open_source
@@ -115,7 +116,7 @@ class Standing:
     def _other_type(self, fields: Sequence[pa.Field]) -> str | None:
         for field in fields if self.types is not None else ():
             was = (self.types or {})[field.name]
-            if was != field.type and not pa.types.is_dictionary(field.type):
+            if _family(was) != _family(field.type):
                 return f"'{field.name[:80]}' is {was}, and would be {field.type}"
         return None
 
@@ -132,6 +133,18 @@ class Standing:
                 f"'{self.shown}' is there with {n_before:,} rows, and would have {n_rows:,}",
                 hint=_HINT,
             )
+
+
+def _family(kind: pa.DataType) -> str:
+    """What a type is for; formats give some types back as others of the same use."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if is_text(kind):
+        return "text"
+    for name in ("temporal", "nested", "binary", "large_binary", "binary_view"):
+        if getattr(pa.types, f"is_{name}")(kind):
+            return name.rpartition("large_")[2].removesuffix("_view")
+    return str(kind)
 
 
 def _opened(path: Path) -> Source[Chunk]:

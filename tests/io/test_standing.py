@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from splinellm import FeatureTable
@@ -56,6 +58,28 @@ def test_something_else_is_not_replaced(tmp_path: Path, suffix: str, content: by
             run(source, path)
         assert path.read_bytes() == content
     run(source, path, force=bool(content))
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+def test_types_that_come_back_as_others_are_no_difference(tmp_path: Path, suffix: str) -> None:
+    rows = pa.table(
+        {
+            "text": ["a", "b"],
+            "seconds": pa.array([1, 2], pa.timestamp("s")),
+            "day": pa.array([0, 86_400_000], pa.date64()),
+            "lists": [[1], [2, 3]],
+            "kinds": pa.array(["x", "y"]).dictionary_encode(),
+            "large": pa.array(["x", "y"], pa.large_string()),
+            "bytes": pa.array([b"x", b"y"], pa.large_binary()),
+        }
+    )
+    pq.write_table(rows, tmp_path / "in.parquet")
+    for _ in range(2):
+        run(tmp_path / "in.parquet", tmp_path / f"out.{suffix}")
+    changed = rows.set_column(3, "lists", pa.array([1, 2]))
+    pq.write_table(changed, tmp_path / "in.parquet")
+    with pytest.raises(OutputError, match="'lists' is .*, and would be int64"):
+        run(tmp_path / "in.parquet", tmp_path / f"out.{suffix}")
 
 
 def test_folders_are_made(tmp_path: Path) -> None:
