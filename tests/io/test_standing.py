@@ -78,7 +78,7 @@ def test_types_that_come_back_as_others_are_no_difference(tmp_path: Path, suffix
         run(tmp_path / "in.parquet", tmp_path / f"out.{suffix}")
     changed = rows.set_column(3, "lists", pa.array([1, 2]))
     pq.write_table(changed, tmp_path / "in.parquet")
-    with pytest.raises(OutputError, match="'lists' is .*, and would be int64"):
+    with pytest.raises(OutputError, match=r"'lists' is .*, and would be int64"):
         run(tmp_path / "in.parquet", tmp_path / f"out.{suffix}")
 
 
