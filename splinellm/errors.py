@@ -11,6 +11,7 @@ import copy
 from typing import ClassVar, Self
 
 __all__ = [
+    "AlignmentWarning",
     "ArtifactError",
     "AttentionUnavailableError",
     "ChatTemplateError",
@@ -72,6 +73,10 @@ class ConfigurationError(SplineLLMError):
     """An option has a value that cannot work."""
 
     code = "invalid_configuration"
+
+
+class AlignmentWarning(UserWarning):
+    """Layers or features that only one of two tables has were left out."""
 
 
 class PrecisionWarning(UserWarning):

@@ -6,29 +6,49 @@ scikit-learn) consumes one and knows nothing of torch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from splinellm.errors import TableFormatError
+from splinellm.layout import (
+    N_TOKENS,
+    PROVENANCE_KEY,
+    TRUNCATED,
+    Layout,
+    arrow_schema,
+    belongs,
+    is_own_column,
+    layout_of,
+    read_values,
+    schema_of,
+    value_columns,
+)
 from splinellm.provenance import Provenance
-from splinellm.schema import FeatureSchema, FeatureSelection, is_feature_column
-from splinellm.token_index import TokenIndex, token_schema
+from splinellm.schema import FeatureSchema, FeatureSelection
+from splinellm.table_views import Aligned, aligned, as_html, described
+from splinellm.token_index import TokenIndex
 
 if TYPE_CHECKING:
     import pandas as pd
 
-N_TOKENS = "n_tokens"
-TRUNCATED = "truncated"
-PROVENANCE_KEY = b"splinellm.provenance"
-"""Key of the provenance in Arrow and Parquet schema metadata."""
+__all__ = [
+    "N_TOKENS",
+    "PROVENANCE_KEY",
+    "TRUNCATED",
+    "FeatureTable",
+    "arrow_schema",
+    "belongs",
+    "is_own_column",
+    "schema_of",
+]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FeatureTable:
     """Features of N prompts, of their prefixes or of their tokens, in the prompts' order.
 
@@ -76,8 +96,46 @@ class FeatureTable:
     def __len__(self) -> int:
         return len(self.n_tokens)
 
-    def __getitem__(self, rows: slice | np.ndarray) -> FeatureTable:
-        """Select rows by slice, boolean mask or integer array."""
+    def __repr__(self) -> str:
+        return described(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """The values, shape (N, L * F); :attr:`array` has them by layer and feature."""
+        values = self.values if dtype is None else self.values.astype(dtype, copy=False)
+        if copy is False and values is not self.values:
+            raise ValueError(f"the values are float32; as {np.dtype(dtype)} they are a copy")
+        return values.copy() if copy and values is self.values else values
+
+    def __iter__(self) -> Iterator[FeatureTable]:
+        """Tables of one row each."""
+        return (self[position] for position in range(len(self)))
+
+    def __getitem__(self, rows: int | slice | Sequence[int] | np.ndarray) -> FeatureTable:
+        """Select rows by number, slice, boolean mask or integers; one row is a table of one.
+
+        Raises
+        ------
+        IndexError
+            There is no such row.
+        TableFormatError
+            It is no row, but the name of a column.
+        """
+        if isinstance(rows, str | tuple):
+            raise TableFormatError(
+                "rows are selected by number, slice or mask",
+                hint="select(layers, features) selects columns, to_pandas() has them by name",
+            )
+        if isinstance(rows, int | np.integer) and not isinstance(rows, bool):
+            number = int(rows)
+            if not -len(self) <= number < len(self):
+                raise IndexError(f"row {number} of a table of {len(self)}")
+            rows = [number]
+        if not isinstance(rows, slice):
+            rows = np.asarray(rows)
+            rows = rows.astype(np.int64) if not rows.size else rows
         return replace(
             self,
             values=self.values[rows],
@@ -122,6 +180,33 @@ class FeatureTable:
         columns = [position[name] for name in names]
         return replace(self, values=self.values[:, columns], provenance=provenance)
 
+    def align(self, other: FeatureTable) -> Aligned:
+        """Reduce this table and another one to the layers and features that both have.
+
+        So tables of different models, or of different settings, can be compared. What is left out
+        is told in an :class:`~splinellm.errors.AlignmentWarning`, and in the result's ``dropped``.
+
+        Parameters
+        ----------
+        other : FeatureTable
+            With any number of rows.
+
+        Returns
+        -------
+        Aligned
+            Unpacks to this table and the other.
+
+        Raises
+        ------
+        TableFormatError
+            They have nothing in common, or rows that stand for different things.
+        """
+        if not isinstance(other, FeatureTable):
+            raise TableFormatError(
+                f"a table is aligned with another one, not {type(other).__name__}"
+            )
+        return aligned(self, other)
+
     @property
     def schema(self) -> FeatureSchema:
         """Names and order of the columns."""
@@ -164,8 +249,10 @@ class FeatureTable:
 
     # Arrow is the hub: pandas and every file format go through it.
 
-    def to_arrow(self) -> pa.Table:
+    def to_arrow(self, layout: Layout = "columns") -> pa.Table:
         """Columns ``n_tokens``, ``truncated`` and the features; provenance in the metadata.
+
+        With the layout ``list``, every feature is one column of lists, of a number for each layer.
 
         Rows that stand for tokens or prefixes begin with ``row``, ``position``, ``token``,
         ``begin`` and ``end``, and where prompts are conversations ``role`` and ``message``; see
@@ -175,10 +262,10 @@ class FeatureTable:
             *([] if self.tokens is None else self.tokens.to_arrow().columns),
             pa.array(self.n_tokens, pa.int64()),
             pa.array(self.truncated, pa.bool_()),
-            *(pa.array(column) for column in np.ascontiguousarray(self.values.T)),
+            *value_columns(self.values, self.provenance, layout),
         ]
         has_messages = self.tokens is not None and self.tokens.has_messages
-        schema = arrow_schema(self.provenance, messages=has_messages)
+        schema = arrow_schema(self.provenance, messages=has_messages, layout=layout)
         return pa.Table.from_arrays(columns, schema=schema)
 
     @classmethod
@@ -201,20 +288,8 @@ class FeatureTable:
     @classmethod
     def from_columns(cls, table: pa.Table, provenance: Provenance) -> FeatureTable:
         """Read the feature columns of an Arrow table, made as `provenance` says."""
-        names = schema_of(provenance).names
-        present = set(table.column_names)  # built anew at each access, of a thousand names
-        for name in (N_TOKENS, TRUNCATED, *names):
-            if name not in present:
-                raise TableFormatError(f"column '{name}' is missing")
-        found = tuple(name for name in table.column_names if is_feature_column(name))
-        if found != names:
-            raise TableFormatError("the feature columns are not those of the provenance record")
-        if any(table[name].null_count for name in (N_TOKENS, TRUNCATED, *names)):
-            raise TableFormatError("the table has missing values")
         try:
-            values = np.empty((table.num_rows, len(names)), np.float32)
-            for position, name in enumerate(names):
-                values[:, position] = table[name].to_numpy()
+            values = read_values(table, provenance)
             n_tokens = table[N_TOKENS].cast(pa.int64()).to_numpy()
             truncated = table[TRUNCATED].cast(pa.bool_()).to_numpy()
             tokens = None
@@ -245,16 +320,17 @@ class FeatureTable:
             if "splinellm.provenance" not in frame.attrs:
                 raise TableFormatError("the frame carries no splinellm provenance")
             provenance = Provenance.from_json(frame.attrs["splinellm.provenance"])
-        wanted = [name for name in frame.columns if belongs(name, provenance)]
+        layout = layout_of([name for name in frame.columns if isinstance(name, str)], provenance)
+        wanted = [name for name in frame.columns if belongs(name, provenance, layout)]
         return cls.from_columns(
             pa.Table.from_pandas(frame[wanted], preserve_index=False), provenance
         )
 
     # Doors to splinellm.io, where each file format has its module and its record.
 
-    def to_parquet(self, path: str | PathLike[str]) -> None:
-        """Write Parquet; the provenance is in the file's metadata."""
-        _write(self, path, "parquet")
+    def to_parquet(self, path: str | PathLike[str], layout: Layout = "columns") -> None:
+        """Write Parquet, as ``columns`` or ``list``; the provenance is in the file's metadata."""
+        _write(self, path, "parquet", layout)
 
     @classmethod
     def from_parquet(cls, path: str | PathLike[str]) -> FeatureTable:
@@ -272,9 +348,9 @@ class FeatureTable:
         """Read what :meth:`to_csv` or ``splinellm extract`` wrote."""
         return _read(path, "csv", provenance)
 
-    def to_jsonl(self, path: str | PathLike[str]) -> None:
+    def to_jsonl(self, path: str | PathLike[str], layout: Layout = "columns") -> None:
         """Write one JSON object a line, and the provenance to ``PATH.provenance.json``."""
-        _write(self, path, "jsonl")
+        _write(self, path, "jsonl", layout)
 
     @classmethod
     def from_jsonl(
@@ -283,9 +359,13 @@ class FeatureTable:
         """Read what :meth:`to_jsonl` or ``splinellm extract`` wrote."""
         return _read(path, "jsonl", provenance)
 
-    def to_npz(self, path: str | PathLike[str]) -> None:
-        """Write a compressed NumPy archive: values, names, n_tokens, truncated, provenance."""
-        _write(self, path, "npz")
+    def to_npz(self, path: str | PathLike[str], layout: Layout = "columns") -> None:
+        """Write a compressed NumPy archive: values, names, n_tokens, truncated, provenance.
+
+        With the layout ``tensor``, values have the shape (N, L, F), and layers and features are
+        named beside them.
+        """
+        _write(self, path, "npz", layout)
 
     @classmethod
     def from_npz(cls, path: str | PathLike[str]) -> FeatureTable:
@@ -293,10 +373,12 @@ class FeatureTable:
         return _read(path, "npz")
 
 
-def _write(table: FeatureTable, path: str | PathLike[str], kind: str) -> None:
+def _write(
+    table: FeatureTable, path: str | PathLike[str], kind: str, layout: Layout = "columns"
+) -> None:
     from splinellm.io.feature_files import write_features  # upward; pyproject.toml says why
 
-    write_features(table, path, format=kind)
+    write_features(table, path, format=kind, layout=layout)
 
 
 def _read(
@@ -305,39 +387,3 @@ def _read(
     from splinellm.io.feature_files import read_features
 
     return read_features(path, provenance, format=kind)
-
-
-def is_own_column(name: object) -> bool:
-    """Whether a column of this name belongs to a feature table."""
-    return name in (N_TOKENS, TRUNCATED) or (isinstance(name, str) and is_feature_column(name))
-
-
-def belongs(name: object, provenance: Provenance) -> bool:
-    """Whether a column of this name belongs to the table that `provenance` describes."""
-    # A table of prompts may stand beside columns of the user's that are called as a token's are.
-    has_tokens = provenance.granularity != "prompt"
-    names = token_schema(messages=True).names
-    return is_own_column(name) or (has_tokens and name in names)
-
-
-def schema_of(provenance: Provenance) -> FeatureSchema:
-    """Schema of the table that `provenance` describes."""
-    selection = FeatureSelection(provenance.features, provenance.n_blocks)
-    return FeatureSchema(provenance.layers, selection, provenance.n_layers, provenance.granularity)
-
-
-def arrow_schema(provenance: Provenance, *, messages: bool = False) -> pa.Schema:
-    """Arrow schema of the table that `provenance` describes, with it in the metadata.
-
-    `messages` says whether prompts are conversations, whose tokens have more columns.
-    """
-    by_prompt = provenance.granularity == "prompt"
-    return pa.schema(
-        [
-            *([] if by_prompt else token_schema(messages=messages)),
-            pa.field(N_TOKENS, pa.int64(), nullable=False),
-            pa.field(TRUNCATED, pa.bool_(), nullable=False),
-            *(pa.field(name, pa.float32(), nullable=False) for name in schema_of(provenance).names),
-        ],
-        metadata={PROVENANCE_KEY: provenance.to_json().encode()},
-    )

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from splinellm import FeatureTable
-from splinellm.errors import TableFormatError
+from splinellm.errors import AlignmentWarning, TableFormatError
 from tests.tables import check_equal, make
 
 
@@ -124,3 +124,65 @@ def test_select_everything() -> None:
 def test_select_what_is_not_there(layers: Any, features: Any) -> None:
     with pytest.raises(TableFormatError, match="the table has no"):
         make().select(layers, features)
+
+
+def test_one_row_and_several() -> None:
+    table = make()
+    assert len(table[0]) == 1
+    np.testing.assert_array_equal(table[np.int64(-1)].values, table.values[4:])
+    check_equal(table[1:3], table[[1, 2]])
+    assert [row.n_tokens.tolist() for row in table] == [[1], [2], [3], [4], [5]]
+    assert len(table[[]]) == 0
+    for number in (5, -6):
+        with pytest.raises(IndexError, match=f"row {number} of a table of 5"):
+            table[number]
+    with pytest.raises(TableFormatError, match="select"):
+        table["sign_mean"]  # type: ignore[index]
+
+
+def test_as_an_array() -> None:
+    table = make()
+    assert np.asarray(table) is table.values
+    assert np.asarray(table, np.float64).dtype == np.float64
+    copy = np.array(table)
+    assert not np.shares_memory(copy, table.values)
+    np.testing.assert_array_equal(copy, table.values)
+
+
+def test_representations_are_short_and_escaped() -> None:
+    table = make(500, model="<script>alert(1)</script>")
+    assert repr(table) == (
+        "FeatureTable(500 prompts, 2 layers x 8 features (sign_mean, sign_min, sign_max, sign_std "
+        "and 4 more), <script>alert(1)</script> in float32)"
+    )
+    html = table._repr_html_()
+    assert "<script>" not in html
+    assert "&lt;script&gt;" in html
+    assert html.count("<tr>") == 7
+    assert len(html) < 3000
+    assert make(0)._repr_html_().count("<tr>") == 1
+
+
+def test_align() -> None:
+    one = make(layers=(0, 1, 2), features=("sign_mean", "sign_min", "sign_block_00"))
+    other = make(3, layers=(0, 2), features=("sign_min", "sign_block_00"), n_blocks=8, model="b")
+    with pytest.warns(AlignmentWarning, match="layers 1 of the first"):
+        aligned = one.align(other)
+    mine, theirs = aligned
+    check_equal(mine, one.select((0, 2), ("sign_min",)))
+    check_equal(theirs, other.select((0, 2), ("sign_min",)))
+    assert aligned.dropped == (
+        "sign blocks, 32 here and 8 there",
+        "layers 1 of the first",
+        "sign_mean of the first",
+    )
+    same = make().align(make())
+    assert same.dropped == ()
+    check_equal(same.second, make())
+
+
+def test_align_what_has_nothing_in_common() -> None:
+    with pytest.raises(TableFormatError, match="no layer and feature in common"):
+        make(layers=(0,)).align(make(layers=(1,)))
+    with pytest.raises(TableFormatError, match="not list"):
+        make().align([make()])  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ import typer
 
 from splinellm import __version__
 from splinellm.cli import bench, evaluate, extract, models, predict, serve, train
+from splinellm.cli.environment import warn_of_unknown_variables
 from splinellm.cli.messages import (
     BROKEN_PIPE,
     say_error,
@@ -62,6 +63,7 @@ def _root(
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), err=True)
         raise typer.Exit(2)
+    warn_of_unknown_variables(context.command)
 
 
 def main() -> None:

@@ -50,7 +50,9 @@ def bench(
     ] = ",".join(_WORKLOADS),
     repeats: Annotated[
         int,
-        typer.Option("--repeats", envvar="SPLINELLM_REPEATS", min=1, help="Timed runs of each."),
+        typer.Option(
+            "--repeats", envvar="SPLINELLM_BENCH_REPEATS", min=1, help="Timed runs of each."
+        ),
     ] = 3,
     device: options.Device = "auto",
     json_lines: Annotated[

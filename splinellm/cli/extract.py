@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from splinellm.cli import loading, options
-from splinellm.cli.streaming import Input, check_feature_output, share_of, stream
-from splinellm.io.formats import output_suffixes
+from splinellm.cli.streaming import (
+    Input,
+    check_feature_output,
+    csv_types_of,
+    max_wait_of,
+    share_of,
+    stream,
+)
+from splinellm.errors import ConfigurationError
+from splinellm.io.formats import output_format, output_suffixes, require_layout
 
 
 def extract(
@@ -29,6 +37,7 @@ def extract(
     layers: options.Layers = None,
     features: options.Features = "paper",
     granularity: options.GranularityOption = options.Granularity.PROMPT,
+    layout: options.LayoutOption = options.Layout.COLUMNS,
     text_column: options.TextColumn = "text",
     messages_column: options.MessagesColumn = None,
     count: options.CountOption = options.Count.ALL,
@@ -37,6 +46,7 @@ def extract(
     columns: options.Columns = None,
     delimiter: options.Delimiter = None,
     encoding: options.Encoding = None,
+    csv_types: options.CsvTypesOption = options.CsvTypes.AUTO,
     on_error: options.OnErrorOption = options.OnError.FAIL,
     max_tokens: options.MaxTokens = None,
     batch_tokens: options.BatchTokens = None,
@@ -48,6 +58,7 @@ def extract(
     allow_special_tokens: options.AllowSpecialTokens = False,
     resume: options.Resume = False,
     shard: options.Shard = None,
+    force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Compute the features of every row of INPUT.
@@ -77,12 +88,13 @@ def extract(
         "dimension_threshold": dimension_threshold,
         "allow_special_tokens": allow_special_tokens,
     }
-    reading = {
+    reading: dict[str, Any] = {
         "text_column": text_column,
         "messages_column": messages_column,
         "input_format": input_format,
         "delimiter": delimiter,
         "encoding": encoding,
+        "csv_types": csv_types_of(csv_types, input_path, output).value,
     }
     holds_messages = messages_column is not None
     if holds_messages:
@@ -93,32 +105,43 @@ def extract(
     from splinellm.io.features import FeatureAnnotator
     from splinellm.io.readers import open_source  # Arrow is slow to import, --help is not
     from splinellm.io.token_rows import TextlessSource, is_token_column
-    from splinellm.table import is_own_column
+    from splinellm.layout import is_own_column, list_columns
 
+    try:
+        require_layout(output_format(output), layout.value)
+    except ConfigurationError as error:
+        raise typer.BadParameter(str(error)) from error
     by_token = granularity is not options.Granularity.PROMPT
     share = share_of(shard, output)
-    is_reserved = is_token_column(column, messages=holds_messages) if by_token else is_own_column
+    is_added = is_token_column(column, messages=holds_messages) if by_token else is_own_column
+    lists = list_columns(features, granularity.value) if layout is options.Layout.LIST else ()
     source = open_source(
         input_path,
         text_column=column,
         format=input_format,
-        is_reserved=is_reserved,
+        is_reserved=lambda name: name in lists or is_added(name),
         columns=options.column_names(columns),
         delimiter=delimiter,
         encoding=encoding,
         share=share,
         holds_messages=holds_messages,
+        csv_types=reading["csv_types"],
+        max_wait_s=max_wait_of(output),
     )
     stream(
         TextlessSource(source, column) if by_token else source,
         input_path,
         output,
         lambda: FeatureAnnotator(
-            loading.load_extractor(**settings), granularity.value, holds_messages=holds_messages
+            loading.load_extractor(**settings),
+            granularity.value,
+            holds_messages=holds_messages,
+            layout=layout.value,
         ),
         on_error=on_error,
         quiet=quiet,
         resume=resume,
         share=share,
-        asked={**settings, **reading, "granularity": granularity.value},
+        force=force,
+        asked={**settings, **reading, "granularity": granularity.value, "layout": layout.value},
     )

@@ -41,6 +41,22 @@ class OnError(StrEnum):
     SKIP = "skip"
 
 
+class CsvTypes(StrEnum):
+    """What becomes of CSV columns besides the texts."""
+
+    AUTO = "auto"
+    INFER = "infer"
+    TEXT = "text"
+
+
+class Layout(StrEnum):
+    """How features are laid out; see :mod:`splinellm.layout`."""
+
+    COLUMNS = "columns"
+    LIST = "list"
+    TENSOR = "tensor"
+
+
 class Granularity(StrEnum):
     """What a row of the output stands for."""
 
@@ -265,6 +281,16 @@ GranularityOption = Annotated[
         "or a token, with its own sign fraction, hyperplane distance and intrinsic dimension.",
     ),
 ]
+LayoutOption = Annotated[
+    Layout,
+    typer.Option(
+        "--layout",
+        envvar="SPLINELLM_LAYOUT",
+        help="A column for each layer and feature, such as layer_07.sign_mean; one of lists for "
+        "each feature, by layer, in .parquet, .arrow and .jsonl; or, in .npz, one array by row, "
+        "layer and feature.",
+    ),
+]
 TextColumn = Annotated[
     str,
     typer.Option(
@@ -339,6 +365,16 @@ Delimiter = Annotated[
         show_default=False,
     ),
 ]
+CsvTypesOption = Annotated[
+    CsvTypes,
+    typer.Option(
+        "--csv-types",
+        envvar="SPLINELLM_CSV_TYPES",
+        help="Columns of .csv and .tsv besides the texts: infer makes them numbers and booleans "
+        "where all of their values are, for which INPUT is read once more; text leaves them as "
+        "they are written. auto: infer, but text where CSV is written, and from pipe to pipe.",
+    ),
+]
 Encoding = Annotated[
     str | None,
     typer.Option(
@@ -387,5 +423,13 @@ Shard = Annotated[
         help="Do the I-th of N shares of INPUT, into the folder OUTPUT, which all of them make "
         "together.",
         show_default=False,
+    ),
+]
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force",
+        envvar="SPLINELLM_FORCE",
+        help="Replace an output that holds more rows, or other columns, than this run makes.",
     ),
 ]

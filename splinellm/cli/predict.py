@@ -10,7 +10,14 @@ import typer
 
 from splinellm.cli import loading, options
 from splinellm.cli.messages import say
-from splinellm.cli.streaming import Input, check_prediction_output, share_of, stream
+from splinellm.cli.streaming import (
+    Input,
+    check_prediction_output,
+    csv_types_of,
+    max_wait_of,
+    share_of,
+    stream,
+)
 from splinellm.io.formats import output_suffixes
 
 if TYPE_CHECKING:
@@ -43,7 +50,7 @@ def predict(
         typer.Option(
             "--output",
             "-o",
-            envvar="SPLINELLM_OUTPUT",
+            envvar="SPLINELLM_PREDICT_OUTPUT",
             metavar="OUTPUT",
             callback=check_prediction_output,
             help=f"{output_suffixes(features=False)}, FOLDER/ for a Parquet file in it, or - for "
@@ -79,7 +86,7 @@ def predict(
     overflow: Annotated[
         Overflow | None,
         typer.Option(
-            envvar="SPLINELLM_OVERFLOW",
+            envvar="SPLINELLM_PREDICT_OVERFLOW",
             help="A text beyond the token limit of a classifier that pools: read it in pieces, "
             "refuse its row, or cut it. windows by default.",
         ),
@@ -91,12 +98,14 @@ def predict(
     columns: options.Columns = None,
     delimiter: options.Delimiter = None,
     encoding: options.Encoding = None,
+    csv_types: options.CsvTypesOption = options.CsvTypes.AUTO,
     on_error: options.OnErrorOption = options.OnError.FAIL,
     batch_tokens: options.BatchTokens = None,
     device: options.Device = "auto",
     device_map: options.DeviceMap = None,
     resume: options.Resume = False,
     shard: options.Shard = None,
+    force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Classify every row of INPUT: texts, or what extract made of them.
@@ -127,6 +136,7 @@ def predict(
     other = None if escalate in (None, PERSON) else load_classifier(str(escalate))
     if other is not None:
         _check_pooled(other, spans=spans, overflow=None)
+    types = csv_types_of(csv_types, input_path, output).value
     added = added_schema(trained.card, spans=spans).names
     is_reserved = frozenset([*added, *([] if escalate is None else [DECIDED_BY])]).__contains__
     asked = {
@@ -142,6 +152,7 @@ def predict(
         "input_format": input_format,
         "delimiter": delimiter,
         "encoding": encoding,
+        "csv_types": types,
         "batch_tokens": batch_tokens,
         "device": device,
         "device_map": device_map,
@@ -154,6 +165,7 @@ def predict(
         quiet=quiet,
         resume=resume,
         share=share,
+        force=force,
         asked=asked,
     )
     reading: dict[str, Any] = {
@@ -162,6 +174,7 @@ def predict(
         "columns": options.column_names(columns),
         "delimiter": delimiter,
         "encoding": encoding,
+        "csv_types": types,
         "share": share,
     }
     column = text_column if messages_column is None else messages_column
@@ -192,7 +205,11 @@ def predict(
         )
 
     source = open_source(
-        input_path, text_column=column, holds_messages=messages_column is not None, **reading
+        input_path,
+        text_column=column,
+        holds_messages=messages_column is not None,
+        max_wait_s=max_wait_of(output),
+        **reading,
     )
     if escalate is None:
         run(source, load=lambda: annotator(trained, model))

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from splinellm.cli.messages import BROKEN_PIPE, counted, say, say_error, silence_stdout
-from splinellm.cli.options import OnError
+from splinellm.cli.options import CsvTypes, OnError
 from splinellm.cli.progress import progress_bar
 from splinellm.errors import ConfigurationError, ResumeError, SplineLLMError
-from splinellm.io.formats import input_suffixes, names_folder, output_format
+from splinellm.io.formats import STANDARD_STREAM, input_suffixes, names_folder, output_format
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,9 +31,11 @@ Input = Annotated[
     typer.Argument(
         metavar="INPUT",
         help=f"{input_suffixes()} (.txt: a prompt a line); a folder of Parquet files; or - for "
-        "standard input, read as JSON lines if it begins with {, else as a prompt a line.",
+        "standard input, read as JSON lines if it begins with {, as CSV if its first line is a "
+        "header with the text column, else as a prompt a line.",
     ),
 ]
+_MAX_WAIT_S = 0.4
 
 
 def check_feature_output(output: str) -> str:
@@ -64,6 +66,7 @@ def stream(
     quiet: bool,
     resume: bool = False,
     share: Share | None = None,
+    force: bool = False,
     asked: Mapping[str, object] | None = None,
 ) -> bool:
     """Write every row of a source with its added columns, and say how it went.
@@ -86,6 +89,8 @@ def stream(
         Whether to go on with what an earlier run computed.
     share : Share, optional
         Of the input, that the source reads.
+    force : bool
+        Whether an output that is there is replaced whatever it holds.
     asked : mapping of str to object, optional
         Options that change a number or a column; a run that goes on must have the same.
 
@@ -99,7 +104,9 @@ def stream(
     told = {_option(name): _told(value) for name, value in (asked or {}).items()}
     with closing(source):
         try:
-            sink = open_sink(output, input_path, asked=told, resume=resume, share=share)
+            sink = open_sink(
+                output, input_path, asked=told, resume=resume, share=share, force=force
+            )
         except ConfigurationError as error:
             raise typer.BadParameter(str(error)) from error
         with _terminable(), _reporting(sink):
@@ -107,6 +114,28 @@ def stream(
     if not quiet or sink.n_rejected:
         say(_summary(sink))
     return sink.journal is not None and sink.journal.n_recalled > 0
+
+
+def csv_types_of(wanted: CsvTypes, input_path: str, output: str) -> CsvTypes:
+    """Decide whether columns of CSV get types.
+
+    From pipe to pipe, rows must leave before the last one is known; CSV itself has no types.
+    """
+    from splinellm.io.readers import is_pipe
+
+    if wanted is not CsvTypes.AUTO:
+        return wanted
+    is_stream = output == STANDARD_STREAM and (input_path == STANDARD_STREAM or is_pipe(input_path))
+    is_text = is_stream or output_format(output).has_delimiter
+    return CsvTypes.TEXT if is_text else CsvTypes.INFER
+
+
+def max_wait_of(output: str) -> float | None:
+    """How long a row may wait for others, in seconds: not long where somebody may be waiting.
+
+    In a file, chunks must be those of any other run with this input, to go on with one.
+    """
+    return _MAX_WAIT_S if output == STANDARD_STREAM else None
 
 
 def share_of(text: str | None, output: str) -> Share | None:

@@ -10,12 +10,25 @@ import typer
 
 from splinellm.cli import fairness, labelled_data, options
 from splinellm.cli.messages import say
+from splinellm.io.formats import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from splinellm.learn.classifier import Classifier
     from splinellm.learn.metrics import Target
+
+
+_OTHER_SUFFIXES = (
+    "gz zip skops pkl pickle joblib onnx pt pth bin safetensors gguf html md toml yaml yml"
+)
+_FILE_SUFFIXES = frozenset(
+    [
+        *(suffix for known in FORMATS for suffix in (*known.suffixes, *known.input_suffixes)),
+        *(f".{name}" for name in _OTHER_SUFFIXES.split()),
+    ]
+)
+"""Names that end so are files' to everybody."""
 
 
 class Pool(StrEnum):
@@ -44,7 +57,7 @@ def train(
             "--output",
             "-o",
             metavar="DIR",
-            envvar="SPLINELLM_OUTPUT",
+            envvar="SPLINELLM_TRAIN_OUTPUT",
             help="Folder for the classifier; its name becomes the classifier's.",
         ),
     ],
@@ -167,7 +180,7 @@ def train(
         str | None,
         typer.Option(
             metavar="COL",
-            envvar="SPLINELLM_SPANS",
+            envvar="SPLINELLM_TRAIN_SPANS",
             help="With --pool, column of annotated characters: a JSON list of offsets, or of "
             "[begin, end] pairs; empty where nobody annotated.",
         ),
@@ -217,8 +230,7 @@ def train(
         raise typer.BadParameter("--pool and --hybrid are for --estimator logistic")
     if spans is not None and pool is None:
         raise typer.BadParameter("--spans needs --pool: windows are what it labels")
-    if output.exists() and not output.is_dir():
-        raise typer.BadParameter(f"'{output}' is a file; a classifier is a folder")
+    _require_folder(output)
     from splinellm.learn.artifact import save_classifier
     from splinellm.learn.training import train as fit
     from splinellm.normalisation import VERSION
@@ -280,6 +292,17 @@ def train(
         say(f"warning: no threshold reaches the target for {card.settings['target_not_reached']}")
     if not quiet:
         say(f"classifier written to {output}")
+
+
+def _require_folder(output: Path) -> None:
+    """Refuse what is a file, or is called like one: a classifier is a folder."""
+    if output.exists() and not output.is_dir():
+        raise typer.BadParameter(f"'{output}' is a file; a classifier is a folder")
+    if not output.is_dir() and output.suffix.lower() in _FILE_SUFFIXES:
+        raise typer.BadParameter(
+            f"'{output}' is called like a file; a classifier is a folder, such as "
+            f"'{output.with_suffix('')}'"
+        )
 
 
 def _one_target(

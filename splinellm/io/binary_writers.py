@@ -15,8 +15,9 @@ from numpy.lib import format as npy
 from splinellm.io.gathering import GatheringWriter
 from splinellm.io.json_columns import to_json
 from splinellm.io.writers import check_types
+from splinellm.layout import LAYOUT_KEY, PROVENANCE_KEY, schema_of
 from splinellm.provenance import Provenance
-from splinellm.table import PROVENANCE_KEY, FeatureTable, schema_of
+from splinellm.table import FeatureTable
 from splinellm.token_index import BEGIN, END, POSITION, ROW, TEXT_LINES
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class NpzWriter:
     def __init__(self, file: BinaryIO, columns: pa.Schema | None, added: pa.Schema) -> None:  # noqa: ARG002 (the protocol's)
         self._file = file
         self._provenance = Provenance.from_json(added.metadata[PROVENANCE_KEY])
+        self._is_tensor = LAYOUT_KEY in added.metadata
         self._n_rows = 0
         # Beside the output, where there must be room for it anyway; /tmp may be small.
         folder = Path(file.name).parent
@@ -100,16 +102,18 @@ class NpzWriter:
 
     def close(self) -> None:
         """Put the archive together."""
-        names = schema_of(self._provenance).names
+        schema = schema_of(self._provenance)
+        names = schema.names
+        others = {"names": np.array(names), "provenance": np.array(self._provenance.to_json())}
+        if self._is_tensor:
+            others |= {"layers": np.array(schema.layers), "features": np.array(schema.features)}
+        width = schema.shape if self._is_tensor else (len(names),)
         try:
             with zipfile.ZipFile(self._file, "w", zipfile.ZIP_DEFLATED) as archive:
                 for name, dtype in self._dtypes.items():
-                    shape = (self._n_rows, len(names)) if name == "values" else (self._n_rows,)
+                    shape = (self._n_rows, *(width if name == "values" else ()))
                     self._add(archive, name, dtype, shape)
-                for name, array in (
-                    ("names", np.array(names)),
-                    ("provenance", np.array(self._provenance.to_json())),
-                ):
+                for name, array in others.items():
                     with archive.open(f"{name}.npy", "w") as member:
                         npy.write_array(member, array, allow_pickle=False)
         finally:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from splinellm.io.encodings import (
     unmarked_encoding,
 )
 from splinellm.io.formats import FORMATS
+from splinellm.io.pipes import PipeBytes, is_live
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 _BLANK = b" \t\r\n\xef\xbb\xbf"  # white space and the UTF-8 byte order mark
 _HEAD_BYTES = 1 << 16
 """How much is looked at to tell format, encoding and line ends."""
+_GZIP = b"\x1f\x8b"
 _PACKED = {
-    b"\x1f\x8b": "gzip",
+    _GZIP: "gzip",
     b"PK\x03\x04": "zip, as .xlsx are",
     b"(\xb5/\xfd": "zstd",
     b"\xfd7zXZ\0": "xz",
     **{b"BZh%d1AY&SY" % level: "bzip2" for level in range(1, 10)},
 }
-_JSON = re.compile(r'\{|\[\s*(?:[{"]|\]?\s*$)')  # a text may well begin with a bracket, as [INST]
 
 
 @contextmanager
@@ -66,15 +66,24 @@ class ByteStream:
         Whether they are to be decompressed.
     encoding : str, optional
         Of text. UTF-8 by default, and what a byte order mark tells.
+    pipe : PipeBytes, optional
+        Where the bytes come from, if more may be to come.
     """
 
     def __init__(
-        self, name: str, raw: BinaryIO, *, gzipped: bool, encoding: str | None = None
+        self,
+        name: str,
+        raw: BinaryIO,
+        *,
+        gzipped: bool,
+        encoding: str | None = None,
+        pipe: PipeBytes | None = None,
     ) -> None:
         self.name = name
         self.encoding = encoding
         self._raw = raw
         self._gzipped = gzipped
+        self._pipe = pipe
         self._started = False
         self._size = os.fstat(raw.fileno()).st_size if _is_seekable_file(raw) else None
 
@@ -82,23 +91,41 @@ class ByteStream:
     def open_file(cls, path: str, *, gzipped: bool, encoding: str | None = None) -> ByteStream:
         """Open a file by its path."""
         with reading(path):
-            return cls(path, open(path, "rb"), gzipped=gzipped, encoding=encoding)
+            raw = open(path, "rb")  # noqa: SIM115 (close() closes it)
+            if not is_live(raw):
+                return cls(path, raw, gzipped=gzipped, encoding=encoding)
+            pipe = PipeBytes(cast("BinaryIO", raw))
+            return cls(path, cast("BinaryIO", pipe), gzipped=gzipped, encoding=encoding, pipe=pipe)
 
     @classmethod
-    def open_stdin(cls, *, encoding: str | None = None) -> tuple[ByteStream, str]:
-        """Open standard input and tell its format by how it begins.
+    def open_stdin(cls, *, encoding: str | None = None) -> tuple[ByteStream, bytes]:
+        """Open standard input and look at how it begins.
 
         Returns
         -------
-        ByteStream, str
-            The stream, decompressed if it is gzip, and the name of a format: one that is told by
-            its first bytes, ``jsonl`` for an object or a list of them, else ``txt``.
+        ByteStream, bytes
+            The stream, decompressed if it is gzip, and what it begins with, up to the end of a
+            line at least.
         """
+        buffer = sys.stdin.buffer
+        pipe = PipeBytes(buffer, is_owned=False) if is_live(buffer) else None
         with reading("stdin"):
-            stream, head = _look_ahead(sys.stdin.buffer)
-            if head.startswith(b"\x1f\x8b"):
-                stream, head = _look_ahead(cast("BinaryIO", gzip.GzipFile(fileobj=stream)))
-        return cls("stdin", stream, gzipped=False, encoding=encoding), _kind_of(head, encoding)
+            stream, head = _look_ahead(buffer if pipe is None else cast("BinaryIO", pipe))
+            if head.startswith(_GZIP):
+                # Unbuffered, to unpack what is there: a buffer would wait until it is full.
+                packed = cast("BinaryIO", cast("io.BufferedReader", stream).raw)
+                stream, head = _look_ahead(cast("BinaryIO", gzip.GzipFile(fileobj=packed)))
+        return cls("stdin", stream, gzipped=False, encoding=encoding, pipe=pipe), head
+
+    @property
+    def is_pipe(self) -> bool:
+        """Whether what is read may have to be waited for."""
+        return self._pipe is not None
+
+    def end(self) -> None:
+        """Let a read that waits, in another thread, come to an end."""
+        if self._pipe is not None:
+            self._pipe.end()
 
     def reader(self) -> BinaryIO:
         """Start reading, from the beginning. Not to be closed by the caller."""
@@ -118,6 +145,7 @@ class ByteStream:
                 spool.seek(0)
                 self._size = os.fstat(spool.fileno()).st_size
             self._raw = cast("BinaryIO", spool)
+            self._pipe = None
 
     def lines(self) -> Iterator[bytes]:
         r"""Lines in UTF-8 without their end.
@@ -138,7 +166,8 @@ class ByteStream:
                 self._decoded()[0], encoding="utf-8-sig", errors="surrogateescape", newline=""
             )
             try:
-                yield from text
+                for line in text:  # noqa: UP028 (a `yield from` that is left closes the stream)
+                    yield line
             finally:
                 if not text.closed:  # the wrapper, when it goes, must not close the stream
                     text.detach()
@@ -216,18 +245,10 @@ def _look_ahead(stream: BinaryIO) -> tuple[BinaryIO, bytes]:
     head = bytearray()
     while len(head) < _HEAD_BYTES and (block := read_some(stream, _HEAD_BYTES - len(head))):
         head += block
-        if b"\n" in head.lstrip(_BLANK):
+        if b"\n" in head.lstrip(_BLANK) or head.startswith(_GZIP):
             break
     whole = io.BufferedReader(_Prefixed(bytes(head), stream), 1 << 16)
     return cast("BinaryIO", whole), bytes(head)
-
-
-def _kind_of(head: bytes, encoding: str | None) -> str:
-    for known in FORMATS:
-        if known.begins and head.startswith(known.begins):
-            return known.name
-    text = head.decode(encoding or marked_encoding(head) or "utf-8", "replace")
-    return "jsonl" if _JSON.match(text.lstrip("\ufeff \t\r\n")) else "txt"
 
 
 def _lines(stream: BinaryIO) -> Iterator[bytes]:

@@ -93,7 +93,7 @@ def check_columns(
     if text_column is not None and text_column not in names:
         raise InputFileError(
             f"'{source}' has no column '{text_column}', only: {_listed(names)}",
-            hint=_resembling(text_column, names)
+            hint=resembling(text_column, names)
             or hint
             or "--text-column names the one with the texts",
         )
@@ -121,7 +121,8 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(f"'{name[:40]}'" for name in names[:20]) or "none"
 
 
-def _resembling(wanted: str, names: Sequence[str]) -> str | None:
+def resembling(wanted: str, names: Sequence[str]) -> str | None:
+    """Ask for the column that is only spelled otherwise, if there is one."""
     plain = {name.strip().casefold(): name for name in reversed(names)}
     close = get_close_matches(wanted.strip().casefold(), plain, n=1, cutoff=0.8)
     return f"did you mean --text-column '{plain[close[0]][:40]}'?" if close else None

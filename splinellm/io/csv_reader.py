@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from splinellm.errors import InputFileError
 from splinellm.io.checks import check_columns, check_text
+from splinellm.io.csv_types import CellScan
 from splinellm.io.rows import Problem, ReadOptions, Row
 from splinellm.io.text_readers import BLANK_LINE, RowSource, raw_text
 
@@ -35,7 +36,10 @@ _EXCEL_DELIMITER = re.compile(r"sep=(.)\s*")
 
 
 class CsvSource(RowSource):
-    """Comma-separated values with a header; every value stays a string.
+    """Comma-separated values with a header.
+
+    Values are strings; where the options want types, the file is read once more before, and columns
+    of numbers and booleans have theirs where they are written.
 
     Without ``delimiter`` in the options, the header tells: if only another delimiter makes the text
     column of it, that is the one. A row whose quote is never closed is bad, and no more than its
@@ -56,13 +60,22 @@ class CsvSource(RowSource):
         super().__init__(stream, options)
         # The module's limit is one for the whole process; it is only ever raised.
         csv.field_size_limit(max(csv.field_size_limit(), _LARGEST_FIELD))
-        self._lines = _LineTap(stream.text())
-        delimiter = options.delimiter or self._told_delimiter()
+        if options.is_typed is not None:
+            stream.make_rereadable()
+        self._found_types: dict[str, pa.DataType] | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        """Start at the beginning, and read the header."""
+        self._lines = _LineTap(self.stream.text())
+        delimiter = self.options.delimiter or self._told_delimiter()
         self._reader = csv.reader(self._lines, delimiter=delimiter, strict=True)
         self._header = self._read_header(delimiter)
-        self._columns = [(i, name) for i, name in enumerate(self._header) if options.keeps(name)]
+        keeps = self.options.keeps
+        self._columns = [(i, name) for i, name in enumerate(self._header) if keeps(name)]
         self._swallowed: list[tuple[int, int]] = []
         self._n_spanning = 0
+        self._is_at_first_row = True
 
     def _told_delimiter(self) -> str:
         """Delimiter that the header makes certain, or the format's own."""
@@ -129,11 +142,32 @@ class CsvSource(RowSource):
                 )
 
     def schema(self) -> pa.Schema:
-        """Return the header's columns, all strings."""
-        return pa.schema([pa.field(name, pa.string()) for _, name in self._columns])
+        """Return the header's columns; of types, unless all are to stay text."""
+        types = self.types()
+        return pa.schema(
+            [pa.field(name, types.get(name, pa.string())) for _, name in self._columns]
+        )
+
+    def types(self) -> dict[str, pa.DataType]:
+        """Columns that are more than text; reads the whole file when it is first asked."""
+        if self._found_types is None:
+            self._found_types = self._scanned()
+        return self._found_types
+
+    def _scanned(self) -> dict[str, pa.DataType]:
+        is_typed = self.options.is_typed
+        names = [name for _, name in self._columns if is_typed is not None and is_typed(name)]
+        scan = CellScan(names)
+        for row in self.rows() if names else ():
+            if row.problem is None and row.values is not None and scan.observe(row.values):
+                break
+        return scan.types()
 
     def rows(self) -> Iterator[Row]:
         """One row per record; a value may span lines."""
+        if not self._is_at_first_row:
+            self._begin()
+        self._is_at_first_row = False
         number = 0
         while True:
             number += 1

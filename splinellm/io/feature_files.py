@@ -14,11 +14,19 @@ import pyarrow as pa
 import pyarrow.csv
 
 from splinellm.errors import OutputError, TableFormatError
-from splinellm.io.formats import format_named, is_gzipped, load, names_folder, output_format
+from splinellm.io.formats import (
+    format_named,
+    is_gzipped,
+    load,
+    names_folder,
+    output_format,
+    require_layout,
+)
 from splinellm.io.rows import RecordChunk, Row
 from splinellm.io.writers import compressed, writer_of
+from splinellm.layout import Layout, arrow_schema, belongs, layout_of, schema_of
 from splinellm.provenance import Provenance, read_sidecar, sidecar
-from splinellm.table import FeatureTable, arrow_schema, belongs, schema_of
+from splinellm.table import FeatureTable
 from splinellm.token_index import TokenIndex
 
 if TYPE_CHECKING:
@@ -35,6 +43,7 @@ def write_features(
     path: str | PathLike[str],
     *,
     format: str | None = None,  # noqa: A002 (as open_source)
+    layout: Layout = "columns",
 ) -> None:
     """Write a table as ``splinellm extract`` would, without input columns.
 
@@ -46,16 +55,21 @@ def write_features(
         A file; where the format has no room for the provenance, that lies beside it.
     format : str, optional
         Overrides the name's.
+    layout : {"columns", "list", "tensor"}
+        See :mod:`splinellm.layout`.
 
     Raises
     ------
     OutputError
         It is a folder.
+    ConfigurationError
+        The format does not have the layout.
     """
     if names_folder(fspath(path)):
         raise OutputError(f"cannot write {path}: it is a folder", hint="name a file in it")
     known = _known(path, format)
-    added = table.to_arrow()
+    require_layout(known, layout)
+    added = table.to_arrow(layout)
     with open(path, "wb") as file:
         stream = compressed(file) if is_gzipped(fspath(path)) else file
         writer = writer_of(known)(stream, pa.schema([]), added.schema)
@@ -127,7 +141,8 @@ def read_jsonl(path: Path, provenance: Provenance) -> FeatureTable:
         if not rows:
             return FeatureTable.from_columns(arrow_schema(provenance).empty_table(), provenance)
         # Other columns may hold what Arrow has no type for.
-        names = [name for name in rows[0] if belongs(name, provenance)]
+        layout = layout_of(list(rows[0]), provenance)
+        names = [name for name in rows[0] if belongs(name, provenance, layout)]
         table = pa.table({name: [row.get(name) for row in rows] for name in names})
     except (ValueError, AttributeError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise TableFormatError(f"'{path}' is not a feature table: {error}") from error
@@ -148,6 +163,8 @@ def read_npz(path: Path, provenance: Provenance | None) -> FeatureTable:
             values, n_tokens, truncated = (
                 archive[name] for name in ("values", "n_tokens", "truncated")
             )
+            if values.ndim == 3 and values.shape[1:] == schema_of(provenance).shape:
+                values = values.reshape(len(values), -1)
             return FeatureTable(values, n_tokens, truncated, provenance, tokens)
     except _NOT_AN_ARCHIVE as error:
         raise TableFormatError(f"'{path}' is not a feature archive: {error}") from error

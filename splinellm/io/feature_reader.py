@@ -5,6 +5,7 @@ The provenance is in a Parquet file's metadata, and beside a CSV or JSONL file.
 
 from __future__ import annotations
 
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,18 +14,21 @@ import numpy as np
 from splinellm.errors import TableFormatError
 from splinellm.io.formats import STANDARD_STREAM, Format, format_named, input_format, load
 from splinellm.io.parquet_reader import parquet_files
-from splinellm.io.readers import open_source
+from splinellm.io.readers import CsvTypes, open_source
 from splinellm.io.rows import Chunk, Problem, Source
 from splinellm.io.shares import Share
 from splinellm.io.views import ChunkView, SourceView
-from splinellm.provenance import Provenance, read_sidecar, sidecar
-from splinellm.table import (
+from splinellm.layout import (
     N_TOKENS,
     TRUNCATED,
-    FeatureTable,
+    Layout,
+    belongs,
     is_own_column,
-    schema_of,
+    layout_of,
+    value_names,
 )
+from splinellm.provenance import Provenance, read_sidecar, sidecar
+from splinellm.table import FeatureTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,6 +47,8 @@ class FeatureChunk(ChunkView):
         Features, ``n_tokens`` and ``truncated`` of these rows.
     problems : mapping of int to Problem
         The other rows.
+    is_hidden : callable
+        Whether a column is one of the features'.
     """
 
     def __init__(
@@ -51,8 +57,9 @@ class FeatureChunk(ChunkView):
         good: Sequence[int],
         features: FeatureTable,
         problems: Mapping[int, Problem],
+        is_hidden: Callable[[str], bool] = is_own_column,
     ) -> None:
-        super().__init__(whole, range(len(whole)), problems, is_own_column)
+        super().__init__(whole, range(len(whole)), problems, is_hidden)
         self.features = features
         self._good = good
 
@@ -66,7 +73,7 @@ class FeatureChunk(ChunkView):
         """Select good rows."""
         rows = np.searchsorted(self._good, positions)
         whole = self._whole.take(positions)
-        return FeatureChunk(whole, range(len(positions)), self.features[rows], {})
+        return FeatureChunk(whole, range(len(positions)), self.features[rows], {}, self._is_hidden)
 
 
 class FeatureSource(SourceView[FeatureChunk]):
@@ -78,26 +85,48 @@ class FeatureSource(SourceView[FeatureChunk]):
         Rows with all their columns; closed with this.
     provenance : Provenance
         Of the features; tells the columns.
+    layout : {"columns", "list"}
+        Of the features.
     """
 
-    def __init__(self, source: Source[Chunk], provenance: Provenance) -> None:
-        super().__init__(source, is_own_column)
+    def __init__(
+        self, source: Source[Chunk], provenance: Provenance, layout: Layout = "columns"
+    ) -> None:
+        super().__init__(source, lambda name: belongs(name, provenance, layout))
         self.provenance = provenance
-        self._columns = _columns_of(provenance)
+        self._layout = layout
+        self._columns = _columns_of(provenance, layout)
 
     def chunks(self) -> Iterator[FeatureChunk]:
         """All rows in order; a row without all its features is bad."""
         for chunk in self._source.chunks():
             problems = dict(chunk.problems)
             good = [i for i in range(len(chunk)) if i not in problems]
-            numbers = chunk.take(good).numbers(self._columns)
+            numbers = self._numbers(chunk.take(good))
             is_number = np.isfinite(numbers)
             for row in np.flatnonzero(~is_number.all(axis=1)).tolist():
-                name = self._columns[int(is_number[row].argmin())]
+                place = int(is_number[row].argmin())
+                n_columns = len(self._columns) - 2
+                name = self._columns[place if place < 2 else 2 + (place - 2) % n_columns]
                 problems[good[row]] = Problem("invalid_features", f"column '{name}' has no number")
             is_whole = is_number.all(axis=1)
             positions = [i for i, whole in zip(good, is_whole, strict=True) if whole]
-            yield FeatureChunk(chunk, positions, self._table(numbers[is_whole]), problems)
+            table = self._table(numbers[is_whole])
+            yield FeatureChunk(chunk, positions, table, problems, self._is_hidden)
+
+    def _numbers(self, chunk: Chunk) -> np.ndarray:
+        """Numbers of the rows' own columns, and of features by layer; NaN for what is none."""
+        if self._layout == "columns":
+            return chunk.numbers(self._columns)
+        own = chunk.numbers(self._columns[:2])
+        lists = chunk.without(lambda name: name not in self.provenance.features).records()
+        shape = len(self.provenance.features), len(self.provenance.layers)
+        found = np.full((len(chunk), shape[0] * shape[1]), np.nan)
+        for row, record in enumerate(lists):
+            with suppress(TypeError, ValueError):  # lists of other lengths, or of no numbers
+                values = [record.get(name) for name in self.provenance.features]
+                found[row] = np.array(values, np.float64).reshape(shape).T.ravel()
+        return np.hstack([own, found])
 
     def _table(self, numbers: np.ndarray) -> FeatureTable:
         n_tokens, truncated = numbers[:, 0].astype(np.int64), numbers[:, 1].astype(np.bool_)
@@ -114,6 +143,7 @@ def open_features(
     delimiter: str | None = None,
     encoding: str | None = None,
     share: Share | None = None,
+    csv_types: CsvTypes = "infer",
 ) -> FeatureSource | None:
     """Open what ``splinellm extract`` wrote, or return None if `path` is something else.
 
@@ -121,7 +151,7 @@ def open_features(
     ----------
     text_column : str, optional
         Column to keep besides `columns`; a table may do without it.
-    path, format, is_reserved, columns, delimiter, encoding, share
+    path, format, is_reserved, columns, delimiter, encoding, share, csv_types
         See :func:`splinellm.io.readers.open_source`. Feature columns are never in the way, and
         always read.
 
@@ -137,21 +167,23 @@ def open_features(
     if provenance is None:
         return None
     provenance.require_prompts(f"'{path}'")
+    layout = _layout(path, format, provenance, encoding)
     source = open_source(
         path,
         text_column=None,
         format=format,
-        is_reserved=lambda name: is_reserved(name) and not is_own_column(name),
-        columns=None if columns is None else [*columns, *_columns_of(provenance)],
+        is_reserved=lambda name: is_reserved(name) and not belongs(name, provenance, layout),
+        columns=None if columns is None else [*columns, *_columns_of(provenance, layout)],
         optional_column=text_column,
         delimiter=delimiter,
         encoding=encoding,
         share=share,
+        csv_types=csv_types,
     )
-    features = FeatureSource(source, provenance)
+    features = FeatureSource(source, provenance, layout)
     if Path(path).is_dir() or input_format(path, format).has_header:
         try:
-            _check_columns(path, source.schema().names, provenance)
+            _check_columns(path, source.schema().names, _columns_of(provenance, layout))
         except BaseException:
             features.close()
             raise
@@ -186,11 +218,34 @@ def _common(files: Sequence[Path], known: Format) -> Provenance | None:
     return first
 
 
-def _check_columns(path: str, names: Sequence[str], provenance: Provenance) -> None:
-    for name in _columns_of(provenance):
+def _layout(path: str, given: str | None, provenance: Provenance, encoding: str | None) -> Layout:
+    """Look at the columns that are there; in JSON, at the first row's."""
+    known = format_named("parquet") if Path(path).is_dir() else input_format(path, given)
+    if "list" not in known.layouts:
+        return "columns"
+    with closing(
+        open_source(
+            path,
+            text_column=None,
+            format=given,
+            is_reserved=lambda _name: False,
+            chunk_rows=1,
+            encoding=encoding,
+        )
+    ) as source:
+        if known.has_header:
+            return layout_of(source.schema().names, provenance)
+        for chunk in source.chunks():
+            if not chunk.problems:
+                return layout_of(list(chunk.records()[0]), provenance)
+    return "columns"
+
+
+def _check_columns(path: str, names: Sequence[str], wanted: Sequence[str]) -> None:
+    for name in wanted:
         if name not in names:
             raise TableFormatError(f"'{path}': column '{name}' is missing")
 
 
-def _columns_of(provenance: Provenance) -> tuple[str, ...]:
-    return (N_TOKENS, TRUNCATED, *schema_of(provenance).names)
+def _columns_of(provenance: Provenance, layout: Layout) -> tuple[str, ...]:
+    return (N_TOKENS, TRUNCATED, *value_names(provenance, layout))

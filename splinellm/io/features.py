@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from splinellm.io.checks import conversation_of
-from splinellm.table import arrow_schema
+from splinellm.layout import Layout, arrow_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,6 +30,8 @@ class FeatureAnnotator:
         ``position``, ``token``, ``begin`` and ``end`` before the others.
     holds_messages : bool
         Whether prompts are conversations; then tokens have ``role`` and ``message``, too.
+    layout : {"columns", "list", "tensor"}
+        Of the features; see :mod:`splinellm.layout`.
     """
 
     def __init__(
@@ -38,12 +40,14 @@ class FeatureAnnotator:
         granularity: Granularity = "prompt",
         *,
         holds_messages: bool = False,
+        layout: Layout = "columns",
     ) -> None:
         self._extractor = extractor
         self._granularity = granularity
         self._holds_messages = holds_messages
+        self._layout = layout
         provenance = extractor.provenance_at(granularity)
-        self.schema = arrow_schema(provenance, messages=holds_messages)
+        self.schema = arrow_schema(provenance, messages=holds_messages, layout=layout)
 
     def annotate(
         self, rows: Chunk, *, on_progress: Listener | None = None
@@ -57,4 +61,4 @@ class FeatureAnnotator:
         )
         if self._holds_messages and features.tokens is not None:  # though every row may be bad
             features = replace(features, tokens=features.tokens.with_messages())
-        return features.to_arrow(), errors
+        return features.to_arrow(self._layout), errors

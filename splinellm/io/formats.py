@@ -56,6 +56,8 @@ class Format:
         Whether the input columns must be known before the first row is written.
     features_only : bool
         Whether nothing but features can be written.
+    layouts : tuple of str
+        How features can be laid out in it; see :mod:`splinellm.layout`.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Format:
     has_delimiter: bool = False
     needs_schema: bool = True
     features_only: bool = False
+    layouts: tuple[str, ...] = ("columns",)
 
     @property
     def needs_sidecar(self) -> bool:
@@ -98,6 +101,7 @@ FORMATS = (
         features="splinellm.io.feature_files:read_jsonl",
         has_header=False,
         needs_schema=False,
+        layouts=("columns", "list"),
     ),
     Format("txt", (".txt",), reader="splinellm.io.text_readers:TextSource"),
     Format(
@@ -110,6 +114,7 @@ FORMATS = (
         is_text=False,
         may_be_gzipped=False,
         begins=(b"PAR1",),
+        layouts=("columns", "list"),
     ),
     Format(
         "arrow",
@@ -121,6 +126,7 @@ FORMATS = (
         is_text=False,
         may_be_gzipped=False,
         begins=(b"ARROW1", b"\xff\xff\xff\xff"),  # a file, a stream
+        layouts=("columns", "list"),
     ),
     Format(
         "npz",
@@ -131,6 +137,7 @@ FORMATS = (
         may_be_gzipped=False,
         needs_schema=False,
         features_only=True,
+        layouts=("columns", "tensor"),
     ),
 )
 
@@ -213,6 +220,22 @@ def output_format(path: str, *, features: bool = True) -> Format:
             hint=f"use {output_suffixes(features=False)}, FOLDER/, or - for JSON lines",
         )
     return found
+
+
+def require_layout(known: Format, layout: str) -> None:
+    """Refuse a layout that a format does not have.
+
+    Raises
+    ------
+    ConfigurationError
+        Says which formats have it.
+    """
+    if layout not in known.layouts:
+        others = [f".{one.name}" for one in FORMATS if layout in one.layouts and one.writer]
+        raise ConfigurationError(
+            f"layout '{layout}' is for {', '.join(others) or 'nothing'}, not for .{known.name}",
+            hint=f"known there: {', '.join(known.layouts)}",
+        )
 
 
 def names_folder(path: str) -> bool:

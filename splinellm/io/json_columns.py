@@ -20,7 +20,9 @@ _JSON_TEXT = {b"splinellm.content": b"json"}
 _LARGEST_EXACT = 1 << 53  # the largest integer up to which float64 holds every integer
 
 
-class _Kind(IntFlag):
+class Kind(IntFlag):
+    """What the values of a column are; a column may have several."""
+
     NULL = 0
     BOOL = auto()
     INTEGER = auto()
@@ -30,42 +32,48 @@ class _Kind(IntFlag):
     OTHER = auto()
 
 
-def _kind(value: object) -> _Kind:
+def kind_of(value: object) -> Kind:
+    """What one value is."""
     if value is None:
-        return _Kind.NULL
+        return Kind.NULL
     if isinstance(value, str):
-        return _Kind.STRING
+        return Kind.STRING
     if isinstance(value, bool):
-        return _Kind.BOOL
+        return Kind.BOOL
     if isinstance(value, float):
-        return _Kind.FLOAT
+        return Kind.FLOAT
     if isinstance(value, int) and -(1 << 63) <= value < 1 << 63:
-        return _Kind.INTEGER if abs(value) <= _LARGEST_EXACT else _Kind.WIDE_INTEGER
-    return _Kind.OTHER
+        return Kind.INTEGER if abs(value) <= _LARGEST_EXACT else Kind.WIDE_INTEGER
+    return Kind.OTHER
 
 
 _TYPES = {
-    _Kind.NULL: pa.string(),
-    _Kind.BOOL: pa.bool_(),
-    _Kind.INTEGER: pa.int64(),
-    _Kind.WIDE_INTEGER: pa.int64(),
-    _Kind.INTEGER | _Kind.WIDE_INTEGER: pa.int64(),
-    _Kind.FLOAT: pa.float64(),
-    _Kind.FLOAT | _Kind.INTEGER: pa.float64(),
-    _Kind.STRING: pa.string(),
+    Kind.NULL: pa.string(),
+    Kind.BOOL: pa.bool_(),
+    Kind.INTEGER: pa.int64(),
+    Kind.WIDE_INTEGER: pa.int64(),
+    Kind.INTEGER | Kind.WIDE_INTEGER: pa.int64(),
+    Kind.FLOAT: pa.float64(),
+    Kind.FLOAT | Kind.INTEGER: pa.float64(),
+    Kind.STRING: pa.string(),
 }
+
+
+def type_of(kinds: Kind) -> pa.DataType | None:
+    """Narrowest type that holds values of these kinds exactly; None if there is none."""
+    return _TYPES.get(kinds)
 
 
 class ColumnScan:
     """Columns of JSON objects, in the order in which they first appear."""
 
     def __init__(self) -> None:
-        self._kinds: dict[str, _Kind] = {}
+        self._kinds: dict[str, Kind] = {}
 
     def observe(self, record: Mapping[str, Any]) -> None:
         """Take one object into account."""
         for name, value in record.items():
-            self._kinds[name] = self._kinds.get(name, _Kind.NULL) | _kind(value)
+            self._kinds[name] = self._kinds.get(name, Kind.NULL) | kind_of(value)
 
     def schema(self) -> pa.Schema:
         """Types that hold everything seen so far."""

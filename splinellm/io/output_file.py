@@ -18,6 +18,7 @@ from splinellm.io.formats import is_gzipped, output_format
 from splinellm.io.journal import Journal, settle
 from splinellm.io.json_columns import to_json
 from splinellm.io.shares import Share
+from splinellm.io.standing import Standing
 from splinellm.io.writers import Writer, compressed, writer_of
 from splinellm.provenance import sidecar
 from splinellm.table import PROVENANCE_KEY
@@ -116,11 +117,7 @@ def make_folder(folder: str, share: Share) -> None:
     """
     path = Path(folder)
     with writing(folder):
-        if not path.parent.exists():
-            raise OutputError(
-                f"cannot write {folder}: '{path.parent}' is no folder", hint="make it first"
-            )
-        path.mkdir(exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
         found = [*path.iterdir(), *(path / _UNFINISHED).glob("*")]
     for each in sorted(found):
         if each.name in (_UNFINISHED, _REJECTED):
@@ -150,6 +147,8 @@ class OutputFile:
         Input and settings of the run.
     resume : bool
         Whether to go on with what an earlier run computed.
+    force : bool
+        Whether what is there is replaced even if it has more rows, or other columns.
 
     Attributes
     ----------
@@ -165,7 +164,12 @@ class OutputFile:
     """
 
     def __init__(
-        self, places: Places, asked: Mapping[str, str] | None = None, *, resume: bool = False
+        self,
+        places: Places,
+        asked: Mapping[str, str] | None = None,
+        *,
+        resume: bool = False,
+        force: bool = False,
     ) -> None:
         self.places = places
         self.n_rows = 0
@@ -177,10 +181,8 @@ class OutputFile:
         with writing(shown):
             if final.is_dir():
                 raise OutputError(f"cannot write {shown}: it is a folder")
-            if not final.parent.exists():
-                raise OutputError(
-                    f"cannot write {shown}: there is no such folder", hint="make the folder first"
-                )
+            self._standing = None if force else Standing.at(final, shown)
+            final.parent.mkdir(parents=True, exist_ok=True)
             # All this early, to fail before the model loads.
             self.journal = Journal(places.partial, shown, asked, resume=resume)
             try:
@@ -195,6 +197,8 @@ class OutputFile:
         with writing(self.places.shown):
             self.journal.start(added)
         columns = source.schema() if self._kind.needs_schema else None
+        if self._standing is not None:
+            self._standing.require_columns(columns, added)
         with writing(self.places.shown):
             for name in (_REJECTS, _PROVENANCE):
                 (self.places.partial / name).unlink(missing_ok=True)
@@ -223,6 +227,8 @@ class OutputFile:
     def commit(self) -> None:
         """Complete all files, and give them their names; the data comes last."""
         partial, final = self.places.partial, self.places.final
+        if self._standing is not None:
+            self._standing.require_rows(self.n_rows)
         with writing(self.places.shown):
             self._close()
             self._put_in_place(partial / _REJECTS, self.places.rejects)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from splinellm.errors import ConfigurationError, InputFileError
 from splinellm.io.byte_stream import ByteStream
@@ -19,12 +20,15 @@ from splinellm.io.formats import (
     load,
 )
 from splinellm.io.parquet_reader import ParquetSource, parquet_files
+from splinellm.io.recognition import recognised
 from splinellm.io.rows import CHUNK_ROWS, ReadOptions
 from splinellm.io.shares import Share, shared
 from splinellm.table import is_own_column
 
 if TYPE_CHECKING:
     from splinellm.io.rows import Chunk, Source
+
+CsvTypes = Literal["infer", "text"]
 
 
 def open_source(
@@ -40,6 +44,8 @@ def open_source(
     optional_column: str | None = None,
     share: Share | None = None,
     holds_messages: bool = False,
+    csv_types: CsvTypes = "infer",
+    max_wait_s: float | None = None,
 ) -> Source[Chunk]:
     """Open an input and check what can be checked before any model is loaded.
 
@@ -51,8 +57,8 @@ def open_source(
         Column that holds the prompts; what the only column of a text file is called. None if only
         the other columns are wanted.
     format : str, optional
-        One of :data:`~splinellm.io.formats.INPUT_FORMATS`, overriding the file's name. Standard
-        input that begins with ``{`` is read as JSON lines, anything else as a prompt a line.
+        One of :data:`~splinellm.io.formats.INPUT_FORMATS`, overriding the file's name. Of standard
+        input, see :func:`splinellm.io.recognition.recognised`.
     is_reserved : callable
         Whether the output adds a column of this name, so that the input must not have it.
     chunk_rows : int
@@ -69,6 +75,12 @@ def open_source(
         Read only this one of several shares of the input.
     holds_messages : bool
         Whether the text column holds conversations: lists of messages, or the JSON of such.
+    csv_types : {"infer", "text"}
+        Whether columns of CSV besides the texts get the types that all their values have, for which
+        the input is read once more; or stay text.
+    max_wait_s : float, optional
+        How long a row of a pipe waits for others that are to be computed together with it; by
+        default until there are `chunk_rows`.
 
     Returns
     -------
@@ -82,8 +94,19 @@ def open_source(
         a column that the output adds.
     """
     options = ReadOptions(
-        text_column, is_reserved, chunk_rows, columns, delimiter, optional_column, holds_messages
+        text_column,
+        is_reserved,
+        chunk_rows,
+        columns,
+        delimiter,
+        optional_column,
+        holds_messages,
+        max_wait_s=max_wait_s,
     )
+    untyped = options
+    if csv_types == "infer":
+        texts = (text_column, optional_column)
+        options = replace(options, is_typed=lambda n: n not in texts and not is_own_column(n))
     if encoding is not None:
         check_encoding(encoding)
     if share is not None and share.of > 1:
@@ -91,10 +114,11 @@ def open_source(
             raise ConfigurationError("standard input has no shares", hint="name a file")
         if is_pipe(path):
             raise ConfigurationError(f"'{path}' is a pipe and has no shares", hint="name a file")
-    reopen = partial(_opened, path, format, encoding, options)
-    source = reopen()
+    source = _opened(path, format, encoding, options)
     try:
-        return source if share is None else shared(source, share, reopen)
+        if share is None:
+            return source
+        return shared(source, share, partial(_opened, path, format, encoding, untyped))
     except BaseException:
         source.close()
         raise
@@ -114,8 +138,8 @@ def _opened(
 ) -> Source[Chunk]:
     delimiter = options.delimiter
     if path == STANDARD_STREAM:
-        stream, found = ByteStream.open_stdin(encoding=encoding)
-        known = format_named(format or found)
+        stream, head = ByteStream.open_stdin(encoding=encoding)
+        known = format_named(format or recognised(head, encoding, options))
     elif Path(path).is_dir():
         if format not in (None, "parquet"):
             raise InputFileError(f"'{path}' is a folder: only Parquet is read from folders")

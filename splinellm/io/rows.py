@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from splinellm.errors import InputFileError
+from splinellm.io.csv_types import converter
 from splinellm.io.json_columns import as_column
 from splinellm.table import is_own_column
 
@@ -47,6 +48,11 @@ class ReadOptions:
         Column to keep if it is there.
     holds_messages : bool
         Whether the prompts are conversations.
+    is_typed : callable, optional
+        Whether a column of CSV has the type that all its values have. By default all stay text.
+    max_wait_s : float, optional
+        How long a row of a pipe waits for others to be done with it. By default until a chunk is
+        full.
     """
 
     text_column: str | None = "text"
@@ -56,6 +62,8 @@ class ReadOptions:
     delimiter: str | None = None
     optional_column: str | None = None
     holds_messages: bool = False
+    is_typed: Callable[[str], bool] | None = None
+    max_wait_s: float | None = None
 
     def keeps(self, name: str) -> bool:
         """Whether a column is one of those to be read."""
@@ -199,15 +207,24 @@ class RecordChunk:
         Good and bad rows.
     text_column : str or None
         Column that holds the prompts; None if there need be none.
+    types : mapping of str to pa.DataType, optional
+        Columns whose values are text in the rows, and of these types where they are written.
     """
 
-    def __init__(self, source: str, rows: Sequence[Row], text_column: str | None) -> None:
+    def __init__(
+        self,
+        source: str,
+        rows: Sequence[Row],
+        text_column: str | None,
+        types: Mapping[str, pa.DataType] | None = None,
+    ) -> None:
         self.source = source
         self.problems: Mapping[int, Problem] = {
             i: row.problem for i, row in enumerate(rows) if row.problem is not None
         }
         self._rows = rows
         self._text_column = text_column
+        self._types = types or {}
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -219,7 +236,7 @@ class RecordChunk:
     def texts(self) -> list[Any]:
         """Texts of all rows, or conversations."""
         assert self._text_column is not None  # noqa: S101 (whoever opened the source needs none)
-        return [record[self._text_column] for record in self.records()]
+        return [values[self._text_column] for values in self._as_read()]
 
     def basis(self) -> bytes:
         """Texts of all rows, one value."""
@@ -227,40 +244,61 @@ class RecordChunk:
 
     def take(self, positions: Sequence[int]) -> RecordChunk:
         """Select good rows."""
-        return RecordChunk(self.source, [self._rows[i] for i in positions], self._text_column)
+        return self._with([self._rows[i] for i in positions])
+
+    def _with(self, rows: Sequence[Row]) -> RecordChunk:
+        return RecordChunk(self.source, rows, self._text_column, self._types)
+
+    def _as_read(self) -> list[dict[str, Any]]:
+        return [row.values for row in self._rows if row.values is not None]
 
     def records(self) -> list[dict[str, Any]]:
-        """Values as they were read."""
-        return [row.values for row in self._rows if row.values is not None]
+        """Values as they were read, or of the types that their columns have."""
+        records = self._as_read()
+        if not self._types or not records:
+            return records
+        converters = {name: converter(kind) for name, kind in self._types.items()}
+        converters = {n: convert for n, convert in converters.items() if n in records[0]}
+        try:
+            return [
+                {**record, **{name: to(record[name]) for name, to in converters.items()}}
+                for record in records
+            ]
+        except (ValueError, KeyError) as error:
+            raise self._changed() from error
+
+    def _changed(self) -> InputFileError:
+        return InputFileError(f"'{self.source}' changed while it was being read")
 
     def to_arrow(self, schema: pa.Schema) -> pa.Table:
         """Convert column by column to the types of the scan."""
         records = self.records()
         known = set(schema.names)
         if any(record.keys() - known for record in records):
-            raise InputFileError(f"'{self.source}' changed while it was being read")
+            raise self._changed()
         try:
             return pa.Table.from_arrays(
                 [as_column([record.get(f.name) for record in records], f) for f in schema],
                 schema=schema,
             )
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise InputFileError(f"'{self.source}' changed while it was being read") from error
+            raise self._changed() from error
 
     def numbers(self, names: Sequence[str]) -> np.ndarray:
         """Numbers as they are, or as text."""
-        values = [[_number(record.get(name)) for name in names] for record in self.records()]
+        values = [[_number(record.get(name)) for name in names] for record in self._as_read()]
         return np.array(values, np.float64).reshape(-1, len(names))
 
     def without(self, is_dropped: Callable[[str], bool]) -> RecordChunk:
         """Drop columns by their name."""
-        kept = [
-            row
-            if row.values is None
-            else replace(row, values={k: v for k, v in row.values.items() if not is_dropped(k)})
-            for row in self._rows
-        ]
-        return RecordChunk(self.source, kept, self._text_column)
+        return self._with(
+            [
+                row
+                if row.values is None
+                else replace(row, values={k: v for k, v in row.values.items() if not is_dropped(k)})
+                for row in self._rows
+            ]
+        )
 
     def rejected(self, position: int) -> dict[str, Any]:
         """Return the columns, or the raw line of a row that could not be parsed."""

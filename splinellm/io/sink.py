@@ -109,6 +109,7 @@ def open_sink(
     asked: Mapping[str, str] | None = None,
     resume: bool = False,
     share: Share | None = None,
+    force: bool = False,
 ) -> StandardOutput | OutputFile:
     """Open the output of a run.
 
@@ -124,6 +125,8 @@ def open_sink(
         Whether to go on with what a run that did not end has computed, if there is one.
     share : Share, optional
         Of the input that is read, if it is not all of it; goes into a folder.
+    force : bool
+        Whether an output that is there is replaced even if it has more rows, or other columns.
 
     Raises
     ------
@@ -148,7 +151,7 @@ def open_sink(
     if in_folder:
         make_folder(path, share)
     identity = {**_identity(source_path), "--shard": str(share)}
-    return OutputFile(places, {**identity, **(asked or {})}, resume=resume)
+    return OutputFile(places, {**identity, **(asked or {})}, resume=resume, force=force)
 
 
 def _identity(source_path: str) -> dict[str, str]:

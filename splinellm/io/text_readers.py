@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from splinellm.io.checks import check_columns
+from splinellm.io.pipes import RowFeed
 from splinellm.io.rows import CHUNK_BYTES, Problem, ReadOptions, RecordChunk, Row
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class RowSource:
         self.stream = stream
         self.options = options
         self._n_nul = 0
+        self._feed: RowFeed | None = None
 
     def rows(self) -> Iterator[Row]:
         """All rows, numbered from 1."""
@@ -48,20 +50,28 @@ class RowSource:
         """Input columns."""
         raise NotImplementedError
 
+    def types(self) -> dict[str, pa.DataType]:
+        """Columns whose values are text here, and something else where they are written."""
+        return {}
+
     def chunks(self) -> Iterator[RecordChunk]:
         """Rows in chunks of bounded length and size."""
+        types = self.types()
         chunk: list[Row] = []
         self._n_nul = n_bytes = 0
-        for row in _without_blank_end(self.rows()):
-            chunk.append(row)
-            self._note_nul(row)
-            n_bytes += row.n_bytes
-            self.n_read += 1
-            if len(chunk) == self.options.chunk_rows or n_bytes >= CHUNK_BYTES:
-                yield RecordChunk(self.name, chunk, self.options.text_column)
+        for row in self._arriving():
+            if row is not None:
+                chunk.append(row)
+                self._note_nul(row)
+                n_bytes += row.n_bytes
+                self.n_read += 1
+            if row is None or len(chunk) == self.options.chunk_rows or n_bytes >= CHUNK_BYTES:
+                yield RecordChunk(self.name, chunk, self.options.text_column, types)
                 chunk, n_bytes = [], 0
+                if self._feed is not None:
+                    self._feed.restart()
         if chunk:
-            yield RecordChunk(self.name, chunk, self.options.text_column)
+            yield RecordChunk(self.name, chunk, self.options.text_column, types)
         if self._n_nul:
             warnings.warn(
                 f"'{self.name}': {self._n_nul:,} texts have a NUL after each character; is a part "
@@ -69,6 +79,14 @@ class RowSource:
                 stacklevel=2,
             )
         self.tell()
+
+    def _arriving(self) -> Iterator[Row | None]:
+        """Rows; None where those of a pipe that were read must not wait for others."""
+        rows, max_wait_s = _without_blank_end(self.rows()), self.options.max_wait_s
+        if max_wait_s is None or not self.stream.is_pipe:
+            return rows
+        self._feed = RowFeed(rows, max_wait_s, self.stream.end)
+        return iter(self._feed)
 
     def _note_nul(self, row: Row) -> None:
         """Count texts that look like UTF-16 among UTF-8: every second character is NUL."""
@@ -102,6 +120,8 @@ class RowSource:
 
     def close(self) -> None:
         """Close the file."""
+        if self._feed is not None:
+            self._feed.stop()
         self.stream.close()
 
 

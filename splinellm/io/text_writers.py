@@ -121,6 +121,12 @@ def cell_texts(column: pa.ChunkedArray) -> list[str]:
         otherwise take it for integers.
     """
     # Arrow's cast: a table has a thousand columns of floats, and Python's repr is ten times slower.
+    if pa.types.is_fixed_size_list(column.type):  # of floats: a feature, by layer
+        flat = [chunk.flatten() for chunk in column.chunks]
+        numbers = cell_texts(pa.chunked_array(flat, column.type.value_type))
+        size = column.type.list_size
+        starts = range(0, len(numbers), size)
+        return [f"[{', '.join(numbers[start : start + size])}]" for start in starts]
     if pa.types.is_nested(column.type):
         return [to_json(value) for value in column.to_pylist()]
     texts = column.cast(pa.string())

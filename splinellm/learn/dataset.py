@@ -111,7 +111,12 @@ def read_dataset(
         The file, a row of it, or its features cannot be used.
     """
     digest = file_sha256(Path(path)) if Path(path).is_file() else ""
-    told: dict[str, Any] = {"columns": columns, "delimiter": delimiter, "encoding": encoding}
+    told: dict[str, Any] = {
+        "columns": columns,
+        "delimiter": delimiter,
+        "encoding": encoding,
+        "csv_types": "text",  # the classes of a label are what is written there
+    }
     extracted = open_features(path, text_column=text_column, **told)
     records: list[dict[str, Any]] = []
     tables: list[FeatureTable] = []

@@ -230,7 +230,7 @@ def test_bad_usage_is_one_line_and_2(
         (["none.csv", "-o", "out.csv"], "'none.csv' does not exist"),
         (["in.unknown", "-o", "out.csv"], "--input-format"),
         (["in.csv", "-o", "out.csv"], "has no column 'text', only: 'a b'"),
-        (["in.txt", "-o", "none/out.csv"], "no such folder"),
+        (["in.txt", "-o", "in.txt/out.csv"], "cannot write in.txt/out.csv: "),
     ],
 )
 def test_library_errors_are_one_line_and_1_before_the_model_loads(

@@ -29,8 +29,72 @@ def test_every_option_has_help_and_an_environment_twin(name: str) -> None:
     for parameter in ALL_COMMANDS[name].params:
         assert parameter.help
         if parameter.param_type_name == "option" and parameter.name not in ("help", "version"):
-            option = max(parameter.opts, key=len)
-            assert parameter.envvar == "SPLINELLM_" + option.strip("-").upper().replace("-", "_")
+            option = max(parameter.opts, key=len).strip("-").upper().replace("-", "_")
+            of_command = f"SPLINELLM_{name.upper().replace(' ', '_').replace('-', '_')}_{option}"
+            assert parameter.envvar in (f"SPLINELLM_{option}", of_command)
+
+
+LISTS_IN_THE_SERVICE = ["SPLINELLM_MODEL"]
+"""Of which the first is what one name is elsewhere."""
+
+
+def test_a_twin_means_the_same_in_every_command() -> None:
+    meanings: dict[str, set[Any]] = {}
+    for name, command in ALL_COMMANDS.items():
+        for parameter in command.params:
+            if parameter.param_type_name != "option" or parameter.envvar is None:
+                continue
+            # Where one command writes to is no place for another.
+            owner = name if parameter.name in ("output", "report") else ""
+            meaning = (owner, parameter.is_flag, parameter.metavar)
+            meanings.setdefault(parameter.envvar, set()).add(meaning)
+    assert [n for n, m in meanings.items() if len(m) > 1 and n not in LISTS_IN_THE_SERVICE] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("SPLINELLM_API_KEY", "; did you mean SPLINELLM_API_KEYS?"),
+        ("SPLINELLM_MAX_TOKEN", "; did you mean SPLINELLM_MAX_TOKENS?"),
+        ("SPLINELLM_COLOUR_OF_MOON", ""),
+    ],
+)
+def test_unknown_variable_is_told_of(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, name: str, hint: str
+) -> None:
+    monkeypatch.setenv(name, "secret")
+    Path("in.txt").write_text("a\n")
+    result = cli("extract", "in.txt", "-o", "out.csv", "-q")
+    assert result.code == 0
+    assert result.stderr == f"splinellm: warning: nothing reads the variable {name}{hint}\n"
+
+
+def test_known_variables_are_no_news(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("API_KEYS", "OFFLINE", "TARGET_FPR", "SERVICE_HOST", "PORT_8000_TCP_ADDR"):
+        monkeypatch.setenv(f"SPLINELLM_{name}", "")
+    Path("in.txt").write_text("a\n")
+    assert cli("extract", "in.txt", "-o", "out.csv", "-q").stderr == ""
+
+
+def test_output_of_one_command_is_not_that_of_another(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("in.csv").write_text("text,y\na,0\n")
+    monkeypatch.setenv("SPLINELLM_OUTPUT", "out.parquet")
+    assert cli("extract", "in.csv").code == 0
+    for command in (("train", "in.csv", "--label", "y"), ("predict", "toxicity", "in.csv")):
+        result = cli(*command)
+        assert result.code == 2
+        assert "Missing option '--output'" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["clf.parquet", "clf.skops", "clf.JSON", "a/clf.csv.gz"])
+def test_classifier_is_not_called_like_a_file(cli: Cli, name: str) -> None:
+    Path("in.csv").write_text("text,y\na,0\n")
+    result = cli("train", "in.csv", "--label", "y", "-o", name)
+    assert (result.code, result.stdout) == (2, b"")
+    assert f"'{name}' is called like a file; a classifier is a folder" in result.stderr
+    assert "one class only" in cli("train", "in.csv", "--label", "y", "-o", "v1.2").stderr
 
 
 def test_version(cli: Cli) -> None:

@@ -117,7 +117,7 @@ def test_rejects_of_a_folder_are_told_of(cli: Cli) -> None:
         (("-o", "out/", "--shard", "3/2"), 2, "'3/2' is no share"),
         (("-o", "out/", "--shard", "0/2"), 2, "'0/2' is no share"),
         (("-o", "full/"), 1, "it holds 'thesis.doc', which is none of its parts"),
-        (("-o", "none/out/"), 1, "'none' is no folder"),
+        (("-o", "in.txt/out/"), 1, "cannot write in.txt/out/: "),
     ],
 )
 def test_shards_and_folders_that_cannot_be(

@@ -61,7 +61,7 @@ def set_chunk_rows(monkeypatch: pytest.MonkeyPatch, n_rows: int) -> None:
 
 
 def read_chunks(path: str | Path, **options: Any) -> list[Chunk]:
-    with closing(open_source(str(path), **options)) as source:
+    with closing(open_source(str(path), **{"csv_types": "text", **options})) as source:
         return list(source.chunks())
 
 
@@ -93,11 +93,12 @@ def run(
     *,
     resume: bool = False,
     share: Share | None = None,
+    force: bool = False,
     **options: Any,
 ) -> FakeExtractor:
     """The whole loop; returns the extractor, which knows the texts it saw."""
     extractor = extractor or FakeExtractor()
     with closing(open_source(str(source_path), share=share, **options)) as source:
-        sink = open_sink(str(output), str(source_path), resume=resume, share=share)
+        sink = open_sink(str(output), str(source_path), resume=resume, share=share, force=force)
         annotate_rows(source, sink, FeatureAnnotator(extractor), on_error=on_error)
     return extractor

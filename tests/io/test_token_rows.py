@@ -193,6 +193,7 @@ def test_parquet_keeps_types_that_arrow_cannot_take(tmp_path: Path) -> None:
         }
     )
     for kept in (table, table.drop_columns("view").cast(_plain_text(table))):
+        (tmp_path / "out.parquet").unlink(missing_ok=True)
         pq.write_table(kept, tmp_path / "in.parquet")
         run(tmp_path / "in.parquet", tmp_path / "out.parquet")
         found = pq.read_table(tmp_path / "out.parquet")
