@@ -41,7 +41,7 @@ def check_text(values: Mapping[str, Any], options: ReadOptions) -> Problem | Non
     if text_column is None:
         return None
     if text_column not in values:
-        hint = _resembling(text_column, [*values]) or "--text-column names the one with the texts"
+        hint = resembling(text_column, [*values]) or "--text-column names the one with the texts"
         return Problem(
             PromptError.code,
             f"column '{text_column}' is missing, there are only: {_listed([*values])} ({hint})",
