@@ -47,6 +47,13 @@ class ClassifyRequest(OwnRequest):
     ] = False
 
 
+class StreamRequest(ClassifyRequest):
+    """The first line of a body of lines: the fields, and what the text begins with."""
+
+    input: OwnInput = ""
+    stream: Literal[True] = True
+
+
 class Span(Answer):
     """A part of a text that a class was found in."""
 
