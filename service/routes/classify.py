@@ -29,7 +29,7 @@ def _chosen(call: Call, body: ClassifyRequest) -> ServedClassifier:
     """
     classifier = call.catalog.get_classifier(body.classifier)
     counted = classifier.plan.count
-    if body.count not in (None, counted):
+    if classifier.pooled is None and body.count not in (None, counted):
         raise InvalidRequestError(
             f"classifier '{classifier.name}' was trained on '{counted}', not on '{body.count}'",
             param="count",
@@ -106,7 +106,9 @@ async def classify(body: ClassifyRequest, call: CallOf) -> Response:
     """
     classifier = _chosen(call, body)
     inputs = await call.in_pool(parse_input, body.input, call.settings)
-    judgement = await judge(call, [classifier], inputs, body.overflow, grows=body.stream)
+    judgement = await judge(
+        call, [classifier], inputs, body.overflow, grows=body.stream, count=body.count
+    )
     return await call.answer(
         lambda: _answer(classifier, judgement, spans=body.spans), n_rows=len(inputs)
     )

@@ -184,7 +184,14 @@ class _Stream:
         if delta or self._last is None:
             call, name = self._call, self._classifier.name
             inputs = await call.in_pool(parse_input, self._growing.value(), call.settings)
-            found = await judge(call, [self._classifier], inputs, self._body.overflow, grows=True)
+            found = await judge(
+                call,
+                [self._classifier],
+                inputs,
+                self._body.overflow,
+                grows=True,
+                count=self._body.count,
+            )
             self._n_tokens += found.n_tokens
             self._last = self._row_of(found.verdicts[name][0], spans=self._body.spans)
         return self._last

@@ -25,7 +25,10 @@ class ClassifyRequest(OwnRequest):
     classifier: ClassifierName = None
     count: Annotated[
         Count | None,
-        Field(description="That of the classifier, which refuses any other."),
+        Field(
+            description="That of the classifier, which refuses any other; of one that pools "
+            "windows, whose texts are then what is said."
+        ),
     ] = None
     overflow: Overflow = None
     stream: Annotated[
