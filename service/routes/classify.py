@@ -93,7 +93,6 @@ router = APIRouter(route_class=streaming_route(_chosen, _row), tags=["classifier
                         '`{"delta": "text"}`, each answered by an event `verdict` while the body '
                         "is still being sent. After the last comes `done`; `error` ends it early.",
                     },
-                    "example": '{"classifier": "toxicity"}\n{"delta": "You are"}\n',
                 }
             }
         }
