@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from service.errors import BatchTooLargeError, InputTooLongError, InvalidRequestError
-from splinellm.conversations import is_conversation, messages_of
+from splinellm.conversations import Count, is_conversation, messages_of, said
 from splinellm.errors import ConversationError, PromptError, SplineLLMError
 from splinellm.prompts import Prompt, check_prompt
 
@@ -48,6 +48,22 @@ class Inputs:
     def at(self, places: Sequence[int]) -> Inputs:
         """Select some of them."""
         return Inputs([self.prompts[i] for i in places], [self.names[i] for i in places])
+
+    def said(self, count: Count) -> Inputs:
+        """Put what is said in conversations in their place, for who reads words.
+
+        Raises
+        ------
+        ConversationError
+            Nobody says anything that counts; names the input.
+        """
+        texts: list[Prompt] = []
+        for prompt, name in zip(self.prompts, self.names, strict=True):
+            try:
+                texts.append(said(prompt, count) if is_conversation(prompt) else prompt)
+            except ConversationError as error:
+                raise blame(error, name) from None
+        return replace(self, prompts=texts)
 
     def with_parts(self, parts: Sequence[str]) -> Inputs:
         """Add parts of the one text that this is."""

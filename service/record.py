@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection
@@ -31,6 +32,8 @@ class RequestRecord:
         Where the time went; of several submissions the sum.
     code : str, optional
         Of the error that was the answer.
+    take : callable, optional
+        Takes one more request out of what the key has this minute, or refuses.
     """
 
     request_id: str
@@ -41,6 +44,7 @@ class RequestRecord:
     queue_s: float = 0.0
     inference_s: float = 0.0
     code: str | None = None
+    take: Callable[[], None] | None = None
 
     def add(self, timing: Timing) -> None:
         """Add the time of one submission to the engine."""

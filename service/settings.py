@@ -113,6 +113,7 @@ class Settings(BaseSettings):
     header_timeout_s: PositiveFloat = 10
     body_timeout_s: PositiveFloat = 30
     request_timeout_s: PositiveFloat = 60
+    stream_timeout_s: PositiveFloat = 600
     drain_timeout_s: NonNegativeFloat = 30
 
     api_keys: Keys = {}
@@ -129,6 +130,7 @@ class Settings(BaseSettings):
         "header_timeout_s",
         "body_timeout_s",
         "request_timeout_s",
+        "stream_timeout_s",
         "drain_timeout_s",
     )
     @classmethod

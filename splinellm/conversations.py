@@ -93,6 +93,26 @@ def messages_of(conversation: Any, index: int | None = None) -> list[Message]:
     return [_message(value, f"messages[{i}]", index) for i, value in enumerate(found)]
 
 
+def said(conversation: Any, count: Count = "all") -> str:
+    """What the messages that count say, each on lines of its own; of ``all``, what any says.
+
+    For who reads words without a chat template: an encoder's classifier, a baseline.
+
+    Raises
+    ------
+    ConversationError
+        The conversation cannot be read, or nobody says anything that counts.
+    """
+    messages = messages_of(conversation)
+    if count == "last":
+        messages = messages[-1:]
+    elif count in ROLES:
+        messages = [it for it in messages if it.role == count]
+    if not messages:
+        raise ConversationError(f"have no message of the {count}, and its tokens are what counts")
+    return "\n".join(it.text for it in messages)
+
+
 def with_texts(conversation: Any, change: Callable[[str], str]) -> Any:
     """Change what is said in a conversation; one that cannot be read stays as it is."""
     try:

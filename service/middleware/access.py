@@ -55,6 +55,7 @@ class Access:
             record_of(scope).key_name = name
             if name in self._buckets:
                 self._buckets[name].take()
+                record_of(scope).take = self._buckets[name].take
         await self.app(scope, receive, send)
 
     def _is_open(self, path: str) -> bool:

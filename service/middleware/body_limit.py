@@ -8,6 +8,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import PayloadTooLargeError, RequestTimeoutError
+from service.middleware.deltas import sends_deltas
 
 
 class BodyLimit:
@@ -38,13 +39,15 @@ class BodyLimit:
             raise self._error()
         n_received, complete = 0, False
         ends = asyncio.get_running_loop().time() + self.timeout_s
+        # Who sends deltas waits for the answer to one before the next: the route has the time.
+        is_open = sends_deltas(scope)
 
         async def receive_within_limits() -> Message:
             nonlocal n_received, complete
             if complete:  # from here on a route waits for the client to go, however long
                 return await receive()
             try:
-                async with asyncio.timeout_at(ends):
+                async with asyncio.timeout_at(None if is_open else ends):
                     message = await receive()
             except TimeoutError:
                 raise RequestTimeoutError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
@@ -61,6 +61,21 @@ class Call:
         self._pool = request.app.state.pool
         self.metrics: Metrics = request.app.state.metrics
         self._record = record_of(request)
+        self._began_s = 0.0
+        self._gone: Callable[[], Coroutine[Any, Any, None]] = self._disconnect
+
+    @property
+    def total_s(self) -> float:
+        """Seconds since the first byte of the request."""
+        return self._record.total_s
+
+    def heed(self, gone: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Learn from `gone` that the client has gone: another reads the body still."""
+        self._gone = gone
+
+    def begin_anew(self) -> None:
+        """Give what follows the time of a request, for each verdict of a stream has it."""
+        self._began_s = self._record.total_s
 
     async def in_pool(self, task: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run what would block the event loop in one of its threads."""
@@ -201,7 +216,7 @@ class Call:
     async def _wait(self, future: Future[Outcome]) -> Outcome:
         """Wait for the engine, but no longer than the client does, nor beyond the deadline."""
         outcome = asyncio.wrap_future(future)  # cancelled, it cancels the engine's
-        gone = asyncio.ensure_future(self._disconnect())
+        gone = asyncio.ensure_future(self._gone())
         either: set[asyncio.Future[Any]] = {outcome, gone}
         try:
             await asyncio.wait(
@@ -223,7 +238,8 @@ class Call:
             pass
 
     def _time_left_s(self) -> float:
-        return max(0.0, self.settings.request_timeout_s - self._record.total_s)
+        used_s = self._record.total_s - self._began_s
+        return max(0.0, self.settings.request_timeout_s - used_s)
 
 
 async def open_call(request: Request) -> Call:

@@ -10,38 +10,33 @@ from starlette.responses import Response
 
 from service.errors import InvalidRequestError
 from service.inputs import parse_input
-from service.json import StrictRoute
-from service.routes.call import CallOf
+from service.middleware.deltas import NDJSON
+from service.routes.call import Call, CallOf
 from service.routes.judging import Judgement, judge, require_spans
+from service.routes.streaming import streaming_route
 from service.schemas.classify import ClassifyAnswer, ClassifyRequest
 from service.schemas.errors import COMPUTING
 from service.verdicts import ServedClassifier, Verdict
 
-router = APIRouter(route_class=StrictRoute, tags=["classifiers"])
 
+def _chosen(call: Call, body: ClassifyRequest) -> ServedClassifier:
+    """The classifier that a request wants.
 
-@router.post(
-    "/classify",
-    summary="Verdicts of a classifier",
-    response_class=Response,
-    responses={200: {"model": ClassifyAnswer}, **COMPUTING},
-)
-async def classify(body: ClassifyRequest, call: CallOf) -> Response:
-    """Classify texts; long ones are read in overlapping windows, and the worst decides."""
+    Raises
+    ------
+    SplineLLMError
+        There is none such, or it cannot do what is asked for.
+    """
     classifier = call.catalog.get_classifier(body.classifier)
     counted = classifier.plan.count
-    if body.count not in (None, counted):
+    if classifier.pooled is None and body.count not in (None, counted):
         raise InvalidRequestError(
             f"classifier '{classifier.name}' was trained on '{counted}', not on '{body.count}'",
             param="count",
         )
     if body.spans:
         require_spans(call.catalog, classifier)
-    inputs = await call.in_pool(parse_input, body.input, call.settings)
-    judgement = await judge(call, [classifier], inputs, body.overflow, grows=body.stream)
-    return await call.answer(
-        lambda: _answer(classifier, judgement, spans=body.spans), n_rows=len(inputs)
-    )
+    return classifier
 
 
 def _answer(classifier: ServedClassifier, judgement: Judgement, *, spans: bool) -> dict[str, Any]:
@@ -71,3 +66,48 @@ def _row(verdict: Verdict, *, spans: bool) -> dict[str, Any]:
     if verdict.decided_by is not None:
         row["decided_by"] = verdict.decided_by
     return row
+
+
+router = APIRouter(route_class=streaming_route(_chosen, _row), tags=["classifiers"])
+
+
+@router.post(
+    "/classify",
+    summary="Verdicts of a classifier",
+    response_class=Response,
+    responses={
+        200: {
+            "model": ClassifyAnswer,
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
+        **COMPUTING,
+    },
+    openapi_extra={
+        "requestBody": {
+            "content": {
+                NDJSON: {
+                    "schema": {
+                        "type": "string",
+                        "description": "A line of the fields of a request, whose `input` is one "
+                        "text or conversation that grows, or left out; then lines of "
+                        '`{"delta": "text"}`, each answered by an event `verdict` while the body '
+                        "is still being sent. After the last comes `done`; `error` ends it early.",
+                    },
+                }
+            }
+        }
+    },
+)
+async def classify(body: ClassifyRequest, call: CallOf) -> Response:
+    """Classify texts; long ones are read in overlapping windows, and the worst decides.
+
+    A body of the type `application/x-ndjson` is a text that grows, line by line.
+    """
+    classifier = _chosen(call, body)
+    inputs = await call.in_pool(parse_input, body.input, call.settings)
+    judgement = await judge(
+        call, [classifier], inputs, body.overflow, grows=body.stream, count=body.count
+    )
+    return await call.answer(
+        lambda: _answer(classifier, judgement, spans=body.spans), n_rows=len(inputs)
+    )

@@ -12,6 +12,7 @@ from service.pieces import TokenReading
 from service.reading import Overflow, Reading
 from service.scoring import ScoringPlan
 from service.verdicts import Extent, Pass, ServedClassifier, Verdict, passes
+from splinellm.conversations import Count
 from splinellm.errors import PromptError
 from splinellm.extraction.rows import Rows
 from splinellm.learn.cascade import PERSON
@@ -74,13 +75,15 @@ async def judge(
     overflow: Overflow | None,
     *,
     grows: bool = False,
+    count: Count | None = None,
 ) -> Judgement:
     """Let classifiers judge inputs, in as few forward passes as possible.
 
     Of a classifier that is the first of a cascade, the verdicts are the cascade's. Windows of texts
-    that grow stay where they are; see :func:`service.reading.window_places`.
+    that grow stay where they are; see :func:`service.reading.window_places`. Who pools scores of
+    windows reads what is said in conversations, of whom `count` says.
     """
-    judging = _Judging(call, overflow or call.settings.overflow, grows=grows)
+    judging = _Judging(call, overflow or call.settings.overflow, grows=grows, count=count or "all")
     verdicts = await judging.judge(classifiers, inputs)
     for classifier in classifiers:
         name = classifier.name
@@ -99,10 +102,11 @@ async def judge(
 class _Judging:
     """What is the same for all classifiers of a request, and how much they have read."""
 
-    def __init__(self, call: Call, overflow: Overflow, *, grows: bool) -> None:
+    def __init__(self, call: Call, overflow: Overflow, *, grows: bool, count: Count) -> None:
         self._call = call
         self._overflow = overflow
         self._grows = grows
+        self._count = count
         self.n_tokens = 0
 
     async def judge(
@@ -158,6 +162,7 @@ class _Judging:
     async def _pieces(self, one: Pass, inputs: Inputs) -> tuple[Reading, dict[str, list[Verdict]]]:
         """By scores of tokens, which each classifier pools as it was trained to."""
         call = self._call
+        inputs = inputs.said(self._count)
         reading = await call.read_pieces(inputs, one, overflow=self._overflow)
         rows = await call.rows(one.model, one.plan, reading)
         return reading, {

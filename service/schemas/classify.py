@@ -25,7 +25,10 @@ class ClassifyRequest(OwnRequest):
     classifier: ClassifierName = None
     count: Annotated[
         Count | None,
-        Field(description="That of the classifier, which refuses any other."),
+        Field(
+            description="That of the classifier, which refuses any other; of one that pools "
+            "windows, whose texts are then what is said."
+        ),
     ] = None
     overflow: Overflow = None
     stream: Annotated[
@@ -45,6 +48,13 @@ class ClassifyRequest(OwnRequest):
             "`GET /v1/classifiers` can; for the others it is an error, `spans_unavailable`.",
         ),
     ] = False
+
+
+class StreamRequest(ClassifyRequest):
+    """The first line of a body of lines: the fields, and what the text begins with."""
+
+    input: OwnInput = ""
+    stream: Literal[True] = True
 
 
 class Span(Answer):

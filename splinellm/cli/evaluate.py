@@ -83,6 +83,9 @@ def evaluate(
     layers: options.Layers = None,
     features: options.LearntFeatures = None,
     text_column: options.TextColumn = "text",
+    messages_column: options.MessagesColumn = None,
+    count: options.CountOption = options.Count.ALL,
+    chat_template: options.ChatTemplate = None,
     columns: options.Columns = None,
     delimiter: options.Delimiter = None,
     encoding: options.Encoding = None,
@@ -110,9 +113,20 @@ def evaluate(
         raise typer.BadParameter("--leave-out and --group exclude each other")
     shares = _shares(labelled_shares)
     settings = labelled_data.extractor_settings(
-        model, layers, features, max_tokens, batch_tokens, dtype, device
+        model,
+        layers,
+        features,
+        max_tokens,
+        batch_tokens,
+        dtype,
+        device,
+        messages_column,
+        count,
+        chat_template,
     )
-    rows = labelled_data.read(data, text_column, on_error, columns, delimiter, encoding)
+    rows = labelled_data.read(
+        data, text_column, on_error, columns, delimiter, encoding, messages_column, count
+    )
     labels = rows.labels(labelled_data.names(label))
     splits = _splits(rows, labels, group, leave_out, folds, repeats, seed)
     members = fairness.members_of(rows, labels, subgroups, identity_terms)

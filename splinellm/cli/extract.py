@@ -100,8 +100,7 @@ def extract(
     if holds_messages:
         settings |= {"count": count.value, "chat_template": chat_template}
     column = text_column if messages_column is None else messages_column
-    if count is not options.Count.ALL and not holds_messages:
-        raise typer.BadParameter("--count is for conversations, which --messages-column names")
+    options.require_messages(count, messages_column)
     from splinellm.io.features import FeatureAnnotator
     from splinellm.io.readers import open_source  # Arrow is slow to import, --help is not
     from splinellm.io.token_rows import TextlessSource, is_token_column

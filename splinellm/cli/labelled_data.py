@@ -63,9 +63,14 @@ def extractor_settings(
     batch_tokens: int | None,
     dtype: options.Dtype,
     device: str,
+    messages_column: str | None = None,
+    count: options.Count = options.Count.ALL,
+    chat_template: str | None = None,
 ) -> dict[str, Any]:
     """Gather the options of the extractor."""
+    chat = {} if messages_column is None else {"count": count.value, "chat_template": chat_template}
     return {
+        **chat,
         "model": model,
         "layers": layers,
         "features": features,
@@ -83,13 +88,18 @@ def read(
     columns: str | None = None,
     delimiter: str | None = None,
     encoding: str | None = None,
+    messages_column: str | None = None,
+    count: options.Count = options.Count.ALL,
 ) -> Dataset:
     """Read the data and say how many rows were left out."""
     from splinellm.learn.dataset import read_dataset
 
+    options.require_messages(count, messages_column)
     rows = read_dataset(
         data,
-        text_column=text_column,
+        text_column=text_column if messages_column is None else messages_column,
+        holds_messages=messages_column is not None,
+        count=count.value,
         on_error=on_error.value,
         columns=options.column_names(columns),
         delimiter=delimiter,
@@ -146,9 +156,9 @@ def features_and_hidden_states(
             model=source.model, dtype=source.dtype, max_tokens=source.max_tokens
         )
         table = _selected(rows.table, settings)
-    texts = rows.texts or []
-    with progress_bar(AllRead(len(texts)), quiet=quiet) as listener:
-        return table, mean_hidden_states(extractor, texts, on_progress=listener)
+    prompts = rows.prompts
+    with progress_bar(AllRead(len(prompts)), quiet=quiet) as listener:
+        return table, mean_hidden_states(extractor, prompts, on_progress=listener)
 
 
 def _load(settings: dict[str, Any], default_features: str) -> SplineExtractor:
@@ -157,9 +167,9 @@ def _load(settings: dict[str, Any], default_features: str) -> SplineExtractor:
 
 
 def _computed(rows: Dataset, extractor: SplineExtractor, *, quiet: bool) -> FeatureTable:
-    texts = rows.texts or []
-    with progress_bar(AllRead(len(texts)), quiet=quiet) as listener:
-        return extractor.extract(texts, on_progress=listener)
+    prompts = rows.prompts
+    with progress_bar(AllRead(len(prompts)), quiet=quiet) as listener:
+        return extractor.extract(prompts, on_progress=listener)
 
 
 def _selected(table: FeatureTable, settings: dict[str, Any]) -> FeatureTable:
@@ -206,6 +216,12 @@ def require_texts(rows: Dataset, option: str) -> None:
     if rows.table is not None:
         raise ConfigurationError(
             f"'{rows.name}' holds features, and {option} reads texts", hint="give it the texts"
+        )
+    if rows.conversations is not None:
+        raise ConfigurationError(
+            f"{option} trains on texts, not on conversations",
+            hint="train on the texts with --text-column; predict reads what is said in "
+            "--messages-column with such a classifier",
         )
 
 

@@ -145,6 +145,12 @@ def _read_template(path: str | None) -> str | None:
     return template
 
 
+def require_messages(count: Count, messages_column: str | None) -> None:
+    """Refuse --count where there are no conversations."""
+    if count is not Count.ALL and messages_column is None:
+        raise typer.BadParameter("--count is for conversations, which --messages-column names")
+
+
 def _check_device(device: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
         raise typer.BadParameter(f"'{device}' is none of auto, cpu, cuda, cuda:N, mps")

@@ -93,6 +93,7 @@ def predict(
     ] = None,
     text_column: options.TextColumn = "text",
     messages_column: options.MessagesColumn = None,
+    count: options.CountOption = options.Count.ALL,
     chat_template: options.ChatTemplate = None,
     input_format: options.InputFormatOption = None,
     columns: options.Columns = None,
@@ -133,6 +134,7 @@ def predict(
     _check_pooled(trained, spans=spans, overflow=overflow)
     if escalate is not None:
         require_bands(trained.card)
+    options.require_messages(count, messages_column)
     other = None if escalate in (None, PERSON) else load_classifier(str(escalate))
     if other is not None:
         _check_pooled(other, spans=spans, overflow=None)
@@ -148,6 +150,7 @@ def predict(
         "model": model,
         "text_column": text_column,
         "messages_column": messages_column,
+        "count": count.value,
         "chat_template": None if chat_template is None else str(chat_template),
         "input_format": input_format,
         "delimiter": delimiter,
@@ -201,6 +204,7 @@ def predict(
             spans=spans,
             overflow=told,
             holds_messages=messages_column is not None,
+            count=count.value,
             **ways,
         )
 
@@ -239,6 +243,7 @@ def _annotator(
     spans: bool,
     overflow: str | None,
     holds_messages: bool,
+    count: Any,
     **ways: Any,
 ) -> Annotator[Chunk]:
     """Load a classifier's model, from `model` if that is somewhere else by now."""
@@ -253,14 +258,21 @@ def _annotator(
         "dtype": fitted_on.dtype,
         **ways,
     }
-    if isinstance(classifier, Pooled) and holds_messages:
+    if not isinstance(classifier, Pooled) and count not in ("all", fitted_on.count):
         raise typer.BadParameter(
-            f"'{classifier.card.name}' pools the scores of windows, and reads texts alone"
+            f"'{classifier.card.name}' was trained on --count {fitted_on.count}, not on {count}"
         )
     extractor = loading.load_extractor(**settings)
     if isinstance(classifier, Pooled):
         chosen: Any = overflow or "windows"
-        return PooledClassification(classifier, extractor, spans=spans, overflow=chosen)
+        return PooledClassification(
+            classifier,
+            extractor,
+            spans=spans,
+            overflow=chosen,
+            holds_messages=holds_messages,
+            count=count,
+        )
     return TextClassification(classifier, extractor, holds_messages=holds_messages)
 
 

@@ -185,6 +185,10 @@ def serve(
         float | None,
         _option("body-timeout-s", "For a body to arrive; then 408. 30 by default.", "S"),
     ] = None,
+    stream_timeout_s: Annotated[
+        float | None,
+        _option("stream-timeout-s", "A text may grow for so long. 600 by default.", "S"),
+    ] = None,
     request_timeout_s: Annotated[
         float | None,
         _option("request-timeout-s", "An answer that takes longer is 504. 60 by default.", "S"),

@@ -208,6 +208,9 @@ def train(
     layers: options.Layers = None,
     features: options.LearntFeatures = None,
     text_column: options.TextColumn = "text",
+    messages_column: options.MessagesColumn = None,
+    count: options.CountOption = options.Count.ALL,
+    chat_template: options.ChatTemplate = None,
     columns: options.Columns = None,
     delimiter: options.Delimiter = None,
     encoding: options.Encoding = None,
@@ -236,9 +239,20 @@ def train(
     from splinellm.normalisation import VERSION
 
     settings = labelled_data.extractor_settings(
-        model, layers, features, max_tokens, batch_tokens, dtype, device
+        model,
+        layers,
+        features,
+        max_tokens,
+        batch_tokens,
+        dtype,
+        device,
+        messages_column,
+        count,
+        chat_template,
     )
-    rows = labelled_data.read(data, text_column, on_error, columns, delimiter, encoding)
+    rows = labelled_data.read(
+        data, text_column, on_error, columns, delimiter, encoding, messages_column, count
+    )
     if is_pooled:
         labelled_data.require_texts(rows, "--hybrid" if pool is None else "--pool")
     marks = None if spans is None else labelled_data.marks_of(rows, spans, normalise=normalise)

@@ -16,6 +16,7 @@ from splinellm.learn.predictions import SPANS, prediction_schema
 from splinellm.table import N_TOKENS, TRUNCATED
 
 if TYPE_CHECKING:
+    from splinellm.conversations import Count
     from splinellm.extraction.base import Extractor
     from splinellm.io.feature_reader import FeatureChunk
     from splinellm.io.pipeline import Listener
@@ -118,6 +119,10 @@ class PooledClassification:
         Whether to say where in the text a class is.
     overflow : {"windows", "error", "truncate"}
         See :meth:`splinellm.learn.pooled.Pooled.predict_texts`.
+    holds_messages : bool
+        Whether the rows hold conversations; what is said in them is then the text.
+    count : str
+        What of it; see :func:`splinellm.conversations.said`.
 
     Raises
     ------
@@ -132,6 +137,8 @@ class PooledClassification:
         *,
         spans: bool = False,
         overflow: Overflow = "windows",
+        holds_messages: bool = False,
+        count: Count = "all",
     ) -> None:
         require_match(classifier.card.provenance, extractor.provenance_at("token"))
         self.schema = added_schema(classifier.card, spans=spans)
@@ -139,15 +146,24 @@ class PooledClassification:
         self._extractor = extractor
         self._spans = spans
         self._overflow = overflow
+        self._holds_messages = holds_messages
+        self._count = count
 
     def annotate(
         self, rows: Chunk, *, on_progress: Listener | None = None
     ) -> tuple[pa.Table, dict[int, PromptError]]:
-        """Classify the rows' texts."""
+        """Classify the rows' texts, or what is said in their conversations."""
         judged: list[Judged] = []
         errors: dict[int, PromptError] = {}
+        prompts = rows.texts()
+        if self._holds_messages:
+            prompts = [conversation_of(prompt) for prompt in prompts]
         found = self._classifier.judge(
-            rows.texts(), self._extractor, overflow=self._overflow, on_progress=on_progress
+            prompts,
+            self._extractor,
+            overflow=self._overflow,
+            count=self._count,
+            on_progress=on_progress,
         )
         for position, one in enumerate(found):
             if isinstance(one, PromptError):

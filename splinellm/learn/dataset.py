@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from splinellm.errors import ConfigurationError, InputFileError
+from splinellm.conversations import Count, said, with_texts
+from splinellm.errors import ConfigurationError, ConversationError, InputFileError
 from splinellm.files import file_sha256
+from splinellm.io.checks import conversation_of
 from splinellm.io.feature_reader import FeatureChunk, open_features
 from splinellm.io.pipeline import row_error
 from splinellm.io.readers import open_source
+from splinellm.io.rows import Chunk, Problem
 from splinellm.learn.labels import Labels
 from splinellm.normalisation import normalise
 from splinellm.table import FeatureTable
@@ -36,6 +40,8 @@ class Dataset:
         If the file is an extracted table.
     n_skipped : int
         Bad rows that were left out.
+    conversations : list or None
+        If the rows hold conversations; `texts` are then what is said in them.
     """
 
     name: str
@@ -44,6 +50,12 @@ class Dataset:
     texts: list[str] | None
     table: FeatureTable | None
     n_skipped: int = 0
+    conversations: list[Any] | None = None
+
+    @property
+    def prompts(self) -> list[Any]:
+        """What a model reads: conversations, or texts."""
+        return self.texts or [] if self.conversations is None else self.conversations
 
     def column(self, name: str) -> list[Any]:
         """Values of a column.
@@ -75,7 +87,16 @@ class Dataset:
                 f"'{self.name}' holds features of texts as they were",
                 hint="normalise where the texts themselves are given",
             )
-        return replace(self, texts=[normalise(text).text for text in self.texts or []])
+
+        def plain(text: str) -> str:
+            return normalise(text).text
+
+        chats = self.conversations
+        return replace(
+            self,
+            texts=[plain(text) for text in self.texts or []],
+            conversations=None if chats is None else [with_texts(one, plain) for one in chats],
+        )
 
     def describe(self) -> dict[str, Any]:
         """Summarise for a classifier's card."""
@@ -91,6 +112,8 @@ def read_dataset(
     columns: Sequence[str] | None = None,
     delimiter: str | None = None,
     encoding: str | None = None,
+    holds_messages: bool = False,
+    count: Count = "all",
 ) -> Dataset:
     """Read a labelled file into memory.
 
@@ -102,8 +125,10 @@ def read_dataset(
         Column that holds the texts.
     on_error : {"fail", "skip"}
         What happens at a row without a usable text, or without all its features.
-    columns, delimiter, encoding
+    columns, delimiter, encoding, holds_messages
         See :func:`splinellm.io.readers.open_source`.
+    count : str
+        What of a conversation its text is, for who reads words.
 
     Raises
     ------
@@ -121,19 +146,51 @@ def read_dataset(
     records: list[dict[str, Any]] = []
     tables: list[FeatureTable] = []
     skipped = 0
-    with closing(extracted or open_source(path, text_column=text_column, **told)) as source:
+    holds_messages = holds_messages and extracted is None
+    source_of = partial(open_source, path, holds_messages=holds_messages)
+    chats: list[Any] = []
+    texts: list[str] = []
+    with closing(extracted or source_of(text_column=text_column, **told)) as source:
         for chunk in source.chunks():
-            if chunk.problems and on_error == "fail":
-                first = min(chunk.problems)
-                raise row_error(chunk, first, chunk.problems[first])
-            skipped += len(chunk.problems)
-            good = chunk.take([i for i in range(len(chunk)) if i not in chunk.problems])
+            problems = dict(chunk.problems)
+            if holds_messages:
+                problems |= _said(chunk, count, chats, texts)
+            if problems and on_error == "fail":
+                first = min(problems)
+                raise row_error(chunk, first, problems[first])
+            skipped += len(problems)
+            good = chunk.take([i for i in range(len(chunk)) if i not in problems])
             records.extend(good.records())
             if isinstance(good, FeatureChunk):
                 tables.append(good.features)
     names = dict.fromkeys(name for record in records for name in record)
     found = {name: [record.get(name) for record in records] for name in names}
-    texts = [text for text in found.get(text_column, []) if isinstance(text, str)]
+    if not holds_messages:
+        texts = [text for text in found.get(text_column, []) if isinstance(text, str)]
     has_texts = len(texts) == len(records) and text_column in found
     table = FeatureTable.concatenate(tables) if tables else None
-    return Dataset(Path(path).name, digest, found, texts if has_texts else None, table, skipped)
+    return Dataset(
+        Path(path).name,
+        digest,
+        found,
+        texts if has_texts else None,
+        table,
+        skipped,
+        chats if holds_messages else None,
+    )
+
+
+def _said(chunk: Chunk, count: Count, chats: list[Any], texts: list[str]) -> dict[int, Problem]:
+    """Add a chunk's conversations and what counts of them; rows in which nothing does are bad."""
+    places = [i for i in range(len(chunk)) if i not in chunk.problems]
+    problems: dict[int, Problem] = {}
+    for place, value in zip(places, chunk.take(places).texts(), strict=True):
+        chat = conversation_of(value)
+        try:
+            text = said(chat, count)
+        except ConversationError as error:
+            problems[place] = Problem(error.code, str(error))
+            continue
+        chats.append(chat)
+        texts.append(text)
+    return problems

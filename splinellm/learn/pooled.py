@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from scipy.special import expit
 
-from splinellm.errors import ArtifactError, ConfigurationError, PromptError
+from splinellm.conversations import Count, is_conversation, require_count, said
+from splinellm.errors import (
+    ArtifactError,
+    ConfigurationError,
+    ConversationError,
+    PromptError,
+)
 from splinellm.learn.classifier import Classifier, require_match
 from splinellm.learn.marking import narrowed, word_probabilities
 from splinellm.learn.pooled_scorer import PooledScorer
@@ -77,20 +83,28 @@ class Pooled(Classifier):
         return scorer
 
     def predict_texts(
-        self, texts: Any, extractor: Extractor | None = None, *, overflow: Overflow = "windows"
+        self,
+        texts: Any,
+        extractor: Extractor | None = None,
+        *,
+        overflow: Overflow = "windows",
+        count: Count = "all",
     ) -> Predictions:
         """Classify texts; each is read once.
 
         Parameters
         ----------
         texts : str or iterable of str
-            As they are; they are normalised if the classifier reads such.
+            As they are; they are normalised if the classifier reads such. Of conversations the
+            text is what is said in them.
         extractor : Extractor, optional
             With the settings that ``Plan.of(card.provenance)`` gives, or more layers or features.
             The card's model is loaded, and shared, if none is given.
         overflow : {"windows", "error", "truncate"}
             What happens to a text beyond the card's token limit: it is read in pieces that overlap,
             refused, or cut.
+        count : str
+            What of a conversation; see :func:`splinellm.conversations.said`.
 
         Raises
         ------
@@ -99,7 +113,7 @@ class Pooled(Classifier):
         ArtifactError
             The extractor's features are not the classifier's.
         """
-        return self.predictions(self._good(texts, extractor, overflow))
+        return self.predictions(self._good(texts, extractor, overflow, count))
 
     def spans(
         self,
@@ -108,6 +122,7 @@ class Pooled(Classifier):
         *,
         threshold: float | None = None,
         overflow: Overflow = "windows",
+        count: Count = "all",
     ) -> list[list[Span]]:
         """Say where in each text a class is.
 
@@ -118,7 +133,7 @@ class Pooled(Classifier):
 
         Parameters
         ----------
-        texts, extractor, overflow
+        texts, extractor, overflow, count
             See :meth:`predict_texts`.
         threshold : float, optional
             Probability; that of the class in the card by default.
@@ -129,7 +144,8 @@ class Pooled(Classifier):
             For each text, by class and place.
         """
         require_threshold(threshold)
-        return [self.spans_of(one, threshold) for one in self._good(texts, extractor, overflow)]
+        good = self._good(texts, extractor, overflow, count)
+        return [self.spans_of(one, threshold) for one in good]
 
     def predict(self, table: FeatureTable) -> Predictions:
         """Classify the prompts of a table of tokens, each of which must be complete.
@@ -172,10 +188,12 @@ class Pooled(Classifier):
         extractor: Extractor | None = None,
         *,
         overflow: Overflow = "windows",
+        count: Count = "all",
         on_progress: OnProgress | None = None,
     ) -> Iterator[Judged | PromptError]:
         """Read texts and judge them in order; one bad text fails alone."""
         require_overflow(overflow)
+        texts, bad = _texts_of(texts, count)
         extractor = self.default_extractor() if extractor is None else extractor
         require_match(self.card.provenance, extractor.provenance_at("token"))
         originals = [self._as_read(text) for text in texts]
@@ -188,7 +206,9 @@ class Pooled(Classifier):
             overlap=self.overlap,
             on_progress=on_progress,
         ):
-            if isinstance(rows, PromptError):
+            if position in bad:
+                yield bad[position]
+            elif isinstance(rows, PromptError):
                 yield rows
             else:
                 yield self._judged_as_read(rows, originals[position], position)
@@ -237,9 +257,11 @@ class Pooled(Classifier):
     def _scored(self) -> tuple[str, ...]:
         return self.card.classes[1:] if self.card.kind == "binary" else self.card.classes
 
-    def _good(self, texts: Any, extractor: Extractor | None, overflow: Overflow) -> list[Judged]:
+    def _good(
+        self, texts: Any, extractor: Extractor | None, overflow: Overflow, count: Count
+    ) -> list[Judged]:
         good = []
-        for one in self.judge(as_prompts(texts), extractor, overflow=overflow):
+        for one in self.judge(as_prompts(texts), extractor, overflow=overflow, count=count):
             if isinstance(one, PromptError):
                 raise one
             good.append(one)
@@ -276,6 +298,21 @@ class Pooled(Classifier):
             ]
             begin, end = np.array(places, np.int64).reshape(-1, 2).T
         return Judged(self.scorer.pooled(scores), of_tokens, begin, end, tokens.truncated, likely)
+
+
+def _texts_of(prompts: Sequence[Any], count: Count) -> tuple[list[Any], dict[int, PromptError]]:
+    """Prompts, with what is said in conversations in their place; and those that say nothing."""
+    require_count(count)
+    texts = list(prompts)
+    bad: dict[int, PromptError] = {}
+    for position, prompt in enumerate(texts):
+        if is_conversation(prompt):
+            try:
+                texts[position] = said(prompt, count)
+            except ConversationError as error:
+                texts[position] = "-"  # read for nobody: the others keep their places
+                bad[position] = error.at(position)
+    return texts, bad
 
 
 def probabilities_of(kind: str, logits: np.ndarray) -> np.ndarray:
