@@ -135,17 +135,8 @@ class ServedClassifier:
         list of Verdict
             One per input.
         """
-        of_windows = self.classifier.predict(table)
-        groups = np.split(
-            np.arange(len(owners)), np.flatnonzero(np.diff(np.asarray(owners, int))) + 1
-        )
-        probabilities = np.stack(
-            [_of_input(of_windows, rows, table.n_tokens[rows]) for rows in groups]
-        )
-        of_inputs = Predictions(
-            of_windows.kind, of_windows.classes, probabilities, of_windows.thresholds
-        )
-        return _verdicts(of_inputs)
+        of_windows = self.classifier.predict_table(table)
+        return _verdicts(of_windows.of_texts(np.asarray(owners, int), table.n_tokens))
 
 
 @dataclass(frozen=True)
@@ -197,19 +188,6 @@ def passes(classifiers: Sequence[ServedClassifier]) -> list[Pass]:
         else:
             found.append(Pass(classifier.model, classifier.plan, (classifier,)))
     return found
-
-
-def _of_input(windows: Predictions, rows: np.ndarray, n_tokens: np.ndarray) -> np.ndarray:
-    """Probabilities of one input from those of its windows, shape (C,)."""
-    probabilities = windows.probabilities[rows]
-    if windows.kind == "multilabel":
-        highest: np.ndarray = probabilities.max(axis=0)
-        return highest
-    if windows.kind == "binary":
-        worst: np.ndarray = probabilities[probabilities[:, 1].argmax()]
-        return worst
-    # No class is the bad one: what most of the text is.
-    return np.asarray(np.average(probabilities, axis=0, weights=n_tokens))
 
 
 def _verdicts(predictions: Predictions) -> list[Verdict]:

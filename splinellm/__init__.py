@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from splinellm.errors import SplineLLMError
     from splinellm.extraction import SplineExtractor
+    from splinellm.learn.artifact import load_classifier
     from splinellm.learn.metrics import Target
     from splinellm.learn.pooled_classifier import PooledClassifier
     from splinellm.learn.transformer import SplineFeatures
@@ -32,6 +33,7 @@ _HOME = {
     "SplineLLMError": "splinellm.errors",
     "Target": "splinellm.learn.metrics",
     "attach": "splinellm.live.recorder",
+    "load_classifier": "splinellm.learn.artifact",
 }
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "Target",
     "__version__",
     "attach",
+    "load_classifier",
 ]
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from splinellm.learn.annotation import NormalisationWarning
 from splinellm.learn.artifact import load_classifier
+from splinellm.learn.classifier import NormalisationWarning
 from tests.cli.conftest import Result
 from tests.cli.labelled import labelled_rows, write_rows
 from tests.fakes import FakeExtractor
