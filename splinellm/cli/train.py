@@ -220,6 +220,7 @@ def train(
     if output.exists() and not output.is_dir():
         raise typer.BadParameter(f"'{output}' is a file; a classifier is a folder")
     from splinellm.learn.artifact import save_classifier
+    from splinellm.learn.training import FEW_ROWS, N_FOLDS
     from splinellm.learn.training import train as fit
     from splinellm.normalisation import VERSION
 
@@ -276,8 +277,16 @@ def train(
             typer.echo(labelled_data.plain_table(title, card.metrics[title]))
     if "fairness" in card.metrics:
         typer.echo(fairness.card_table(card.metrics["fairness"]))
-    if "target_not_reached" in card.settings:
-        say(f"warning: no threshold reaches the target for {card.settings['target_not_reached']}")
+    unreached = card.settings.get("target_not_reached", [])
+    for line in labelled_data.target_warnings(
+        common["target"], card.metrics["held out"], unreached
+    ):
+        say(line)
+    if len(labels) < FEW_ROWS and not quiet:
+        say(
+            f"{len(labels):,} rows are few: every figure is over {N_FOLDS} splits, and its "
+            "interval says how far it can be trusted"
+        )
     if not quiet:
         say(f"classifier written to {output}")
 
