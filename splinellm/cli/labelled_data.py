@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -173,8 +173,10 @@ def _selected(table: FeatureTable, settings: dict[str, Any]) -> FeatureTable:
     )
 
 
-def figures_table(figures: Mapping[str, Any], thresholds: Mapping[str, float]) -> str:
-    """Format held-out figures for the terminal."""
+def figures_table(
+    figures: Mapping[str, Any], thresholds: Mapping[str, float], *, title: str = "held out"
+) -> str:
+    """Format held-out figures, or others with the same names, for the terminal."""
     shown = {
         "ROC-AUC": ("roc_auc", ".2%"),
         "avg. precision": ("average_precision", ".2%"),
@@ -188,13 +190,13 @@ def figures_table(figures: Mapping[str, Any], thresholds: Mapping[str, float]) -
             name,
             f"{row['rows']:,}",
             *(_figure(row, key, form) for key, form in shown.values()),
-            f"{thresholds[name]:.4f}",
+            _figure({**row, "threshold": thresholds[name]}, "threshold", ".4f"),
         )
         for name, row in figures.items()
         if isinstance(row, dict)
     ]
     cells = table(("", "rows", *shown, "threshold"), rows, numbers_from=1)
-    return f"held out: {figures['measured on']}; in brackets 95 % intervals (bootstrap)\n{cells}"
+    return f"{title}: {figures['measured on']}; in brackets 95 % intervals (bootstrap)\n{cells}"
 
 
 def _figure(row: Mapping[str, Any], key: str, form: str) -> str:
@@ -310,3 +312,22 @@ def pooled(
         return train_pooled(
             texts, labels, extractor, settings=wanted, marks=marks, on_progress=listener, **common
         )
+
+
+def one_target(
+    precision: float | None, recall: float | None, fpr: float | None
+) -> Callable[[], Target | None]:
+    """Make sure that at most one target was given; it is made later, as that imports much."""
+    given = {"precision": precision, "recall": recall, "fpr": fpr}
+    found = [(measure, value) for measure, value in given.items() if value is not None]
+    if len(found) > 1:
+        options = " and ".join(f"--target-{measure}" for measure, _ in found)
+        raise typer.BadParameter(f"choose one of {options}")
+
+    def make() -> Target | None:
+        from splinellm.learn.metrics import Target
+
+        measures: Any = found[0] if found else None
+        return None if measures is None else Target(*measures)
+
+    return make

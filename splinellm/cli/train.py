@@ -12,10 +12,7 @@ from splinellm.cli import fairness, labelled_data, options
 from splinellm.cli.messages import say
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from splinellm.learn.classifier import Classifier
-    from splinellm.learn.metrics import Target
 
 
 class Pool(StrEnum):
@@ -211,7 +208,7 @@ def train(
     fifth of the rows is kept aside first, and what the classifier does on them is printed. Near
     duplicates, and rows of one --group, are never on both sides.
     """
-    target_of = _one_target(target_precision, target_recall, target_fpr)
+    target_of = labelled_data.one_target(target_precision, target_recall, target_fpr)
     is_pooled = pool is not None or hybrid
     if is_pooled and estimator is not Estimator.LOGISTIC:
         raise typer.BadParameter("--pool and --hybrid are for --estimator logistic")
@@ -289,22 +286,3 @@ def train(
         )
     if not quiet:
         say(f"classifier written to {output}")
-
-
-def _one_target(
-    precision: float | None, recall: float | None, fpr: float | None
-) -> Callable[[], Target | None]:
-    """Make sure that at most one target was given; it is made later, as that imports much."""
-    given = {"precision": precision, "recall": recall, "fpr": fpr}
-    found = [(measure, value) for measure, value in given.items() if value is not None]
-    if len(found) > 1:
-        options = " and ".join(f"--target-{measure}" for measure, _ in found)
-        raise typer.BadParameter(f"choose one of {options}")
-
-    def make() -> Target | None:
-        from splinellm.learn.metrics import Target
-
-        measures: Any = found[0] if found else None
-        return None if measures is None else Target(*measures)
-
-    return make

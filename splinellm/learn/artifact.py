@@ -71,7 +71,8 @@ def save_classifier(classifier: ClassifierT, folder: str | PathLike[str]) -> Cla
     target = Path(folder)
     data: bytes = _skops().dumps(classifier.estimators)
     _require_trusted(data)
-    card = replace(classifier.card, classifier_sha256=hashlib.sha256(data).hexdigest())
+    name = target.resolve().name or classifier.card.name
+    card = replace(classifier.card, name=name, classifier_sha256=hashlib.sha256(data).hexdigest())
     files = {
         ESTIMATORS_FILE: data,
         CARD_FILE: card.to_json().encode(),
@@ -110,17 +111,8 @@ def load_classifier(
     ArtifactError, TableFormatError
         The folder is damaged, foreign or of another version; the message says what is wrong.
     """
-    folder = Path(name)
-    if not folder.is_dir():
-        boxed = boxed_names()
-        if str(name) not in boxed:
-            raise ClassifierNotFoundError(
-                f"there is no classifier '{str(name)[:200]}'",
-                hint=f"boxed: {', '.join(boxed) or 'none'}; or give a folder",
-            )
-        folder = BOXED_FOLDER / str(name)
-    card = Card.from_json(_read(folder / CARD_FILE, MAX_CARD_BYTES))
-    card = replace(card, name=folder.resolve().name or card.name)
+    folder = _folder_of(name)
+    card = load_card(folder)
     data = _read(folder / ESTIMATORS_FILE, MAX_FILE_BYTES)
     _require_harmless(data)
     _require_trusted(data)
@@ -142,6 +134,26 @@ def load_classifier(
         return Pooled(estimators, card, model=model, device=device)
     _require_fit(estimators, card)
     return Classifier(estimators, card, model=model, device=device)
+
+
+def load_card(name: str | PathLike[str]) -> Card:
+    """Read a classifier's card alone; see :func:`load_classifier`."""
+    folder = _folder_of(name)
+    card = Card.from_json(_read(folder / CARD_FILE, MAX_CARD_BYTES))
+    return replace(card, name=folder.resolve().name or card.name)
+
+
+def _folder_of(name: str | PathLike[str]) -> Path:
+    folder = Path(name)
+    if not folder.is_dir():
+        boxed = boxed_names()
+        if str(name) not in boxed:
+            raise ClassifierNotFoundError(
+                f"there is no classifier '{str(name)[:200]}'",
+                hint=f"boxed: {', '.join(boxed) or 'none'}; or give a folder",
+            )
+        folder = BOXED_FOLDER / str(name)
+    return folder
 
 
 def as_classifier(classifier: Classifier | str | PathLike[str]) -> Classifier:

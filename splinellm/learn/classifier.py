@@ -15,7 +15,7 @@ import numpy as np
 from splinellm.conversations import is_conversation, with_texts
 from splinellm.errors import ArtifactError, ConfigurationError
 from splinellm.learn.frozen import FrozenClassifier
-from splinellm.learn.handed import WANTED, provenance_of, values_of
+from splinellm.learn.handed import WANTED, is_features, provenance_of, values_of
 from splinellm.learn.labels import Kind
 from splinellm.learn.pooling import POOLING, Pooling
 from splinellm.learn.predictions import Predictions, require_thresholds
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from splinellm.extraction import SplineExtractor
     from splinellm.extraction.base import Extractor, OnProgress
     from splinellm.extraction.windows import Overflow
+    from splinellm.learn.metrics import Target
 
 CARD_VERSION = 1
 NORMALISATION = "normalisation"
@@ -190,6 +191,50 @@ class Classifier(FrozenClassifier):
         """
         told = require_thresholds(self.card.kind, self.card.classes, threshold)
         return self.with_card(replace(self.card, thresholds={**self.card.thresholds, **told}))
+
+    def with_target(self, X: Any, y: Any, target: Target) -> Self:  # noqa: N803
+        """The same classifier with thresholds that are chosen on labelled rows of one's own.
+
+        Parameters
+        ----------
+        X : texts, conversations, or features
+            See :meth:`predict`.
+        y : array-like, shape (N,) or (N, C)
+            Classes, or 0 and 1; of several labels a flag each.
+        target : Target
+            Such as ``Target("fpr", 0.01)``.
+
+        Returns
+        -------
+        Classifier
+            Its card has the figures on these rows, with bootstrap intervals; see :meth:`save`.
+            Warns with a :class:`splinellm.learn.thresholds.ThresholdWarning` where the rows are too
+            few, or were trained on.
+
+        Raises
+        ------
+        LabelError
+            A label is none of the classifier's.
+        ConfigurationError
+            No threshold reaches the target.
+        """
+        from splinellm.learn import thresholds  # which knows classifiers
+
+        texts = [] if is_features(X) else as_prompts(X)
+        found = self.predict_features(X) if is_features(X) else self.predict_texts(texts)
+        chosen, notes = thresholds.choose(
+            self,
+            found,
+            thresholds.labels_for(self.card, y, len(found)),
+            target,
+            data={"name": "one's own", "rows": len(found)},
+            was_trained_on=thresholds.trained_on(
+                self.card, [text for text in texts if isinstance(text, str)]
+            ),
+        )
+        for note in notes:
+            warnings.warn(note, thresholds.ThresholdWarning, stacklevel=2)
+        return chosen
 
     def default_extractor(self) -> SplineExtractor:
         """The extractor that the card describes, on the model that this process shares."""
