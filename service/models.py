@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from service.cascades import Cascade, cascade_of
 from service.engine import EngineLimits, EngineListener, Plan
 from service.errors import ClassifierNotServedError, ModelNotServedError
+from service.mapping import require_mapped
 from service.scoring import ScoringPlan
 from service.served_model import ServedModel
 from service.verdicts import ServedClassifier
@@ -143,10 +144,14 @@ def load_models(settings: Settings, listener: EngineListener) -> ModelCatalog:
         )
 
     models = [load(spec) for spec in settings.model]
-    loader = _ClassifierLoader(models, load)
+    loader = _ClassifierLoader(models, load, settings.thresholds)
     loader.load(settings.classifiers)
     cascades = [cascade_of(names, loader.get) for names in settings.cascades]
+    for name, _, _ in settings.thresholds:
+        if not any(one.name == name for one in loader.found):
+            raise ConfigurationError(f"threshold: no classifier '{name[:80]}' is served")
     catalog = ModelCatalog(models, loader.found, cascades)
+    require_mapped(catalog.classifiers, settings)
     warm_up(catalog)
     return catalog
 
@@ -217,10 +222,18 @@ class _ClassifierLoader:
         Loaded; those that classifiers need besides are appended.
     load : callable
         Loads a model of this name in this dtype.
+    thresholds : sequence of (str, str or None, float)
+        Classifier, class and threshold, in place of the cards'.
     """
 
-    def __init__(self, models: list[ServedModel], load: Callable[[str, str], ServedModel]) -> None:
+    def __init__(
+        self,
+        models: list[ServedModel],
+        load: Callable[[str, str], ServedModel],
+        thresholds: Sequence[tuple[str, str | None, float]] = (),
+    ) -> None:
         self.found: list[ServedClassifier] = []
+        self._thresholds = thresholds
         self._models = models
         self._load = load
 
@@ -244,7 +257,15 @@ class _ClassifierLoader:
         return self._add(name)
 
     def _add(self, name: str) -> ServedClassifier:
-        classifier = load_classifier(name)
+        # NAME=FOLDER gives a name; without one it is that of the folder.
+        called, _, where = name.rpartition("=")
+        classifier = load_classifier(where)
+        if called:
+            classifier = classifier.with_card(replace(classifier.card, name=called))
+        for of, label, value in self._thresholds:
+            if of == classifier.card.name:
+                told = value if label is None else {label: value}
+                classifier = classifier.with_threshold(told)
         card = classifier.card
         if any(one.name == card.name for one in self.found):
             raise ConfigurationError(f"two classifiers are called '{card.name}'")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -109,6 +109,10 @@ class ServedClassifier:
     def overlap(self) -> int:
         """Tokens that a piece of a long text reads again of the one before; 0 for windows."""
         return 0 if self.pooled is None else self.pooled.overlap
+
+    def with_threshold(self, threshold: float | Mapping[str, float]) -> ServedClassifier:
+        """The same, read in the same pass, with other thresholds."""
+        return replace(self, classifier=self.classifier.with_threshold(threshold))
 
     def verdicts_of(self, judged: Sequence[Judged]) -> list[Verdict]:
         """Tell what became of inputs whose windows were pooled, and where its classes are."""

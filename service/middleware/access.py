@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import InvalidKeyError, MissingKeyError, RateLimitError
-from service.middleware.paths import HEALTH, KEY_IN_QUERY
+from service.middleware.paths import DISCOVERY, HEALTH, KEY_IN_QUERY
 from service.record import record_of
 
 
@@ -41,7 +41,7 @@ class Access:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request pass, or raise why not."""
-        if scope["type"] == "http" and self._digests and scope["path"] not in HEALTH:
+        if scope["type"] == "http" and self._digests and scope["path"] not in HEALTH | DISCOVERY:
             name = self._name_of(_presented_key(scope))
             record_of(scope).key_name = name
             if name in self._buckets:

@@ -14,5 +14,8 @@ DOCS_PATH = "/docs"
 DOCUMENTS = frozenset({DOCS_PATH, "/openapi.json", "/"})
 """Need no model."""
 
+DISCOVERY = frozenset({"/$discovery/rest", "/discovery/v1/apis/commentanalyzer/v1alpha1/rest"})
+"""What Google's client libraries read before they ask; needs no key, as there."""
+
 KEY_IN_QUERY = GOOGLE_PREFIX
 """Below this path the key may be in the query string, as clients of Google's APIs send it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,9 +14,11 @@ from service.inputs import parse_input
 from service.json import StrictRoute
 from service.routes.call import CallOf
 from service.routes.judging import Judgement, judge, require_spans
-from service.schemas.classify import ClassifyAnswer, ClassifyRequest
+from service.schemas.classify import ClassifyAnswer, ClassifyRequest, SeveralAnswer
 from service.schemas.errors import COMPUTING
 from service.verdicts import ServedClassifier, Verdict
+from splinellm.errors import ConfigurationError
+from splinellm.learn.predictions import scored_classes
 
 router = APIRouter(route_class=StrictRoute, tags=["classifiers"])
 
@@ -24,24 +27,67 @@ router = APIRouter(route_class=StrictRoute, tags=["classifiers"])
     "/classify",
     summary="Verdicts of a classifier",
     response_class=Response,
-    responses={200: {"model": ClassifyAnswer}, **COMPUTING},
+    responses={200: {"model": ClassifyAnswer | SeveralAnswer}, **COMPUTING},
 )
 async def classify(body: ClassifyRequest, call: CallOf) -> Response:
     """Classify texts; long ones are read in overlapping windows, and the worst decides."""
-    classifier = call.catalog.get_classifier(body.classifier)
-    counted = classifier.plan.count
-    if body.count not in (None, counted):
-        raise InvalidRequestError(
-            f"classifier '{classifier.name}' was trained on '{counted}', not on '{body.count}'",
-            param="count",
-        )
-    if body.spans:
-        require_spans(call.catalog, classifier)
+    names = body.classifier if isinstance(body.classifier, list) else [body.classifier]
+    classifiers = [call.catalog.get_classifier(name) for name in dict.fromkeys(names)]
+    for one in classifiers:
+        if body.count not in (None, one.plan.count):
+            raise InvalidRequestError(
+                f"classifier '{one.name}' was trained on '{one.plan.count}', not on '{body.count}'",
+                param="count",
+            )
+        if body.spans:
+            require_spans(call.catalog, one)
+    if body.threshold is not None:
+        classifiers = with_thresholds(classifiers, body.threshold)
     inputs = await call.in_pool(parse_input, body.input, call.settings)
-    judgement = await judge(call, [classifier], inputs, body.overflow, grows=body.stream)
+    judgement = await judge(call, classifiers, inputs, body.overflow, grows=body.stream)
+    if isinstance(body.classifier, list):
+        return await call.answer(
+            lambda: _several(classifiers, judgement, spans=body.spans), n_rows=len(inputs)
+        )
     return await call.answer(
-        lambda: _answer(classifier, judgement, spans=body.spans), n_rows=len(inputs)
+        lambda: _answer(classifiers[0], judgement, spans=body.spans), n_rows=len(inputs)
     )
+
+
+def with_thresholds(
+    classifiers: Sequence[ServedClassifier], threshold: float | Mapping[str, float]
+) -> list[ServedClassifier]:
+    """Give classifiers a request's thresholds; each takes those of its own classes.
+
+    Raises
+    ------
+    InvalidRequestError
+        There is no such class, or no threshold where one is wanted.
+    """
+    able = {one.name: scored_classes(one.card.kind, one.card.classes) for one in classifiers}
+    if isinstance(threshold, Mapping):
+        known = sorted({label for labels in able.values() for label in labels})
+        if not set(threshold) <= set(known):
+            raise InvalidRequestError(
+                "threshold has a class that has none",
+                param="threshold",
+                hint=f"these have: {', '.join(known) or 'none'}",
+            )
+    found = []
+    for one in classifiers:
+        told = threshold
+        if isinstance(threshold, Mapping):
+            told = {k: v for k, v in threshold.items() if k in able[one.name]}
+            if not told:
+                found.append(one)
+                continue
+        try:
+            found.append(one.with_threshold(told))
+        except ConfigurationError as error:
+            raise InvalidRequestError(
+                f"classifier '{one.name}': {error.message}", param="threshold", hint=error.hint
+            ) from None
+    return found
 
 
 def _answer(classifier: ServedClassifier, judgement: Judgement, *, spans: bool) -> dict[str, Any]:
@@ -54,6 +100,31 @@ def _answer(classifier: ServedClassifier, judgement: Judgement, *, spans: bool) 
         "thresholds": classifier.card.thresholds,
         "data": [
             {"index": index, **_row(verdict, spans=spans)} for index, verdict in enumerate(verdicts)
+        ],
+        "usage": judgement.usage,
+    }
+
+
+def _several(
+    classifiers: Sequence[ServedClassifier], judgement: Judgement, *, spans: bool
+) -> dict[str, Any]:
+    names = [one.name for one in classifiers]
+    by_input = zip(*(judgement.verdicts[name] for name in names), strict=True)
+    return {
+        "object": "list",
+        "classifiers": names,
+        "models": {one.name: one.model.name for one in classifiers},
+        "classes": {one.name: one.card.classes for one in classifiers},
+        "thresholds": {one.name: one.card.thresholds for one in classifiers},
+        "data": [
+            {
+                "index": index,
+                "verdicts": {
+                    name: _row(verdict, spans=spans)
+                    for name, verdict in zip(names, verdicts, strict=True)
+                },
+            }
+            for index, verdicts in enumerate(by_input)
         ],
         "usage": judgement.usage,
     }

@@ -86,6 +86,8 @@ def _name_one_of(schema: Schema, names: list[str]) -> None:
     for alternative in schema.get("anyOf", ()):
         if alternative.get("type") == "string":
             alternative["enum"] = names
+        if alternative.get("type") == "array":
+            alternative["items"]["enum"] = names
 
 
 def _schemas(part: Any) -> Iterator[Schema]:
