@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from splinellm.learn.classifier import Card, Classifier
 from splinellm.learn.pooled import Judged, Pooled
-from splinellm.learn.predictions import Predictions
+from splinellm.learn.predictions import Predictions, scored_classes
 from splinellm.learn.spans import Span
 from splinellm.plan import Plan
 from splinellm.table import FeatureTable
@@ -141,6 +141,12 @@ class ServedClassifier:
         """
         of_windows = self.classifier.predict_table(table)
         return _verdicts(of_windows.of_texts(np.asarray(owners, int), table.n_tokens))
+
+
+def threshold_classes(classifiers: Iterable[ServedClassifier]) -> list[str]:
+    """Classes that have a threshold, of any classifier."""
+    found = [scored_classes(one.card.kind, one.card.classes) for one in classifiers]
+    return sorted({name for names in found for name in names})
 
 
 @dataclass(frozen=True)

@@ -30,24 +30,8 @@ NAMES = ("toxicity", "domain", "toxicity-smollm2")
 
 @cache
 def texts() -> list[str]:
-    words = [
-        "the",
-        "river",
-        "runs",
-        "past",
-        "a",
-        "stone",
-        "house",
-        "where",
-        "my",
-        "neighbour,",
-        "an",
-        "idiot,",
-        "sings",
-        "to",
-        "3",
-        "cats",
-    ]
+    told = "the river runs past a stone house where my neighbour, an idiot, sings to 3 cats"
+    words = told.split()
     random = np.random.default_rng(0)
     found = [" ".join(random.choice(words, n).tolist()) for n in LENGTHS]
     return [*found, "You are a v\u200bile i d i o t &amp; a fool", "Grüße, 👍!"]
@@ -92,7 +76,9 @@ def test_the_same_verdict_everywhere(
     monkeypatch.chdir(tmp_path)
     Path("in.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in given))
     assert run(["predict", name, "in.jsonl", "-o", "out.jsonl", "-q"]) == 0
-    rows: list[dict[str, Any]] = [json.loads(line) for line in Path("out.jsonl").open()]
+    rows: list[dict[str, Any]] = [
+        json.loads(line) for line in Path("out.jsonl").read_text().splitlines()
+    ]
     frame = classifier(name).scores(given)
     body = {"input": given, "classifier": name, "overflow": "window"}
     answer = client.post("/v1/classify", json=body)

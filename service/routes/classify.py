@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
 from starlette.responses import Response
@@ -16,9 +16,11 @@ from service.routes.call import CallOf
 from service.routes.judging import Judgement, judge, require_spans
 from service.schemas.classify import ClassifyAnswer, ClassifyRequest, SeveralAnswer
 from service.schemas.errors import COMPUTING
-from service.verdicts import ServedClassifier, Verdict
-from splinellm.errors import ConfigurationError
+from service.verdicts import ServedClassifier, Verdict, threshold_classes
 from splinellm.learn.predictions import scored_classes
+
+if TYPE_CHECKING:
+    from service.models import ModelCatalog
 
 router = APIRouter(route_class=StrictRoute, tags=["classifiers"])
 
@@ -42,7 +44,7 @@ async def classify(body: ClassifyRequest, call: CallOf) -> Response:
         if body.spans:
             require_spans(call.catalog, one)
     if body.threshold is not None:
-        classifiers = with_thresholds(classifiers, body.threshold)
+        classifiers = with_thresholds(call.catalog, classifiers, body.threshold)
     inputs = await call.in_pool(parse_input, body.input, call.settings)
     judgement = await judge(call, classifiers, inputs, body.overflow, grows=body.stream)
     if isinstance(body.classifier, list):
@@ -55,38 +57,32 @@ async def classify(body: ClassifyRequest, call: CallOf) -> Response:
 
 
 def with_thresholds(
-    classifiers: Sequence[ServedClassifier], threshold: float | Mapping[str, float]
+    catalog: ModelCatalog,
+    classifiers: Sequence[ServedClassifier],
+    threshold: float | Mapping[str, float],
 ) -> list[ServedClassifier]:
     """Give classifiers a request's thresholds; each takes those of its own classes.
+
+    Exclusive classes have none: the answer's `thresholds` say what was in force.
 
     Raises
     ------
     InvalidRequestError
-        There is no such class, or no threshold where one is wanted.
+        No classifier has such a class, or a number is no probability.
     """
-    able = {one.name: scored_classes(one.card.kind, one.card.classes) for one in classifiers}
-    if isinstance(threshold, Mapping):
-        known = sorted({label for labels in able.values() for label in labels})
-        if not set(threshold) <= set(known):
-            raise InvalidRequestError(
-                "threshold has a class that has none",
-                param="threshold",
-                hint=f"these have: {', '.join(known) or 'none'}",
-            )
+    known = threshold_classes(catalog.classifiers.values())
+    if isinstance(threshold, Mapping) and not set(threshold) <= set(known):
+        raise InvalidRequestError(
+            "threshold names a class that has none",
+            param="threshold",
+            hint=f"these have: {', '.join(known) or 'none'}",
+        )
     found = []
     for one in classifiers:
-        told = threshold
-        if isinstance(threshold, Mapping):
-            told = {k: v for k, v in threshold.items() if k in able[one.name]}
-            if not told:
-                found.append(one)
-                continue
-        try:
-            found.append(one.with_threshold(told))
-        except ConfigurationError as error:
-            raise InvalidRequestError(
-                f"classifier '{one.name}': {error.message}", param="threshold", hint=error.hint
-            ) from None
+        able = scored_classes(one.card.kind, one.card.classes)
+        told = threshold if isinstance(threshold, Mapping) else dict.fromkeys(able, threshold)
+        told = {name: value for name, value in told.items() if name in able}
+        found.append(one.with_threshold(told) if told else one)
     return found
 
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from service.schemas.common import (
     CLASSIFIER,
     SPANS,
+    THRESHOLD,
     Answer,
     Overflow,
     OwnInput,
@@ -16,6 +17,8 @@ from service.schemas.common import (
     Usage,
 )
 from splinellm.conversations import Count
+
+Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class ClassifyRequest(OwnRequest):
@@ -31,21 +34,12 @@ class ClassifyRequest(OwnRequest):
         ),
     ] = None
     threshold: Annotated[
-        float | dict[str, float] | None,
+        Probability | dict[str, Probability] | None,
         Field(
+            title=THRESHOLD,
             description="From which probability on a class is said to be there, in place of the "
-            "card's: for all classes, or by class. Not for exclusive classes, of which the most "
-            "probable is chosen.",
-            json_schema_extra={
-                "anyOf": [
-                    {"type": "number", "minimum": 0, "maximum": 1},
-                    {
-                        "type": "object",
-                        "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1},
-                    },
-                    {"type": "null"},
-                ]
-            },
+            "card's: for all classes, or by class. Of exclusive classes the most probable is "
+            "chosen, without one; `thresholds` of the answer says what was in force.",
         ),
     ] = None
     count: Annotated[
