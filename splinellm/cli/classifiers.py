@@ -83,11 +83,17 @@ def show(
 def set_threshold(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Boxed classifier, or folder.")],
     data: Annotated[
-        str, typer.Option(metavar="FILE", help="Labelled texts, or what extract made of them.")
+        str,
+        typer.Option(
+            envvar="SPLINELLM_DATA",
+            metavar="FILE",
+            help="Labelled texts, or what extract made of them.",
+        ),
     ],
     label: Annotated[
         str | None,
         typer.Option(
+            envvar="SPLINELLM_LABEL",
             metavar="COL[,COL]",
             help="Column of the classes, or of 0 and 1: 'label' by default; of several labels a "
             "column each, called like them.",
@@ -98,24 +104,48 @@ def set_threshold(
         typer.Option(
             "--output",
             "-o",
+            envvar="SPLINELLM_OUTPUT",
             metavar="DIR",
             help="New folder; NAME-fpr-0.01 or so by default.",
         ),
     ] = None,
     target_fpr: Annotated[
         float | None,
-        typer.Option(min=0.0, max=1.0, metavar="F", help="Flag at most this share of the others."),
+        typer.Option(
+            envvar="SPLINELLM_TARGET_FPR",
+            min=0.0,
+            max=1.0,
+            metavar="F",
+            help="Flag at most this share of the others.",
+        ),
     ] = None,
     target_precision: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, metavar="P", help="Reach this precision.")
+        float | None,
+        typer.Option(
+            envvar="SPLINELLM_TARGET_PRECISION",
+            min=0.0,
+            max=1.0,
+            metavar="P",
+            help="Reach this precision.",
+        ),
     ] = None,
     target_recall: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, metavar="R", help="Reach this recall.")
+        float | None,
+        typer.Option(
+            envvar="SPLINELLM_TARGET_RECALL",
+            min=0.0,
+            max=1.0,
+            metavar="R",
+            help="Reach this recall.",
+        ),
     ] = None,
     text_column: options.TextColumn = "text",
     on_error: options.OnErrorOption = options.OnError.FAIL,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace a classifier that is in the folder.")
+        bool,
+        typer.Option(
+            "--force", envvar="SPLINELLM_FORCE", help="Replace a classifier that is in the folder."
+        ),
     ] = False,
 ) -> None:
     """Choose a classifier's thresholds on labelled rows of your own, and write a new folder.
