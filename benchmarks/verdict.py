@@ -17,7 +17,9 @@ def main() -> None:
     tasks = {}
     for name, classifier in classifiers.items():
         extractor = SplineExtractor(backbone, **Plan.of(classifier.card.provenance).settings())
-        tasks[name] = lambda e=extractor, c=classifier: c.predict(e.extract(prompts)).predicted
+        tasks[name] = lambda e=extractor, c=classifier: (
+            c.predict_table(e.extract(prompts)).predicted
+        )
     ids = [prompt.ids for prompt in extractor.tokenize(prompts)[0].values()]
     naive = NaiveExtractor(backbone)
     seconds = interleaved(tasks | {"naive": lambda: naive.extract(ids)}, repeats=3)

@@ -27,6 +27,7 @@ from service.middleware.security_headers import SecurityHeaders
 from service.models import load_models
 from service.routes import (
     classify,
+    discovery,
     embeddings,
     features,
     health,
@@ -87,7 +88,7 @@ def create_app(settings: Settings | None = None, *, load: lifespan.Load = load_m
         app.include_router(api.router, prefix="/v1")
         # Some clients leave the version out.
         app.include_router(api.router, include_in_schema=False)
-    for api in (perspective, health, page):
+    for api in (perspective, discovery, health, page):
         app.include_router(api.router)
     app.openapi = partial(openapi, app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app

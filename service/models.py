@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from service.cascades import Cascade, cascade_of
 from service.engine import EngineLimits, EngineListener, Plan
 from service.errors import ClassifierNotServedError, ModelNotServedError
+from service.mapping import require_mapped
 from service.scoring import ScoringPlan
 from service.served_model import ServedModel
 from service.verdicts import ServedClassifier
@@ -154,12 +155,16 @@ def load_models(settings: Settings, listener: EngineListener) -> ModelCatalog:
     for name, spec in zip(names, settings.model, strict=True):
         progress.step(model=name)
         models.append(load(spec))
-    loader = _ClassifierLoader(models, load, progress)
+    loader = _ClassifierLoader(models, load, progress, settings.thresholds)
     loader.load(settings.classifiers)
     if settings.cascades:
         progress.step(cascades=len(settings.cascades))
     cascades = [cascade_of(names, loader.get) for names in settings.cascades]
+    for name, _, _ in settings.thresholds:
+        if not any(one.name == name for one in loader.found):
+            raise ConfigurationError(f"threshold: no classifier '{name[:80]}' is served")
     catalog = ModelCatalog(models, loader.found, cascades)
+    require_mapped(catalog.classifiers, settings)
     progress.step(warm_up=list(catalog.names))
     warm_up(catalog)
     return catalog
@@ -257,6 +262,8 @@ class _ClassifierLoader:
         Loads a model of this name in this dtype.
     progress : _Progress
         To be told.
+    thresholds : sequence of (str, str or None, float)
+        Classifier, class and threshold, in place of the cards'.
     """
 
     def __init__(
@@ -264,8 +271,10 @@ class _ClassifierLoader:
         models: list[ServedModel],
         load: Callable[[str, str], ServedModel],
         progress: _Progress,
+        thresholds: Sequence[tuple[str, str | None, float]] = (),
     ) -> None:
         self.found: list[ServedClassifier] = []
+        self._thresholds = thresholds
         self._models = models
         self._load = load
         self._progress = progress
@@ -292,7 +301,15 @@ class _ClassifierLoader:
         return self._add(name)
 
     def _add(self, name: str) -> ServedClassifier:
-        classifier = load_classifier(name)
+        # NAME=FOLDER gives a name; without one it is that of the folder.
+        called, _, where = name.rpartition("=")
+        classifier = load_classifier(where)
+        if called:
+            classifier = classifier.with_card(replace(classifier.card, name=called))
+        for of, label, value in self._thresholds:
+            if of == classifier.card.name:
+                told = value if label is None else {label: value}
+                classifier = classifier.with_threshold(told)
         card = classifier.card
         if any(one.name == card.name for one in self.found):
             raise ConfigurationError(f"two classifiers are called '{card.name}'")

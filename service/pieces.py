@@ -148,6 +148,17 @@ class _Numbering(Extractor):
         """Tokenise as the model's extractor does, cut to the limit of a piece."""
         return self._extractor.tokenize(prompts)
 
+    def tokenize_whole(
+        self, prompts: Sequence[Prompt]
+    ) -> tuple[dict[int, TokenizedPrompt], dict[int, PromptError]]:
+        """Tokenise as the model's extractor does, and cut nothing."""
+        return self._extractor.tokenize_whole(prompts)
+
+    @property
+    def affixes(self) -> tuple[Sequence[int], Sequence[int]]:
+        """Token ids around every text."""
+        return self._extractor.affixes
+
     def token_index(
         self, prompts: Mapping[int, Prompt], tokenized: Mapping[int, TokenizedPrompt]
     ) -> TokenIndex:

@@ -9,7 +9,8 @@ from typing import Literal
 from service.errors import InputTooLongError
 from service.inputs import Inputs, blame
 from splinellm.errors import PromptError
-from splinellm.extraction.tokens import TokenizedPrompt, cut_to
+from splinellm.extraction.tokens import TokenizedPrompt
+from splinellm.extraction.windows import window_places, windows_of
 from splinellm.prompts import Prompt
 
 Overflow = Literal["error", "truncate", "window"]
@@ -91,7 +92,7 @@ def read(
         Token ids that the tokenizer ends every text with, if what is cut is to keep them; every
         window ends with them.
     grows : bool
-        See :func:`window_places`.
+        See :func:`splinellm.extraction.windows.window_places`.
 
     Raises
     ------
@@ -105,23 +106,24 @@ def read(
     reading = Reading([], [], [], [], inputs.names)
     for owner, name in enumerate(inputs.names):
         prompt = tokenized[owner]
-        ids = prompt.ids
-        too_long = len(ids) > limit
-        if too_long and overflow == "error":
-            raise too_many_tokens(name, len(ids), limit, can_window=window is not None)
-        is_cut = too_long and overflow == "truncate"
-        n_end = len(_end_of(ids, suffix))
-        kept = cut_to(range(len(ids)), limit, n_end) if is_cut else [*range(len(ids))]
-        cut = [ids[place] for place in kept]
-        parts = window_places(cut, window or len(cut), prefix, suffix, grows=grows)
-        windows = [_window(prompt, [kept[i] for i in part], is_cut=is_cut) for part in parts]
-        # A window without any token that counts has nothing to say.
-        windows = [it for it in windows if it.counted is None or any(it.counted)]
-        if not windows:
-            raise blame(PromptError("no token that counts is among those that are read"), name)
+        if len(prompt.ids) > limit and overflow == "error":
+            n = len(prompt.ids)
+            raise too_many_tokens(name, n, limit, can_window=window is not None)
+        try:
+            windows, n_tokens, is_cut = windows_of(
+                prompt,
+                limit=limit,
+                cuts=overflow == "truncate",
+                window=window,
+                prefix=prefix,
+                suffix=suffix,
+                grows=grows,
+            )
+        except PromptError as error:
+            raise blame(error, name) from None
         reading.windows.extend(windows)
         reading.owners.extend([owner] * len(windows))
-        reading.n_tokens.append(len(kept))
+        reading.n_tokens.append(n_tokens)
         reading.truncated.append(is_cut)
     return reading
 
@@ -141,70 +143,5 @@ def too_many_tokens(name: str, n: int, limit: int, *, can_window: bool) -> Input
 def split_windows(
     ids: list[int], size: int, prefix: Sequence[int] = (), suffix: Sequence[int] = ()
 ) -> list[list[int]]:
-    """Cut token ids into windows; see :func:`window_places`, which says where they are."""
+    """Cut token ids into windows, as :func:`~splinellm.extraction.windows.window_places` says."""
     return [[ids[place] for place in part] for part in window_places(ids, size, prefix, suffix)]
-
-
-def window_places(
-    ids: list[int],
-    size: int,
-    prefix: Sequence[int] = (),
-    suffix: Sequence[int] = (),
-    *,
-    grows: bool = False,
-) -> list[list[int]]:
-    """Say which token ids make windows: they overlap by a quarter, and all are full.
-
-    Parameters
-    ----------
-    ids : list of int
-        All tokens of a text.
-    size : int
-        Tokens of a window.
-    prefix : sequence of int
-        If `ids` starts with them, so does every window.
-    suffix : sequence of int
-        If `ids` ends with them, so does every window.
-    grows : bool
-        Windows stay where they are when more is behind, so that each begins as it did before; the
-        last one need not be full.
-
-    Returns
-    -------
-    list of list of int
-        Places in `ids`; one list, if the text fits one window.
-    """
-    places = [*range(len(ids))]
-    if len(ids) <= size:
-        return [places]
-    head = list(prefix)
-    if not head or len(head) >= size or ids[: len(head)] != head:
-        head = []
-    tail = _end_of(ids, suffix)
-    if len(head) + len(tail) >= size:
-        tail = []
-    body = places[len(head) : len(ids) - len(tail)]
-    first, end = places[: len(head)], places[len(ids) - len(tail) :]
-    room = size - len(head) - len(tail)
-    step = max(1, room - room // 4)
-    last = len(body) - room
-    starts = [*range(0, last, step), last]
-    if grows:
-        starts = [*range(0, len(body) - (room - step), step)]
-    return [first + body[start : start + room] + end for start in starts]
-
-
-def _window(prompt: TokenizedPrompt, places: Sequence[int], *, is_cut: bool) -> TokenizedPrompt:
-    """Some tokens of a prompt, and whether they count."""
-    counted = prompt.counted
-    return TokenizedPrompt(
-        [prompt.ids[place] for place in places],
-        is_cut,
-        None if counted is None else tuple(counted[place] for place in places),
-    )
-
-
-def _end_of(ids: list[int], suffix: Sequence[int]) -> list[int]:
-    """The suffix, if `ids` ends with it."""
-    tail = list(suffix)
-    return tail if tail and ids[-len(tail) :] == tail else []

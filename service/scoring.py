@@ -68,7 +68,7 @@ granularity, count
         begin = 0
         for one in self.scored:
             end = begin + len(one.scorer.coef_)
-            if one is classifier:
+            if one.scorer is classifier.scorer:  # which another threshold leaves as it is
                 return slice(begin, end)
             begin = end
         raise ValueError("the plan does not score this classifier")

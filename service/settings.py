@@ -65,6 +65,14 @@ def _split_keys(value: Any) -> Any:
     return {name: key for name, _, key in pairs}
 
 
+def _split_pairs(value: Any) -> Any:
+    """Take ``a=b,c=d``, and a mapping, for a list of such pairs."""
+    if isinstance(value, Mapping):
+        return tuple(f"{name}={told}" for name, told in value.items())
+    return _split(value)
+
+
+Pairs = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_pairs)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Keys = Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(_split_keys)]
 
@@ -87,6 +95,9 @@ class Settings(BaseSettings):
     model: Names = ("smollm2-135m",)
     classifiers: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_split)] = None
     cascade: Names = ()
+    threshold: Pairs = ()
+    perspective_attributes: Pairs = ()
+    moderation_categories: Pairs = ()
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     device_map: str | None = None
@@ -163,6 +174,25 @@ class Settings(BaseSettings):
             raise ValueError("two cascades begin with one classifier")
         return cascade
 
+    @field_validator("threshold")
+    @classmethod
+    def _require_thresholds(cls, threshold: tuple[str, ...]) -> tuple[str, ...]:
+        for one in threshold:
+            name, _, value = one.rpartition("=")
+            if not name or not re.fullmatch(r"\d*\.?\d+", value) or float(value) > 1:
+                raise ValueError("is not like 'NAME=0.8' or 'NAME:CLASS=0.8'")
+        return threshold
+
+    @field_validator("perspective_attributes", "moderation_categories")
+    @classmethod
+    def _require_mappings(cls, told: tuple[str, ...]) -> tuple[str, ...]:
+        pairs = [one.partition("=") for one in told]
+        if not all(category and name for category, _, name in pairs):
+            raise ValueError("is not like 'CATEGORY=CLASSIFIER:CLASS'")
+        if len({category for category, _, _ in pairs}) < len(pairs):
+            raise ValueError("names a category twice")
+        return told
+
     @field_validator("api_keys")
     @classmethod
     def _require_usable_keys(cls, keys: dict[str, SecretStr]) -> dict[str, SecretStr]:
@@ -225,6 +255,26 @@ class Settings(BaseSettings):
         return [tuple(one.split(":")) for one in self.cascade]
 
     @property
+    def thresholds(self) -> list[tuple[str, str | None, float]]:
+        """Classifier, class (None for all) and threshold."""
+        found = []
+        for one in self.threshold:
+            told, _, value = one.rpartition("=")
+            name, _, label = told.partition(":")
+            found.append((name, label or None, float(value)))
+        return found
+
+    @property
+    def attributes(self) -> list[tuple[str, str, str | None]]:
+        """Perspective's attributes with the classifier and class that score them."""
+        return [_mapping(one) for one in self.perspective_attributes]
+
+    @property
+    def categories(self) -> list[tuple[str, str, str | None]]:
+        """OpenAI's categories with the classifier and class that score them."""
+        return [_mapping(one) for one in self.moderation_categories]
+
+    @property
     def max_moderation_chars(self) -> int:
         """Of a text to be moderated: what OpenAI's service takes, unless the setting is made."""
         is_set = "max_input_chars" in self.model_fields_set
@@ -254,6 +304,12 @@ class Settings(BaseSettings):
     def describe(self) -> str:
         """All settings as JSON that ``--config`` reads, secrets hidden."""
         return self.model_dump_json(indent=2, exclude={"config"})
+
+
+def _mapping(told: str) -> tuple[str, str, str | None]:
+    category, _, source = told.partition("=")
+    name, _, label = source.partition(":")
+    return category, name, label or None
 
 
 def load_settings(**options: Any) -> Settings:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from splinellm.learn.classifier import Card, Classifier
 from splinellm.learn.pooled import Judged, Pooled
-from splinellm.learn.predictions import Predictions
+from splinellm.learn.predictions import Predictions, scored_classes
 from splinellm.learn.spans import Span
 from splinellm.plan import Plan
 from splinellm.table import FeatureTable
@@ -110,6 +110,10 @@ class ServedClassifier:
         """Tokens that a piece of a long text reads again of the one before; 0 for windows."""
         return 0 if self.pooled is None else self.pooled.overlap
 
+    def with_threshold(self, threshold: float | Mapping[str, float]) -> ServedClassifier:
+        """The same, read in the same pass, with other thresholds."""
+        return replace(self, classifier=self.classifier.with_threshold(threshold))
+
     def verdicts_of(self, judged: Sequence[Judged]) -> list[Verdict]:
         """Tell what became of inputs whose windows were pooled, and where its classes are."""
         pooled = self.pooled
@@ -135,17 +139,14 @@ class ServedClassifier:
         list of Verdict
             One per input.
         """
-        of_windows = self.classifier.predict(table)
-        groups = np.split(
-            np.arange(len(owners)), np.flatnonzero(np.diff(np.asarray(owners, int))) + 1
-        )
-        probabilities = np.stack(
-            [_of_input(of_windows, rows, table.n_tokens[rows]) for rows in groups]
-        )
-        of_inputs = Predictions(
-            of_windows.kind, of_windows.classes, probabilities, of_windows.thresholds
-        )
-        return _verdicts(of_inputs)
+        of_windows = self.classifier.predict_table(table)
+        return _verdicts(of_windows.of_texts(np.asarray(owners, int), table.n_tokens))
+
+
+def threshold_classes(classifiers: Iterable[ServedClassifier]) -> list[str]:
+    """Classes that have a threshold, of any classifier."""
+    found = [scored_classes(one.card.kind, one.card.classes) for one in classifiers]
+    return sorted({name for names in found for name in names})
 
 
 @dataclass(frozen=True)
@@ -197,19 +198,6 @@ def passes(classifiers: Sequence[ServedClassifier]) -> list[Pass]:
         else:
             found.append(Pass(classifier.model, classifier.plan, (classifier,)))
     return found
-
-
-def _of_input(windows: Predictions, rows: np.ndarray, n_tokens: np.ndarray) -> np.ndarray:
-    """Probabilities of one input from those of its windows, shape (C,)."""
-    probabilities = windows.probabilities[rows]
-    if windows.kind == "multilabel":
-        highest: np.ndarray = probabilities.max(axis=0)
-        return highest
-    if windows.kind == "binary":
-        worst: np.ndarray = probabilities[probabilities[:, 1].argmax()]
-        return worst
-    # No class is the bad one: what most of the text is.
-    return np.asarray(np.average(probabilities, axis=0, weights=n_tokens))
 
 
 def _verdicts(predictions: Predictions) -> list[Verdict]:

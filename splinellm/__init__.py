@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from splinellm.backbone.folders import model_path
     from splinellm.errors import SplineLLMError
     from splinellm.extraction import SplineExtractor
+    from splinellm.learn.artifact import load_classifier
     from splinellm.learn.metrics import Target
     from splinellm.learn.pooled_classifier import PooledClassifier
     from splinellm.learn.transformer import SplineFeatures
@@ -33,6 +34,7 @@ _HOME = {
     "SplineLLMError": "splinellm.errors",
     "Target": "splinellm.learn.metrics",
     "attach": "splinellm.live.recorder",
+    "load_classifier": "splinellm.learn.artifact",
     "model_path": "splinellm.backbone.folders",
 }
 
@@ -47,6 +49,7 @@ __all__ = [
     "Target",
     "__version__",
     "attach",
+    "load_classifier",
     "model_path",
 ]
 

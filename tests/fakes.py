@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from splinellm.errors import NonFiniteFeaturesError, PromptError
+from splinellm.extraction.windows import WindowedTable
 from splinellm.provenance import Provenance
 from splinellm.schema import FeatureSelection, Granularity, parse_layers
 from splinellm.table import FeatureTable, schema_of
@@ -117,6 +118,18 @@ class FakeExtractor:
             return self.table(good), errors
         kept = [index for index in range(len(prompts)) if index not in errors]
         return self.token_table(dict(zip(kept, good, strict=True)), granularity), errors
+
+    def extract_windows(
+        self,
+        prompts: Sequence[str],
+        *,
+        overflow: str = "windows",
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> WindowedTable:
+        """Every text in one window, however long; it is called truncated nevertheless."""
+        del overflow
+        table, errors = self.extract_valid(prompts, on_progress=on_progress)
+        return WindowedTable(table, np.arange(len(table)), table.n_tokens, table.truncated, errors)
 
     def table(self, texts: Sequence[str]) -> FeatureTable:
         """What a correct run makes of `texts`."""

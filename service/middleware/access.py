@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import InvalidKeyError, MissingKeyError, RateLimitError
-from service.middleware.paths import HEALTH, KEY_IN_QUERY, is_document
+from service.middleware.paths import DISCOVERY, HEALTH, KEY_IN_QUERY, is_document
 from service.record import record_of
 
 
@@ -59,7 +59,7 @@ class Access:
         await self.app(scope, receive, send)
 
     def _is_open(self, path: str) -> bool:
-        return path in HEALTH or (self._pages_are_public and is_document(path))
+        return path in HEALTH | DISCOVERY or (self._pages_are_public and is_document(path))
 
     def _name_of(self, key: bytes | None, path: str) -> str:
         if key is None:

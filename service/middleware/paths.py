@@ -16,6 +16,9 @@ DOCUMENTS = frozenset({"/docs", "/openapi.json", "/"})
 STATIC_PREFIX = "/static/"
 """Below it are the files that these are made of."""
 
+DISCOVERY = frozenset({"/$discovery/rest", "/discovery/v1/apis/commentanalyzer/v1alpha1/rest"})
+"""What Google's client libraries read before they ask; needs no key, as there."""
+
 KEY_IN_QUERY = GOOGLE_PREFIX
 """Below this path the key may be in the query string, as clients of Google's APIs send it."""
 

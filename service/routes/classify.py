@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
 from starlette.responses import Response
@@ -14,29 +15,74 @@ from service.middleware.deltas import NDJSON
 from service.routes.call import Call, CallOf
 from service.routes.judging import Judgement, judge, require_spans
 from service.routes.streaming import streaming_route
-from service.schemas.classify import ClassifyAnswer, ClassifyRequest
+from service.schemas.classify import ClassifyAnswer, ClassifyRequest, SeveralAnswer
 from service.schemas.errors import COMPUTING
-from service.verdicts import ServedClassifier, Verdict
+from service.verdicts import ServedClassifier, Verdict, threshold_classes
+from splinellm.learn.predictions import scored_classes
+
+if TYPE_CHECKING:
+    from service.models import ModelCatalog
 
 
-def _chosen(call: Call, body: ClassifyRequest) -> ServedClassifier:
-    """The classifier that a request wants.
+def _chosen(call: Call, body: ClassifyRequest) -> list[ServedClassifier]:
+    """The classifiers that a request wants, with its thresholds.
 
     Raises
     ------
     SplineLLMError
-        There is none such, or it cannot do what is asked for.
+        There is none such, or one cannot do what is asked for.
     """
-    classifier = call.catalog.get_classifier(body.classifier)
-    counted = classifier.plan.count
-    if classifier.pooled is None and body.count not in (None, counted):
+    names = body.classifier if isinstance(body.classifier, list) else [body.classifier]
+    classifiers = [call.catalog.get_classifier(name) for name in dict.fromkeys(names)]
+    for one in classifiers:
+        counted = one.plan.count
+        if one.pooled is None and body.count not in (None, counted):
+            raise InvalidRequestError(
+                f"classifier '{one.name}' was trained on '{counted}', not on '{body.count}'",
+                param="count",
+            )
+        if body.spans:
+            require_spans(call.catalog, one)
+    if body.threshold is not None:
+        return with_thresholds(call.catalog, classifiers, body.threshold)
+    return classifiers
+
+
+def _only(call: Call, body: ClassifyRequest) -> ServedClassifier:
+    """The one of a text that comes line by line."""
+    if isinstance(body.classifier, list):
+        raise InvalidRequestError("one classifier judges a stream", param="classifier")
+    return _chosen(call, body)[0]
+
+
+def with_thresholds(
+    catalog: ModelCatalog,
+    classifiers: Sequence[ServedClassifier],
+    threshold: float | Mapping[str, float],
+) -> list[ServedClassifier]:
+    """Give classifiers a request's thresholds; each takes those of its own classes.
+
+    Exclusive classes have none: the answer's `thresholds` say what was in force.
+
+    Raises
+    ------
+    InvalidRequestError
+        No classifier has such a class, or a number is no probability.
+    """
+    known = threshold_classes(catalog.classifiers.values())
+    if isinstance(threshold, Mapping) and not set(threshold) <= set(known):
         raise InvalidRequestError(
-            f"classifier '{classifier.name}' was trained on '{counted}', not on '{body.count}'",
-            param="count",
+            "threshold names a class that has none",
+            param="threshold",
+            hint=f"these have: {', '.join(known) or 'none'}",
         )
-    if body.spans:
-        require_spans(call.catalog, classifier)
-    return classifier
+    found = []
+    for one in classifiers:
+        able = scored_classes(one.card.kind, one.card.classes)
+        told = threshold if isinstance(threshold, Mapping) else dict.fromkeys(able, threshold)
+        told = {name: value for name, value in told.items() if name in able}
+        found.append(one.with_threshold(told) if told else one)
+    return found
 
 
 def _answer(classifier: ServedClassifier, judgement: Judgement, *, spans: bool) -> dict[str, Any]:
@@ -49,6 +95,31 @@ def _answer(classifier: ServedClassifier, judgement: Judgement, *, spans: bool) 
         "thresholds": classifier.card.thresholds,
         "data": [
             {"index": index, **_row(verdict, spans=spans)} for index, verdict in enumerate(verdicts)
+        ],
+        "usage": judgement.usage,
+    }
+
+
+def _several(
+    classifiers: Sequence[ServedClassifier], judgement: Judgement, *, spans: bool
+) -> dict[str, Any]:
+    names = [one.name for one in classifiers]
+    by_input = zip(*(judgement.verdicts[name] for name in names), strict=True)
+    return {
+        "object": "list",
+        "classifiers": names,
+        "models": {one.name: one.model.name for one in classifiers},
+        "classes": {one.name: one.card.classes for one in classifiers},
+        "thresholds": {one.name: one.card.thresholds for one in classifiers},
+        "data": [
+            {
+                "index": index,
+                "verdicts": {
+                    name: _row(verdict, spans=spans)
+                    for name, verdict in zip(names, verdicts, strict=True)
+                },
+            }
+            for index, verdicts in enumerate(by_input)
         ],
         "usage": judgement.usage,
     }
@@ -68,7 +139,7 @@ def _row(verdict: Verdict, *, spans: bool) -> dict[str, Any]:
     return row
 
 
-router = APIRouter(route_class=streaming_route(_chosen, _row), tags=["classifiers"])
+router = APIRouter(route_class=streaming_route(_only, _row), tags=["classifiers"])
 
 
 @router.post(
@@ -77,7 +148,7 @@ router = APIRouter(route_class=streaming_route(_chosen, _row), tags=["classifier
     response_class=Response,
     responses={
         200: {
-            "model": ClassifyAnswer,
+            "model": ClassifyAnswer | SeveralAnswer,
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         },
         **COMPUTING,
@@ -103,11 +174,15 @@ async def classify(body: ClassifyRequest, call: CallOf) -> Response:
 
     A body of the type `application/x-ndjson` is a text that grows, line by line.
     """
-    classifier = _chosen(call, body)
+    classifiers = _chosen(call, body)
     inputs = await call.in_pool(parse_input, body.input, call.settings)
     judgement = await judge(
-        call, [classifier], inputs, body.overflow, grows=body.stream, count=body.count
+        call, classifiers, inputs, body.overflow, grows=body.stream, count=body.count
     )
+    if isinstance(body.classifier, list):
+        return await call.answer(
+            lambda: _several(classifiers, judgement, spans=body.spans), n_rows=len(inputs)
+        )
     return await call.answer(
-        lambda: _answer(classifier, judgement, spans=body.spans), n_rows=len(inputs)
+        lambda: _answer(classifiers[0], judgement, spans=body.spans), n_rows=len(inputs)
     )

@@ -89,6 +89,10 @@ async def judge(
         name = classifier.name
         cascade = call.catalog.cascades.get(name)
         if cascade is not None:
+            if classifier is not call.catalog.classifiers.get(name):  # the request's thresholds
+                limits = classifier.card.thresholds
+                steps = tuple(step.with_threshold(limits) for step in cascade.steps)
+                cascade = replace(cascade, steps=steps)
             verdicts[name] = await judging.escalate(cascade, verdicts[name], inputs)
             for verdict in verdicts[name]:
                 call.metrics.input_decided(name, verdict.decided_by or name)

@@ -14,6 +14,7 @@ from service.cascades import head_of
 from service.errors import ModelNotServedError
 from service.inputs import parse_moderation_input
 from service.json import StrictRoute
+from service.mapping import Source, sources
 from service.reading import Overflow
 from service.routes.call import CallOf
 from service.routes.judging import Judgement, judge
@@ -50,11 +51,13 @@ router = APIRouter(route_class=StrictRoute, tags=["openai"])
 async def moderations(body: ModerationsRequest, call: CallOf) -> Response:
     """Judge toxicity in the format of OpenAI's moderations."""
     require_known_model(body.model, call.catalog)
-    classifiers = toxicity_classifiers(call.catalog)
+    mapped = sources(call.catalog.classifiers, call.settings.categories, "moderation_categories")
+    classifiers = toxicity_classifiers(call.catalog, mapped)
     inputs = await call.in_pool(parse_moderation_input, body.input, call.settings)
     judgement = await judge(call, classifiers, inputs, whole(call.settings))
+    own = own_names(call.catalog)
     return await call.answer(
-        lambda: _answer(classifiers, judgement, inputs.unscored), n_rows=len(inputs)
+        lambda: _answer(classifiers, mapped, own, judgement, inputs.unscored), n_rows=len(inputs)
     )
 
 
@@ -74,50 +77,73 @@ def require_known_model(name: str | None, catalog: ModelCatalog) -> None:
         raise ModelNotServedError("no loaded model or classifier has this name", param="model")
 
 
-def toxicity_classifiers(catalog: ModelCatalog) -> list[ServedClassifier]:
-    """The classifier of toxicity, and that of its types if it is loaded.
+def toxicity_classifiers(
+    catalog: ModelCatalog, mapped: Mapping[str, Source]
+) -> list[ServedClassifier]:
+    """The classifier of toxicity, that of its types if it is loaded, and those that are mapped.
 
     Where toxicity is a step of a cascade, it is the cascade's first, which answers for all.
 
     Raises
     ------
     ServiceError
-        The first is not loaded.
+        The first is not loaded, and nothing is mapped.
     """
-    toxicity = catalog.get_classifier(head_of(catalog.cascades, TOXICITY))
-    types = catalog.classifiers.get(TYPES)
-    return [toxicity, *([types] if types else [])]
+    head = head_of(catalog.cascades, TOXICITY)
+    found = [catalog.classifiers[name] for name in (head, TYPES) if name in catalog.classifiers]
+    if head not in catalog.classifiers and not mapped:
+        found = [catalog.get_classifier(head)]  # which says what is there
+    others = [source.classifier for source in mapped.values() if source.classifier not in found]
+    return [*found, *dict.fromkeys(others)]
+
+
+def own_names(catalog: ModelCatalog) -> frozenset[str]:
+    """Classifiers all of whose labels this format tells, without being mapped."""
+    return frozenset({head_of(catalog.cascades, TOXICITY), TYPES})
 
 
 def _answer(
     classifiers: list[ServedClassifier],
+    mapped: Mapping[str, Source],
+    own: frozenset[str],
     judgement: Judgement,
     unscored: list[dict[str, str]],
 ) -> dict[str, Any]:
     scored = [
-        CATEGORY_OF_LABEL[label]
-        for classifier in classifiers
-        for label in classifier.card.classes
-        if label in CATEGORY_OF_LABEL
+        *mapped,
+        *(
+            CATEGORY_OF_LABEL[label]
+            for classifier in classifiers
+            for label in classifier.card.classes
+            if label in CATEGORY_OF_LABEL and classifier.name in own
+        ),
     ]
     by_input = zip(*(judgement.verdicts[one.name] for one in classifiers), strict=True)
     return {
         "id": f"modr-{uuid.uuid4().hex}",
         "model": classifiers[0].model.name,
         "results": [
-            _result(classifiers, verdicts) | {"unscored_parts": unscored} for verdicts in by_input
+            _result(classifiers, mapped, own, verdicts) | {"unscored_parts": unscored}
+            for verdicts in by_input
         ],
         "classifiers": [one.name for one in classifiers],
         "unscored_categories": [name for name in OPENAI_CATEGORIES if name not in scored],
     }
 
 
-def _result(classifiers: list[ServedClassifier], verdicts: tuple[Verdict, ...]) -> dict[str, Any]:
+def _result(
+    classifiers: list[ServedClassifier],
+    mapped: Mapping[str, Source],
+    own: frozenset[str],
+    verdicts: tuple[Verdict, ...],
+) -> dict[str, Any]:
     categories: dict[str, bool] = dict.fromkeys(OPENAI_CATEGORIES, False)
     scores: dict[str, float] = dict.fromkeys(OPENAI_CATEGORIES, 0.0)
     types: dict[str, list[str]] = {name: [] for name in OPENAI_CATEGORIES}
     # Backwards: 'toxic' is a label of both, and that of the first classifier is the better one.
     for classifier, verdict in reversed(list(zip(classifiers, verdicts, strict=True))):
+        if classifier.name not in own:
+            continue  # only what is mapped of it
         for label, probability in verdict.probabilities.items():
             if label == classifier.harmless:
                 continue
@@ -125,6 +151,13 @@ def _result(classifiers: list[ServedClassifier], verdicts: tuple[Verdict, ...]) 
                 categories[name] = verdict.flags[label]
                 scores[name] = probability
                 types[name] = ["text"]
+    by_name = {one.name: verdict for one, verdict in zip(classifiers, verdicts, strict=True)}
+    for name, source in mapped.items():
+        verdict = by_name[source.classifier.name]
+        # Exclusive classes have no threshold: the most probable one holds.
+        categories[name] = source.label in verdict.labels
+        scores[name] = verdict.probabilities[source.label]
+        types[name] = ["text"]
     # The first classifier's; what nobody has decided must be looked at.
     decided_by = verdicts[0].decided_by
     return {

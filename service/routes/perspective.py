@@ -13,9 +13,10 @@ from service.errors import InvalidRequestError
 from service.html_text import text_of_html
 from service.inputs import Inputs, name_text
 from service.json import StrictRoute
+from service.mapping import Source, defaults, sources
 from service.routes.call import Call, CallOf
 from service.routes.judging import judge, tells_spans
-from service.routes.moderations import toxicity_classifiers, whole
+from service.routes.moderations import own_names, toxicity_classifiers, whole
 from service.schemas.errors import GOOGLE
 from service.schemas.perspective import AnalyzeAnswer, AnalyzeRequest
 from service.sentences import sentence_spans
@@ -51,8 +52,12 @@ async def analyze(body: AnalyzeRequest, call: CallOf) -> Response:
     it tells where a class is, and else all sentences with their scores; the summary is always that
     of the whole text. A comment of whatever length is read to its end.
     """
-    classifiers = toxicity_classifiers(call.catalog)
-    attributes = _scored(body, classifiers, is_strict=call.settings.perspective_unknown == "error")
+    mapped = sources(call.catalog.classifiers, call.settings.attributes, "perspective_attributes")
+    classifiers = toxicity_classifiers(call.catalog, mapped)
+    names = own_names(call.catalog)
+    own = [one for one in classifiers if one.name in names]
+    scorers = defaults(own, LABEL_OF_ATTRIBUTE) | mapped
+    attributes = _scored(body, scorers, is_strict=call.settings.perspective_unknown == "error")
     content: dict[str, Any] = {"attributeScores": {}, **_languages(body.languages or ())}
     if body.client_token is not None:
         content["clientToken"] = body.client_token
@@ -64,6 +69,8 @@ async def analyze(body: AnalyzeRequest, call: CallOf) -> Response:
     inputs = await call.in_pool(name_text, text, "comment.text", call.settings)
     if not attributes:
         return await call.answer(lambda: content)
+    wanted = {id(scorers[attribute].classifier) for attribute in attributes}
+    classifiers = [one for one in classifiers if id(one) in wanted]
     verdicts, sentences = await _judged(
         call, classifiers, inputs, text, in_parts=body.span_annotations or False
     )
@@ -74,9 +81,8 @@ async def analyze(body: AnalyzeRequest, call: CallOf) -> Response:
         return (begin, end) if places is None else (places[begin][0], places[end - 1][1])
 
     for attribute in attributes:
-        label = LABEL_OF_ATTRIBUTE[attribute]
-        # Of two classifiers with the label 'toxic' the first is the better one.
-        of_classifier = next(verdicts[one.name] for one in classifiers if label in one.card.classes)
+        label = scorers[attribute].label
+        of_classifier = verdicts[scorers[attribute].classifier.name]
         parts = _parts(of_classifier, label, sentences) or [
             (0, len(text), of_classifier[0].probabilities[label])
         ]
@@ -141,15 +147,12 @@ def _languages(tags: Sequence[str]) -> dict[str, list[str]]:
     return {"languages": languages, **({"unscoredLanguages": unscored} if unscored else {})}
 
 
-def _scored(
-    body: AnalyzeRequest, classifiers: Sequence[ServedClassifier], *, is_strict: bool
-) -> list[str]:
+def _scored(body: AnalyzeRequest, scorers: Mapping[str, Source], *, is_strict: bool) -> list[str]:
     """Attributes that can be scored; the others are refused or left out."""
     speaks = not body.languages or any(map(_is_scored, body.languages))
     if is_strict and not speaks:
         raise InvalidRequestError("only English can be scored", param="languages")
-    labels = {label for one in classifiers for label in one.card.classes}
-    known = [it for it in body.requested_attributes if LABEL_OF_ATTRIBUTE.get(it) in labels]
+    known = [it for it in body.requested_attributes if it in scorers]
     for attribute in body.requested_attributes:
         if is_strict and attribute not in known:
             # A name that nobody ever gave an attribute is no more than text of the request.

@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from service.schemas.common import (
+    CLASSIFIER,
     SPANS,
+    THRESHOLD,
     Answer,
-    ClassifierName,
     Overflow,
     OwnInput,
     OwnRequest,
@@ -17,12 +18,30 @@ from service.schemas.common import (
 )
 from splinellm.conversations import Count
 
+Probability = Annotated[float, Field(ge=0, le=1)]
+
 
 class ClassifyRequest(OwnRequest):
     """What a classifier says of prompts."""
 
     input: OwnInput
-    classifier: ClassifierName = None
+    classifier: Annotated[
+        str | Annotated[list[str], Field(min_length=1, max_length=64)] | None,
+        Field(
+            title=CLASSIFIER,
+            description="A classifier of `GET /v1/classifiers`; the first by default. Or several, "
+            "whose verdicts are then by their names: those of one model share a forward pass.",
+        ),
+    ] = None
+    threshold: Annotated[
+        Probability | dict[str, Probability] | None,
+        Field(
+            title=THRESHOLD,
+            description="From which probability on a class is said to be there, in place of the "
+            "card's: for all classes, or by class. Of exclusive classes the most probable is "
+            "chosen, without one; `thresholds` of the answer says what was in force.",
+        ),
+    ] = None
     count: Annotated[
         Count | None,
         Field(
@@ -66,10 +85,9 @@ class Span(Answer):
     score: float = Field(description="The highest probability in it.")
 
 
-class ClassifyRow(Answer):
-    """Verdict on one input."""
+class ClassifyVerdict(Answer):
+    """What a classifier says of one input."""
 
-    index: int
     label: str | None = Field(
         description="The class; null where several labels may hold, see `labels`, and where the "
         "decision is left to a person."
@@ -87,6 +105,31 @@ class ClassifyRow(Answer):
         description="Of a cascade alone: the classifier whose verdict this is, or `person`: all "
         "were uncertain, and nobody has decided. Probabilities are then the last classifier's.",
     )
+
+
+class ClassifyRow(ClassifyVerdict):
+    """Verdict on one input."""
+
+    index: int
+
+
+class Judged(Answer):
+    """Verdicts of several classifiers on one input."""
+
+    index: int
+    verdicts: dict[str, ClassifyVerdict] = Field(description="By name of the classifier.")
+
+
+class SeveralAnswer(Answer):
+    """Verdicts of several classifiers, in the order of the inputs."""
+
+    object: Literal["list"]
+    classifiers: list[str]
+    models: dict[str, str] = Field(description="By name of the classifier, and so the next two.")
+    classes: dict[str, list[str]]
+    thresholds: dict[str, dict[str, float]]
+    data: list[Judged]
+    usage: Usage
 
 
 class ClassifyAnswer(Answer):

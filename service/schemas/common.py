@@ -19,6 +19,7 @@ LAYER = "Layer"
 MODEL = "Model"
 CLASSIFIER = "Classifier"
 SPANS = "Spans wanted"
+THRESHOLD = "Threshold"
 """Titles by which :mod:`service.schemas.document` finds the places of limits."""
 
 _TEXT_SCHEMA: dict[str, Any] = {"title": TEXT, "type": "string", "minLength": 1}

@@ -10,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 
 from service.middleware.paths import HEALTH
 from service.schemas import common
+from service.verdicts import threshold_classes
 
 if TYPE_CHECKING:
     from service.models import ModelCatalog
@@ -56,6 +57,8 @@ def apply_limits(document: Schema, settings: Settings, catalog: ModelCatalog | N
             common.MODEL: lambda schema: _name_one_of(schema, list(catalog.names)),
             common.CLASSIFIER: lambda schema: _name_one_of(schema, list(catalog.classifiers)),
         }
+        names = threshold_classes(catalog.classifiers.values())
+        changes[common.THRESHOLD] = lambda schema: _name_keys(schema, names)
         if not any(one.pooled for one in catalog.classifiers.values()):
             changes[common.SPANS] = lambda schema: schema.update(enum=[False])
     for schema in _schemas(document):
@@ -86,6 +89,15 @@ def _name_one_of(schema: Schema, names: list[str]) -> None:
     for alternative in schema.get("anyOf", ()):
         if alternative.get("type") == "string":
             alternative["enum"] = names
+        if alternative.get("type") == "array":
+            alternative["items"]["enum"] = names
+
+
+def _name_keys(schema: Schema, names: list[str]) -> None:
+    """Say which keys an object may have."""
+    for alternative in schema.get("anyOf", ()):
+        if alternative.get("type") == "object":
+            alternative["propertyNames"] = {"enum": names}
 
 
 def _schemas(part: Any) -> Iterator[Schema]:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from splinellm import __version__
-from splinellm.cli import bench, evaluate, extract, models, predict, serve, train
+from splinellm.cli import bench, classifiers, evaluate, extract, models, predict, serve, train
 from splinellm.cli.environment import warn_of_unknown_variables
 from splinellm.cli.messages import (
     BROKEN_PIPE,
@@ -43,6 +43,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(models.app, name="models")
+app.add_typer(classifiers.app, name="classifiers")
 
 
 def _show_version(wanted: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from splinellm.learn.classifier import Classifier
     from splinellm.learn.dataset import Dataset
     from splinellm.learn.labels import Labels
+    from splinellm.learn.metrics import Target
     from splinellm.learn.pooled_training import PooledSettings
     from splinellm.table import FeatureTable
 
@@ -183,24 +184,61 @@ def _selected(table: FeatureTable, settings: dict[str, Any]) -> FeatureTable:
     )
 
 
-def figures_table(figures: Mapping[str, Any], thresholds: Mapping[str, float]) -> str:
-    """Format held-out figures for the terminal."""
-    columns = ("", "rows", "ROC-AUC", "avg. precision", "Brier", "threshold", "precision", "recall")
+def figures_table(
+    figures: Mapping[str, Any], thresholds: Mapping[str, float], *, title: str = "held out"
+) -> str:
+    """Format held-out figures, or others with the same names, for the terminal."""
+    shown = {
+        "ROC-AUC": ("roc_auc", ".2%"),
+        "avg. precision": ("average_precision", ".2%"),
+        "Brier": ("brier", ".4f"),
+        "precision": ("precision", ".2%"),
+        "recall": ("recall", ".2%"),
+        "false positives": ("fpr", ".2%"),
+    }
     rows = [
         (
             name,
             f"{row['rows']:,}",
-            f"{row['roc_auc']:.2%}",
-            f"{row['average_precision']:.2%}",
-            f"{row['brier']:.4f}",
-            f"{thresholds[name]:.4f}",
-            f"{row['precision']:.2%}",
-            f"{row['recall']:.2%}",
+            *(_figure(row, key, form) for key, form in shown.values()),
+            _figure({**row, "threshold": thresholds[name]}, "threshold", ".4f"),
         )
         for name, row in figures.items()
         if isinstance(row, dict)
     ]
-    return f"held out: {figures['measured on']}\n{table(columns, rows, numbers_from=1)}"
+    cells = table(("", "rows", *shown, "threshold"), rows, numbers_from=1)
+    return f"{title}: {figures['measured on']}; in brackets 95 % intervals (bootstrap)\n{cells}"
+
+
+def _figure(row: Mapping[str, Any], key: str, form: str) -> str:
+    """A figure and its interval, in one cell."""
+    interval = row.get("intervals", {}).get(key)
+    if interval is None:
+        return format(row[key], form)
+    low, high = (format(value, form) for value in interval)
+    return f"{row[key]:{form}} [{low}, {high}]"
+
+
+def target_warnings(
+    target: Target | None, figures: Mapping[str, Any], unreached: Sequence[str]
+) -> list[str]:
+    """What must be said of a target that no threshold reaches, or that is missed held out."""
+    from splinellm.learn.metrics import misses
+
+    found = []
+    for name, row in figures.items():
+        if target is None or not isinstance(row, dict):
+            continue
+        reached = _figure(row, target.measure, ".2%")
+        wanted = f"{target.measure} {target.value:g}"
+        if name in unreached:
+            found.append(
+                f"warning: no threshold reaches {wanted} for '{name}'; the nearest was taken, with "
+                f"{reached} held out"
+            )
+        elif misses(target, row):
+            found.append(f"warning: {wanted} was not reached for '{name}' held out: {reached}")
+    return found
 
 
 def plain_table(title: str, figures: Mapping[str, Any]) -> str:
@@ -291,3 +329,22 @@ def pooled(
         return train_pooled(
             texts, labels, extractor, settings=wanted, marks=marks, on_progress=listener, **common
         )
+
+
+def one_target(
+    precision: float | None, recall: float | None, fpr: float | None
+) -> Callable[[], Target | None]:
+    """Make sure that at most one target was given; it is made later, as that imports much."""
+    given = {"precision": precision, "recall": recall, "fpr": fpr}
+    found = [(measure, value) for measure, value in given.items() if value is not None]
+    if len(found) > 1:
+        options = " and ".join(f"--target-{measure}" for measure, _ in found)
+        raise typer.BadParameter(f"choose one of {options}")
+
+    def make() -> Target | None:
+        from splinellm.learn.metrics import Target
+
+        measures: Any = found[0] if found else None
+        return None if measures is None else Target(*measures)
+
+    return make

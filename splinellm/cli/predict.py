@@ -30,7 +30,7 @@ PERSON = "person"
 
 
 class Overflow(StrEnum):
-    """What happens to long texts; see :func:`splinellm.learn.token_reading.read_tokens`."""
+    """What happens to long texts; see :data:`splinellm.extraction.windows.Overflow`."""
 
     WINDOWS = "windows"
     ERROR = "error"
@@ -87,8 +87,8 @@ def predict(
         Overflow | None,
         typer.Option(
             envvar="SPLINELLM_PREDICT_OVERFLOW",
-            help="A text beyond the token limit of a classifier that pools: read it in pieces, "
-            "refuse its row, or cut it. windows by default.",
+            help="A text beyond the classifier's token limit: read all of it in overlapping "
+            "windows, refuse its row, or cut it. windows by default.",
         ),
     ] = None,
     text_column: options.TextColumn = "text",
@@ -131,13 +131,13 @@ def predict(
 
     share = share_of(shard, output)
     trained = load_classifier(classifier)
-    _check_pooled(trained, spans=spans, overflow=overflow)
+    _require_able(trained, spans=spans, count=count.value)
     if escalate is not None:
         require_bands(trained.card)
     options.require_messages(count, messages_column)
     other = None if escalate in (None, PERSON) else load_classifier(str(escalate))
     if other is not None:
-        _check_pooled(other, spans=spans, overflow=None)
+        _require_able(other, spans=spans, count=count.value)
     types = csv_types_of(csv_types, input_path, output).value
     added = added_schema(trained.card, spans=spans).names
     is_reserved = frozenset([*added, *([] if escalate is None else [DECIDED_BY])]).__contains__
@@ -247,8 +247,7 @@ def _annotator(
     **ways: Any,
 ) -> Annotator[Chunk]:
     """Load a classifier's model, from `model` if that is somewhere else by now."""
-    from splinellm.learn.annotation import PooledClassification, TextClassification
-    from splinellm.learn.pooled import Pooled
+    from splinellm.learn.annotation import TextClassification
     from splinellm.plan import Plan
 
     fitted_on = classifier.card.provenance
@@ -258,28 +257,25 @@ def _annotator(
         "dtype": fitted_on.dtype,
         **ways,
     }
-    if not isinstance(classifier, Pooled) and count not in ("all", fitted_on.count):
-        raise typer.BadParameter(
-            f"'{classifier.card.name}' was trained on --count {fitted_on.count}, not on {count}"
-        )
-    extractor = loading.load_extractor(**settings)
-    if isinstance(classifier, Pooled):
-        chosen: Any = overflow or "windows"
-        return PooledClassification(
-            classifier,
-            extractor,
-            spans=spans,
-            overflow=chosen,
-            holds_messages=holds_messages,
-            count=count,
-        )
-    return TextClassification(classifier, extractor, holds_messages=holds_messages)
+    chosen: Any = overflow or "windows"
+    return TextClassification(
+        classifier,
+        loading.load_extractor(**settings),
+        holds_messages=holds_messages,
+        spans=spans,
+        overflow=chosen,
+        count=count,
+    )
 
 
-def _check_pooled(classifier: Classifier, *, spans: bool, overflow: Overflow | None) -> None:
-    """Refuse what only a classifier that pools the scores of windows can do."""
-    option = "--spans" if spans else "--overflow" if overflow is not None else None
-    if option is not None and classifier.card.pooling is None:
+def _require_able(classifier: Classifier, *, spans: bool, count: str) -> None:
+    """Refuse what a classifier cannot do before its model is loaded."""
+    card = classifier.card
+    if spans and card.pooling is None:
         raise typer.BadParameter(
-            f"{option} is for classifiers of train --pool; '{classifier.card.name}' is none"
+            f"--spans is for classifiers of train --pool; '{card.name}' is none"
+        )
+    if card.pooling is None and count not in ("all", card.provenance.count):
+        raise typer.BadParameter(
+            f"'{card.name}' was trained on --count {card.provenance.count}, not on {count}"
         )

@@ -87,6 +87,26 @@ def serve(
             "A:B[:person][,...]",
         ),
     ] = None,
+    threshold: Annotated[
+        str | None,
+        _option("threshold", "Thresholds in place of the cards'.", "NAME=0.8|NAME:CLASS=0.8[,...]"),
+    ] = None,
+    perspective_attributes: Annotated[
+        str | None,
+        _option(
+            "perspective-attributes",
+            "Whose class scores an attribute of Perspective's format.",
+            "TOXICITY=NAME:CLASS[,...]",
+        ),
+    ] = None,
+    moderation_categories: Annotated[
+        str | None,
+        _option(
+            "moderation-categories",
+            "Whose class scores a category of OpenAI's moderations.",
+            "hate=NAME:CLASS[,...]",
+        ),
+    ] = None,
     dtype: Annotated[options.Dtype | None, _option("dtype", "As in extract.")] = None,
     device: Annotated[
         str | None, _option("device", "As in extract.", "auto|cpu|cuda|cuda:N|mps")

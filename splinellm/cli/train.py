@@ -13,10 +13,7 @@ from splinellm.cli.messages import say
 from splinellm.io.formats import FORMATS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from splinellm.learn.classifier import Classifier
-    from splinellm.learn.metrics import Target
 
 
 _OTHER_SUFFIXES = (
@@ -227,7 +224,7 @@ def train(
     fifth of the rows is kept aside first, and what the classifier does on them is printed. Near
     duplicates, and rows of one --group, are never on both sides.
     """
-    target_of = _one_target(target_precision, target_recall, target_fpr)
+    target_of = labelled_data.one_target(target_precision, target_recall, target_fpr)
     is_pooled = pool is not None or hybrid
     if is_pooled and estimator is not Estimator.LOGISTIC:
         raise typer.BadParameter("--pool and --hybrid are for --estimator logistic")
@@ -235,6 +232,7 @@ def train(
         raise typer.BadParameter("--spans needs --pool: windows are what it labels")
     _require_folder(output)
     from splinellm.learn.artifact import save_classifier
+    from splinellm.learn.training import FEW_ROWS, N_FOLDS
     from splinellm.learn.training import train as fit
     from splinellm.normalisation import VERSION
 
@@ -302,8 +300,16 @@ def train(
             typer.echo(labelled_data.plain_table(title, card.metrics[title]))
     if "fairness" in card.metrics:
         typer.echo(fairness.card_table(card.metrics["fairness"]))
-    if "target_not_reached" in card.settings:
-        say(f"warning: no threshold reaches the target for {card.settings['target_not_reached']}")
+    unreached = card.settings.get("target_not_reached", [])
+    for line in labelled_data.target_warnings(
+        common["target"], card.metrics["held out"], unreached
+    ):
+        say(line)
+    if len(labels) < FEW_ROWS and not quiet:
+        say(
+            f"{len(labels):,} rows are few: every figure is over {N_FOLDS} splits, and its "
+            "interval says how far it can be trusted"
+        )
     if not quiet:
         say(f"classifier written to {output}")
 
@@ -317,22 +323,3 @@ def _require_folder(output: Path) -> None:
             f"'{output}' is called like a file; a classifier is a folder, such as "
             f"'{output.with_suffix('')}'"
         )
-
-
-def _one_target(
-    precision: float | None, recall: float | None, fpr: float | None
-) -> Callable[[], Target | None]:
-    """Make sure that at most one target was given; it is made later, as that imports much."""
-    given = {"precision": precision, "recall": recall, "fpr": fpr}
-    found = [(measure, value) for measure, value in given.items() if value is not None]
-    if len(found) > 1:
-        options = " and ".join(f"--target-{measure}" for measure, _ in found)
-        raise typer.BadParameter(f"choose one of {options}")
-
-    def make() -> Target | None:
-        from splinellm.learn.metrics import Target
-
-        measures: Any = found[0] if found else None
-        return None if measures is None else Target(*measures)
-
-    return make

@@ -13,9 +13,12 @@ from dataclasses import replace
 from itertools import islice
 from typing import Protocol, TypeVar
 
+import numpy as np
+
 from splinellm.errors import ConfigurationError, PromptError
 from splinellm.extraction.rows import Rows, assemble
 from splinellm.extraction.tokens import TokenizedPrompt
+from splinellm.extraction.windows import Overflow, WindowedTable, require_overflow, windows_of
 from splinellm.prompts import Prompt, as_prompts, iter_prompts
 from splinellm.provenance import Provenance
 from splinellm.schema import FeatureSchema, Granularity
@@ -63,6 +66,17 @@ class Extractor(ABC):
         self, prompts: Sequence[Prompt]
     ) -> tuple[dict[int, TokenizedPrompt], dict[int, PromptError]]:
         """Tokenise as :meth:`extract` does; see :class:`splinellm.extraction.tokens.Tokenizer`."""
+
+    @abstractmethod
+    def tokenize_whole(
+        self, prompts: Sequence[Prompt]
+    ) -> tuple[dict[int, TokenizedPrompt], dict[int, PromptError]]:
+        """Tokenise in the same way, but cut nothing."""
+
+    @property
+    @abstractmethod
+    def affixes(self) -> tuple[Sequence[int], Sequence[int]]:
+        """Token ids that every text begins with, and those that it ends with however it is cut."""
 
     @abstractmethod
     def read(
@@ -215,3 +229,89 @@ class Extractor(ABC):
         if granularity != "prompt":
             tokens = self.token_index({p: batch[p] for p in sorted(rows)}, tokenized)
         return assemble(rows, tokenized, provenance, tokens), errors
+
+    def extract_windows(
+        self,
+        prompts: str | Iterable[Prompt],
+        *,
+        overflow: Overflow = "windows",
+        on_progress: OnProgress | None = None,
+    ) -> WindowedTable:
+        """Compute the features of all of every prompt, of long ones in overlapping windows.
+
+        What fits the token limit has the one row that :meth:`extract_valid` gives it.
+
+        Parameters
+        ----------
+        prompts, on_progress
+            See :meth:`extract`.
+        overflow : {"windows", "error", "truncate"}
+            What happens to a prompt beyond the limit.
+        """
+        require_overflow(overflow)
+        batch = as_prompts(prompts)
+        limit = self.provenance.max_tokens
+        prefix, suffix = self.affixes
+        tokenized, errors = self.tokenize_whole(batch)
+        windows: dict[tuple[int, int], TokenizedPrompt] = {}
+        told: dict[int, tuple[int, bool]] = {}
+        for position, prompt in tokenized.items():
+            try:
+                if overflow == "error" and len(prompt.ids) > limit:
+                    raise PromptError(
+                        f"the prompt has {len(prompt.ids)} tokens, but the limit is {limit}",
+                        hint="texts can be read in windows",
+                    )
+                parts, n_tokens, is_cut = windows_of(
+                    prompt,
+                    limit=limit,
+                    cuts=overflow == "truncate",
+                    window=limit,
+                    prefix=prefix,
+                    suffix=suffix,
+                )
+            except PromptError as error:
+                errors[position] = error.at(position)
+                continue
+            windows |= {(position, place): part for place, part in enumerate(parts)}
+            told[position] = n_tokens, is_cut
+        rows: dict[tuple[int, int], Rows] = {}
+        for key, result in self._read_windows(windows, on_progress).items():
+            if isinstance(result, PromptError):
+                errors.setdefault(key[0], result.at(key[0]))
+            else:
+                rows[key] = result
+        good = [position for position in sorted(told) if position not in errors]
+        keys = [key for key in sorted(windows) if key[0] not in errors]
+        table = assemble(
+            {i: rows[key] for i, key in enumerate(keys)},
+            {i: windows[key] for i, key in enumerate(keys)},
+            self.provenance,
+        )
+        return WindowedTable(
+            table,
+            np.searchsorted(good, np.array([position for position, _ in keys], np.int64)),
+            np.array([told[position][0] for position in good], np.int64),
+            np.array([told[position][1] for position in good], np.bool_),
+            errors,
+        )
+
+    def _read_windows(
+        self,
+        windows: Mapping[tuple[int, int], TokenizedPrompt],
+        on_progress: OnProgress | None,
+    ) -> dict[tuple[int, int], Rows | PromptError]:
+        """Read the first window of every prompt, which is what progress counts, then the others."""
+        first = {key: window for key, window in windows.items() if key[1] == 0}
+        others = {key: window for key, window in windows.items() if key[1] > 0}
+        found = self.read(first, on_progress=on_progress)
+        if others:
+            quiet = None
+            if on_progress is not None:
+                told = on_progress
+
+                def quiet(n_prompts: int, n_tokens: int) -> None:  # noqa: ARG001 (counted above)
+                    told(0, n_tokens)
+
+            found |= self.read(others, on_progress=quiet)
+        return found

@@ -72,6 +72,17 @@ class CachedExtractor(Extractor):
         """Tokenise as the extractor does."""
         return self.extractor.tokenize(prompts)
 
+    def tokenize_whole(
+        self, prompts: Sequence[Prompt]
+    ) -> tuple[dict[int, TokenizedPrompt], dict[int, PromptError]]:
+        """Tokenise as the extractor does, and cut nothing."""
+        return self.extractor.tokenize_whole(prompts)
+
+    @property
+    def affixes(self) -> tuple[Sequence[int], Sequence[int]]:
+        """Token ids around every text, as the extractor says."""
+        return self.extractor.affixes
+
     def token_index(
         self, prompts: Mapping[int, Prompt], tokenized: Mapping[int, TokenizedPrompt]
     ) -> TokenIndex:

@@ -212,6 +212,17 @@ allow_special_tokens, count, chat_template, prefix_cache_bytes, prefix_cache
         """Tokenise as :meth:`extract` does; see :class:`splinellm.extraction.tokens.Tokenizer`."""
         return self._tokenizer(as_prompts(prompts))
 
+    def tokenize_whole(
+        self, prompts: Sequence[Prompt]
+    ) -> tuple[dict[int, TokenizedPrompt], dict[int, PromptError]]:
+        """Tokenise in the same way, but cut nothing."""
+        return self._tokenizer(as_prompts(prompts), cuts=False)
+
+    @property
+    def affixes(self) -> tuple[Sequence[int], Sequence[int]]:
+        """Token ids that every text begins with, and those that it ends with however it is cut."""
+        return self._tokenizer.prefix, self._tokenizer.suffix
+
     def provenance_at(self, granularity: Granularity) -> Provenance:
         """What tables of this granularity come from; refuses impossible prefixes at once."""
         self.backbone.architecture.require_granularity(granularity)

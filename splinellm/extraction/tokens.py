@@ -124,7 +124,7 @@ class Tokenizer:
         self._notices.silence()
 
     def __call__(
-        self, prompts: Sequence[Prompt]
+        self, prompts: Sequence[Prompt], *, cuts: bool = True
     ) -> tuple[dict[int, TokenizedPrompt], dict[int, PromptError]]:
         """Tokenise what can be tokenised.
 
@@ -132,6 +132,8 @@ class Tokenizer:
         ----------
         prompts : sequence of str or sequence of int
             Texts, token ids or conversations.
+        cuts : bool
+            Whether what is too long is cut to the limit.
 
         Returns
         -------
@@ -172,7 +174,7 @@ class Tokenizer:
         tokenized = {}
         for index in sorted(ids):
             try:
-                tokenized[index] = self._cut(ids[index], counted.get(index), index)
+                tokenized[index] = self._cut(ids[index], counted.get(index), index, cuts=cuts)
             except PromptError as error:
                 errors[index] = error
         return tokenized, errors
@@ -211,16 +213,17 @@ class Tokenizer:
             )
 
     def _cut(
-        self, ids: Sequence[int], counted: tuple[bool, ...] | None, index: int
+        self, ids: Sequence[int], counted: tuple[bool, ...] | None, index: int, *, cuts: bool
     ) -> TokenizedPrompt:
         if not len(ids):  # some normalisers strip a text to nothing
             raise PromptError("the text has no tokens", index=index)
         # Of texts, too: a tokenizer may have tokens that its model has no embedding for.
         self._check_vocabulary(ids, index)
-        is_cut = len(ids) > self.max_tokens
-        cut = cut_to(ids, self.max_tokens, self._n_kept(ids))
+        limit = self.max_tokens if cuts else len(ids)
+        is_cut = len(ids) > limit
+        cut = cut_to(ids, limit, self._n_kept(ids))
         if counted is not None:
-            counted = tuple(cut_to(counted, self.max_tokens, self._n_kept(ids)))
+            counted = tuple(cut_to(counted, limit, self._n_kept(ids)))
             require_counted(counted, index, is_cut=is_cut)
         return TokenizedPrompt(cut, is_cut, counted)
 

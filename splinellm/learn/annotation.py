@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from splinellm.errors import ArtifactError, PromptError
+from splinellm.errors import ArtifactError
 from splinellm.io.checks import conversation_of
-from splinellm.learn.classifier import Card, Classifier, require_match
+from splinellm.learn.classifier import (
+    Card,
+    Classifier,
+    require_match,
+    warn_of_normalisation,
+)
 from splinellm.learn.predictions import SPANS, prediction_schema
+from splinellm.learn.verdicts import Verdicts
 from splinellm.table import N_TOKENS, TRUNCATED
 
 if TYPE_CHECKING:
     from splinellm.conversations import Count
+    from splinellm.errors import PromptError
     from splinellm.extraction.base import Extractor
+    from splinellm.extraction.windows import Overflow
     from splinellm.io.feature_reader import FeatureChunk
     from splinellm.io.pipeline import Listener
     from splinellm.io.rows import Chunk
-    from splinellm.learn.pooled import Judged, Pooled
-    from splinellm.learn.token_reading import Overflow
     from splinellm.provenance import Provenance
-    from splinellm.table import FeatureTable
 
 CLASSIFIER_KEY = b"splinellm.classifier"
 """Key of what made the predictions, in Arrow and Parquet schema metadata."""
@@ -62,12 +66,8 @@ def added_schema(card: Card, *, spans: bool = False) -> pa.Schema:
     )
 
 
-class NormalisationWarning(UserWarning):
-    """A classifier that reads normalised texts is given features of texts as they were."""
-
-
 class TextClassification:
-    """Adds ``n_tokens``, ``truncated`` and predictions to rows of texts.
+    """Adds ``n_tokens``, ``truncated`` and predictions to rows of texts, and spans if wanted.
 
     Parameters
     ----------
@@ -77,52 +77,13 @@ class TextClassification:
         Computes them.
     holds_messages : bool
         Whether the rows hold conversations.
-
-    Raises
-    ------
-    ArtifactError
-        The extractor's features are not the classifier's; names the first difference.
-    """
-
-    def __init__(
-        self, classifier: Classifier, extractor: Extractor, *, holds_messages: bool = False
-    ) -> None:
-        require_match(classifier.card.provenance, extractor.provenance)
-        self.schema = added_schema(classifier.card)
-        self._classifier = classifier
-        self._extractor = extractor
-        self._holds_messages = holds_messages
-
-    def annotate(
-        self, rows: Chunk, *, on_progress: Listener | None = None
-    ) -> tuple[pa.Table, dict[int, PromptError]]:
-        """Classify the rows' texts or conversations."""
-        prompts = rows.texts()
-        if self._holds_messages:
-            prompts = [conversation_of(prompt) for prompt in prompts]
-        features, errors = self._extractor.extract_valid(
-            self._classifier.card.as_read(prompts), on_progress=on_progress
-        )
-        return _added(self._classifier, features, self.schema), errors
-
-
-class PooledClassification:
-    """Adds the same columns, and spans if wanted, by a classifier that pools windows.
-
-    Parameters
-    ----------
-    classifier : Pooled
-        Says what the features mean.
-    extractor : Extractor
-        Computes those of tokens.
     spans : bool
-        Whether to say where in the text a class is.
+        Whether to say where in the text a class is; for classifiers that pool windows.
     overflow : {"windows", "error", "truncate"}
-        See :meth:`splinellm.learn.pooled.Pooled.predict_texts`.
-    holds_messages : bool
-        Whether the rows hold conversations; what is said in them is then the text.
+        See :meth:`splinellm.learn.classifier.Classifier.predict_texts`.
     count : str
-        What of it; see :func:`splinellm.conversations.said`.
+        What of conversations, to a classifier that pools; see
+        :func:`splinellm.conversations.said`.
 
     Raises
     ------
@@ -132,53 +93,44 @@ class PooledClassification:
 
     def __init__(
         self,
-        classifier: Pooled,
+        classifier: Classifier,
         extractor: Extractor,
         *,
+        holds_messages: bool = False,
         spans: bool = False,
         overflow: Overflow = "windows",
-        holds_messages: bool = False,
         count: Count = "all",
     ) -> None:
-        require_match(classifier.card.provenance, extractor.provenance_at("token"))
+        granularity = classifier.card.provenance.granularity
+        require_match(classifier.card.provenance, extractor.provenance_at(granularity))
         self.schema = added_schema(classifier.card, spans=spans)
         self._classifier = classifier
         self._extractor = extractor
+        self._holds_messages = holds_messages
         self._spans = spans
         self._overflow = overflow
-        self._holds_messages = holds_messages
         self._count = count
 
     def annotate(
         self, rows: Chunk, *, on_progress: Listener | None = None
     ) -> tuple[pa.Table, dict[int, PromptError]]:
-        """Classify the rows' texts, or what is said in their conversations."""
-        judged: list[Judged] = []
-        errors: dict[int, PromptError] = {}
+        """Classify the rows' texts or conversations."""
         prompts = rows.texts()
         if self._holds_messages:
             prompts = [conversation_of(prompt) for prompt in prompts]
-        found = self._classifier.judge(
+        found = self._classifier.verdicts(
             prompts,
             self._extractor,
             overflow=self._overflow,
             count=self._count,
             on_progress=on_progress,
         )
-        for position, one in enumerate(found):
-            if isinstance(one, PromptError):
-                errors[position] = one
-            else:
-                judged.append(one)
-        columns = [
-            pa.array([len(one.of_tokens) for one in judged], pa.int64()),
-            pa.array([one.truncated for one in judged], pa.bool_()),
-            *self._classifier.predictions(judged).to_arrow().columns,
-        ]
+        columns = found.columns()
         if self._spans:
-            spans = [[s._asdict() for s in self._classifier.spans_of(one)] for one in judged]
+            pooled: Any = self._classifier  # only those tell
+            spans = [[s._asdict() for s in pooled.spans_of(one)] for one in found.judged]
             columns.append(pa.array(spans, SPANS_FIELD.type))
-        return pa.Table.from_arrays(columns, schema=self.schema), errors
+        return pa.Table.from_arrays(columns, schema=self.schema), found.errors
 
 
 class FeatureClassification:
@@ -205,12 +157,7 @@ class FeatureClassification:
             )
         require_match(classifier.card.provenance, provenance)
         if classifier.card.normalisation is not None:
-            warnings.warn(
-                f"classifier '{classifier.card.name}' reads normalised texts, but these features "
-                "are of texts as they were; give it the texts",
-                NormalisationWarning,
-                stacklevel=2,
-            )
+            warn_of_normalisation(classifier.card)
         self.schema = added_schema(classifier.card)
         self._classifier = classifier
 
@@ -220,10 +167,7 @@ class FeatureClassification:
         """Classify the rows' features."""
         if on_progress is not None:
             on_progress(len(rows), int(rows.features.n_tokens.sum()))
-        return _added(self._classifier, rows.features, self.schema), {}
-
-
-def _added(classifier: Classifier, features: FeatureTable, schema: pa.Schema) -> pa.Table:
-    columns = [pa.array(features.n_tokens, pa.int64()), pa.array(features.truncated, pa.bool_())]
-    predictions = classifier.predict(features).to_arrow()
-    return pa.Table.from_arrays([*columns, *predictions.columns], schema=schema)
+        features = rows.features
+        predictions = self._classifier.predict_table(features)
+        found = Verdicts(predictions, features.n_tokens, features.truncated)
+        return pa.Table.from_arrays(found.columns(), schema=self.schema), {}

@@ -10,12 +10,14 @@ from dataclasses import replace
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from splinellm.errors import ArtifactError, ClassifierNotFoundError, OutputError
 from splinellm.learn.classifier import Card, Classifier
 from splinellm.learn.readme import readme_of
 from splinellm.table import schema_of
+
+ClassifierT = TypeVar("ClassifierT", bound=Classifier)
 
 ESTIMATORS_FILE = "classifier.skops"
 CARD_FILE = "card.json"
@@ -51,7 +53,7 @@ MAX_CARD_BYTES = 4 << 20
 BOXED_FOLDER = Path(__file__).parent.parent / "classifiers"
 
 
-def save_classifier(classifier: Classifier, folder: str | PathLike[str]) -> Classifier:
+def save_classifier(classifier: ClassifierT, folder: str | PathLike[str]) -> ClassifierT:
     """Write a classifier folder.
 
     Parameters
@@ -69,7 +71,8 @@ def save_classifier(classifier: Classifier, folder: str | PathLike[str]) -> Clas
     target = Path(folder)
     data: bytes = _skops().dumps(classifier.estimators)
     _require_trusted(data)
-    card = replace(classifier.card, classifier_sha256=hashlib.sha256(data).hexdigest())
+    name = target.resolve().name or classifier.card.name
+    card = replace(classifier.card, name=name, classifier_sha256=hashlib.sha256(data).hexdigest())
     files = {
         ESTIMATORS_FILE: data,
         CARD_FILE: card.to_json().encode(),
@@ -83,16 +86,23 @@ def save_classifier(classifier: Classifier, folder: str | PathLike[str]) -> Clas
             partial.replace(target / name)
     except OSError as error:
         raise OutputError(f"cannot write '{target}': {error.strerror or error}") from error
-    return type(classifier)(classifier.estimators, card)
+    return classifier.with_card(card)
 
 
-def load_classifier(name: str | PathLike[str]) -> Classifier:
-    """Load a classifier folder, or a boxed classifier by name.
+def load_classifier(
+    name: str | PathLike[str], *, model: str | None = None, device: str = "auto"
+) -> Classifier:
+    """Load a classifier folder, or a boxed classifier by name; its model only when it is needed.
+
+    A classifier goes by the name of its folder, whatever it was called when it was trained.
 
     Parameters
     ----------
     name : str or path
         A folder, or a name that :func:`boxed_names` lists.
+    model, device : str, optional
+        Where the classifier's model is by now, and where it is to compute. Classifiers of one model
+        share it.
 
     Raises
     ------
@@ -101,16 +111,8 @@ def load_classifier(name: str | PathLike[str]) -> Classifier:
     ArtifactError, TableFormatError
         The folder is damaged, foreign or of another version; the message says what is wrong.
     """
-    folder = Path(name)
-    if not folder.is_dir():
-        boxed = boxed_names()
-        if str(name) not in boxed:
-            raise ClassifierNotFoundError(
-                f"there is no classifier '{str(name)[:200]}'",
-                hint=f"boxed: {', '.join(boxed) or 'none'}; or give a folder",
-            )
-        folder = BOXED_FOLDER / str(name)
-    card = Card.from_json(_read(folder / CARD_FILE, MAX_CARD_BYTES))
+    folder = _folder_of(name)
+    card = load_card(folder)
     data = _read(folder / ESTIMATORS_FILE, MAX_FILE_BYTES)
     _require_harmless(data)
     _require_trusted(data)
@@ -129,9 +131,41 @@ def load_classifier(name: str | PathLike[str]) -> Classifier:
         from splinellm.learn.pooled_scorer import require_pooled_fit
 
         require_pooled_fit(estimators, card, len(schema_of(card.provenance).names))
-        return Pooled(estimators, card)
+        return Pooled(estimators, card, model=model, device=device)
     _require_fit(estimators, card)
-    return Classifier(estimators, card)
+    return Classifier(estimators, card, model=model, device=device)
+
+
+def load_card(name: str | PathLike[str]) -> Card:
+    """Read a classifier's card alone; see :func:`load_classifier`."""
+    folder = _folder_of(name)
+    card = Card.from_json(_read(folder / CARD_FILE, MAX_CARD_BYTES))
+    return replace(card, name=folder.resolve().name or card.name)
+
+
+def _folder_of(name: str | PathLike[str]) -> Path:
+    folder = Path(name)
+    if not folder.is_dir():
+        boxed = boxed_names()
+        if str(name) not in boxed:
+            raise ClassifierNotFoundError(
+                f"there is no classifier '{str(name)[:200]}'",
+                hint=f"boxed: {', '.join(boxed) or 'none'}; or give a folder",
+            )
+        folder = BOXED_FOLDER / str(name)
+    return folder
+
+
+def as_classifier(classifier: Classifier | str | PathLike[str]) -> Classifier:
+    """Load a classifier, if it is not one already; see :func:`load_classifier`."""
+    if isinstance(classifier, Classifier):
+        return classifier
+    if isinstance(classifier, (str, PathLike)):
+        return load_classifier(classifier)
+    raise ArtifactError(
+        f"expected a classifier, got {type(classifier).__name__}",
+        hint="give what splinellm.load_classifier gives, or a name or folder",
+    )
 
 
 def boxed_names() -> list[str]:

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Collection, Iterable
+import warnings
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from os import PathLike
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
 
 from splinellm.conversations import is_conversation, with_texts
 from splinellm.errors import ArtifactError, ConfigurationError
+from splinellm.learn.frozen import FrozenClassifier
+from splinellm.learn.handed import WANTED, is_features, provenance_of, values_of
 from splinellm.learn.labels import Kind
 from splinellm.learn.pooling import POOLING, Pooling
-from splinellm.learn.predictions import Predictions
+from splinellm.learn.predictions import Predictions, require_thresholds
+from splinellm.learn.verdicts import Verdicts
 from splinellm.normalisation import normalised, require_known
 from splinellm.prompts import as_prompts
 from splinellm.provenance import Provenance
 from splinellm.table import FeatureTable, schema_of
 
 if TYPE_CHECKING:
+    from splinellm.conversations import Count
     from splinellm.extraction import SplineExtractor
-    from splinellm.extraction.base import Extractor
+    from splinellm.extraction.base import Extractor, OnProgress
+    from splinellm.extraction.windows import Overflow
+    from splinellm.learn.metrics import Target
 
 CARD_VERSION = 1
 NORMALISATION = "normalisation"
@@ -138,7 +146,11 @@ class Card:
         return card
 
 
-class Classifier:
+class NormalisationWarning(UserWarning):
+    """A classifier that reads normalised texts is given features of texts as they were."""
+
+
+class Classifier(FrozenClassifier):
     """Estimators with their card.
 
     Parameters
@@ -147,11 +159,83 @@ class Classifier:
         Fitted scikit-learn classifiers: one, or one per label of a multi-label task.
     card : Card
         Everything about them.
+    model : str, optional
+        Where the card's model is, if not where it was when the classifier was trained.
+    device : str
+        Where it computes; see :func:`splinellm.learn.backbones.shared_backbone`.
     """
 
-    def __init__(self, estimators: list[Any], card: Card) -> None:
+    def __init__(
+        self,
+        estimators: list[Any],
+        card: Card,
+        *,
+        model: str | None = None,
+        device: str = "auto",
+    ) -> None:
         self.estimators = estimators
         self.card = card
+        self.model = model
+        self.device = device
+
+    def with_card(self, card: Card) -> Self:
+        """The same estimators under another card."""
+        return type(self)(self.estimators, card, model=self.model, device=self.device)
+
+    def with_threshold(self, threshold: float | Mapping[str, float]) -> Self:
+        """The same classifier with other thresholds: of all classes, or by class.
+
+        Raises
+        ------
+        ConfigurationError
+            There is no such class or none that has a threshold, or a number is no probability.
+        """
+        told = require_thresholds(self.card.kind, self.card.classes, threshold)
+        return self.with_card(replace(self.card, thresholds={**self.card.thresholds, **told}))
+
+    def with_target(self, X: Any, y: Any, target: Target) -> Self:  # noqa: N803
+        """The same classifier with thresholds that are chosen on labelled rows of one's own.
+
+        Parameters
+        ----------
+        X : texts, conversations, or features
+            See :meth:`predict`.
+        y : array-like, shape (N,) or (N, C)
+            Classes, or 0 and 1; of several labels a flag each.
+        target : Target
+            Such as ``Target("fpr", 0.01)``.
+
+        Returns
+        -------
+        Classifier
+            Its card has the figures on these rows, with bootstrap intervals; see :meth:`save`.
+            Warns with a :class:`splinellm.learn.thresholds.ThresholdWarning` where the rows are too
+            few, or were trained on.
+
+        Raises
+        ------
+        LabelError
+            A label is none of the classifier's.
+        ConfigurationError
+            No threshold reaches the target.
+        """
+        from splinellm.learn import thresholds  # which knows classifiers
+
+        texts = [] if is_features(X) else as_prompts(X)
+        found = self.predict_features(X) if is_features(X) else self.predict_texts(texts)
+        chosen, notes = thresholds.choose(
+            self,
+            found,
+            thresholds.labels_for(self.card, y, len(found)),
+            target,
+            data={"name": "one's own", "rows": len(found)},
+            was_trained_on=thresholds.trained_on(
+                self.card, [text for text in texts if isinstance(text, str)]
+            ),
+        )
+        for note in notes:
+            warnings.warn(note, thresholds.ThresholdWarning, stacklevel=2)
+        return chosen
 
     def default_extractor(self) -> SplineExtractor:
         """The extractor that the card describes, on the model that this process shares."""
@@ -160,37 +244,78 @@ class Classifier:
         from splinellm.plan import Plan
 
         source = self.card.provenance
-        backbone = shared_backbone(source.model, source.dtype)
+        backbone = shared_backbone(self.model or source.model, source.dtype, self.device)
         return SplineExtractor(backbone, **Plan.of(source).settings())
 
-    def predict_texts(self, texts: Any, extractor: Extractor | None = None) -> Predictions:
-        """Classify texts: normalise them if the classifier reads such, extract, predict.
+    def verdicts(
+        self,
+        prompts: Any,
+        extractor: Extractor | None = None,
+        *,
+        overflow: Overflow = "windows",
+        count: Count | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Verdicts:
+        """Judge prompts, long ones in windows of which the worst decides; one may fail alone.
 
         Parameters
         ----------
-        texts : str or iterable of str
-            See :meth:`splinellm.SplineExtractor.extract`.
-        extractor : Extractor, optional
-            With the settings that ``Plan.of(card.provenance)`` gives, or more layers or features.
-            The card's model is loaded, and shared, if none is given.
-
-        Returns
-        -------
-        Predictions
+        prompts, extractor, overflow
+            See :meth:`predict_texts`.
+        count : str, optional
+            What of conversations; only classifiers that pool can be asked for another than the
+            card's.
+        on_progress : callable, optional
+            See :meth:`splinellm.extraction.base.Extractor.extract`.
 
         Raises
         ------
-        PromptError
-            A text cannot be read; names its position.
         ArtifactError
-            As for :meth:`predict`.
+            The extractor's features are not the classifier's.
+        ConfigurationError
+            What is to count is not what the classifier was trained on.
         """
+        if count not in (None, "all", self.card.provenance.count):
+            raise ConfigurationError(
+                f"'{self.card.name}' was trained on count {self.card.provenance.count}, "
+                f"not on {count}"
+            )
         extractor = self.default_extractor() if extractor is None else extractor
         require_match(self.card.provenance, extractor.provenance)
-        return self.predict(extractor.extract(self.card.as_read(as_prompts(texts))))
+        read = extractor.extract_windows(
+            self.card.as_read(as_prompts(prompts)), overflow=overflow, on_progress=on_progress
+        )
+        of_windows = self.predict_table(read.table)
+        predictions = of_windows.of_texts(read.owners, read.table.n_tokens)
+        return Verdicts(predictions, read.n_tokens, read.truncated, read.errors)
 
-    def predict(self, table: FeatureTable) -> Predictions:
-        """Classify the prompts of a feature table.
+    def spans(self, texts: Any, *told: Any, **more: Any) -> NoReturn:  # noqa: ARG002
+        """Refuse: it reads a text as a whole."""
+        raise ConfigurationError(
+            f"classifier '{self.card.name}' reads a text as a whole, and cannot say where in it a "
+            "class is",
+            hint="train one with --pool",
+        )
+
+    def predict_features(self, given: Any) -> Predictions:
+        """Judge features: those of :meth:`predict_table`, or columns of them in a container.
+
+        Raises
+        ------
+        ArtifactError, TableFormatError
+            They are not the classifier's; names the first difference.
+        """
+        if self.card.normalisation is not None:
+            warn_of_normalisation(self.card)
+        if isinstance(given, FeatureTable):
+            return self.predict_table(given)
+        if (source := provenance_of(given)) is not None:
+            require_match(self.card.provenance, source)
+        values = values_of(given, schema_of(self.card.provenance).names)
+        return self._predicted(self.probabilities(values))
+
+    def predict_table(self, table: FeatureTable) -> Predictions:
+        """Judge the rows of a feature table, whatever they are of.
 
         Parameters
         ----------
@@ -207,8 +332,16 @@ class Classifier:
         ArtifactError
             The table comes from another model, dtype, or setting; names the first difference.
         """
-        probabilities = self.probabilities(self.columns_of(table))
+        return self._predicted(self.probabilities(self.columns_of(table)))
+
+    def _predicted(self, probabilities: np.ndarray) -> Predictions:
         return Predictions(self.card.kind, self.card.classes, probabilities, self.card.thresholds)
+
+    def save(self, folder: str | PathLike[str]) -> Self:
+        """Write a classifier folder; see :func:`splinellm.learn.artifact.save_classifier`."""
+        from splinellm.learn.artifact import save_classifier  # which makes classifiers
+
+        return save_classifier(self, folder)
 
     def probabilities(self, values: np.ndarray) -> np.ndarray:
         """Score the classifier's own columns, wherever they come from.
@@ -240,6 +373,8 @@ class Classifier:
         ignoring : collection of str
             See :func:`require_match`.
         """
+        if not isinstance(table, FeatureTable):
+            raise ArtifactError(f"expected a FeatureTable, got {type(table).__name__}", hint=WANTED)
         require_match(self.card.provenance, table.provenance, ignoring=ignoring)
         names = schema_of(self.card.provenance).names
         if names == table.names:
@@ -275,5 +410,15 @@ def require_match(
     if difference := trained.first_difference(given):
         raise ArtifactError(
             f"the features do not match the classifier: {difference}",
-            hint="extract them with the settings in its card.json",
+            hint="extract them with the settings in its card.json, or give it the texts",
         )
+
+
+def warn_of_normalisation(card: Card) -> None:
+    """Warn of features of texts as they were, which a classifier of normalised ones is given."""
+    warnings.warn(
+        f"classifier '{card.name}' reads normalised texts, but these features "
+        "are of texts as they were; give it the texts",
+        NormalisationWarning,
+        stacklevel=3,
+    )

@@ -18,6 +18,7 @@ from splinellm.io.pipeline import row_error
 from splinellm.io.readers import open_source
 from splinellm.io.rows import Chunk, Problem
 from splinellm.learn.labels import Labels
+from splinellm.learn.thresholds import TEXT_HASHES, text_hashes
 from splinellm.normalisation import normalise
 from splinellm.table import FeatureTable
 
@@ -101,7 +102,8 @@ class Dataset:
     def describe(self) -> dict[str, Any]:
         """Summarise for a classifier's card."""
         n_rows = len(next(iter(self.columns.values()), []))
-        return {"name": self.name, "rows": n_rows, "sha256": self.sha256}
+        found = {"name": self.name, "rows": n_rows, "sha256": self.sha256}
+        return found | ({} if self.texts is None else {TEXT_HASHES: text_hashes(self.texts)})
 
 
 def read_dataset(

@@ -67,7 +67,7 @@ class Labels:
         else:
             values = np.array(
                 [
-                    [_flag(v, name, row) for row, v in enumerate(raw, 1)]
+                    [read_flag(v, name, row) for row, v in enumerate(raw, 1)]
                     for name, raw in columns.items()
                 ],
                 np.int64,
@@ -136,7 +136,8 @@ def _text(value: Any, name: str, row: int) -> str:
     raise LabelError(f"row {row} has no label in column '{name}'")
 
 
-def _flag(value: Any, name: str, row: int) -> int:
+def read_flag(value: Any, name: str, row: int) -> int:
+    """Read a flag of a row, counted from 1: 0/1, true/false or yes/no."""
     text = _text(value, name, row).strip().lower()
     if text in _POSITIVE:
         return 1

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from sklearn.metrics import (
@@ -14,6 +15,7 @@ from sklearn.metrics import (
 )
 
 from splinellm.errors import ConfigurationError
+from splinellm.learn.bootstrap import INTERVALS, figure_intervals
 from splinellm.learn.labels import Labels
 from splinellm.learn.predictions import DEFAULT_THRESHOLD
 
@@ -80,9 +82,33 @@ def _threshold_for_fpr(truth: np.ndarray, scores: np.ndarray, rate: float) -> fl
     return float(kept[0]) if len(kept) else None
 
 
+def nearest_threshold(truth: np.ndarray, scores: np.ndarray, target: Target) -> float:
+    """Threshold that comes closest to a target that no threshold reaches.
+
+    Of the rates of false positives the lowest that a threshold which flags a row has; of the
+    precisions the highest.
+    """
+    candidates = np.unique(scores)
+    flagged = scores >= candidates[:, None]
+    wrong = (flagged & (truth == 0)).sum(axis=1)
+    if target.measure == "fpr":
+        return float(candidates[int(np.argmin(wrong))])
+    precision = 1.0 - wrong / flagged.sum(axis=1)
+    return float(candidates[int(np.argmax(precision))])
+
+
+def misses(target: Target, figures: Mapping[str, Any]) -> bool:
+    """Whether held-out figures of a class fall short of a target."""
+    value = float(figures[target.measure])
+    return value > target.value if target.measure == "fpr" else value < target.value
+
+
 def class_figures(
-    labels: Labels, probabilities: np.ndarray, thresholds: dict[str, float]
-) -> dict[str, dict[str, float]]:
+    labels: Labels,
+    probabilities: np.ndarray,
+    thresholds: Mapping[str, float | np.ndarray],
+    groups: np.ndarray | None = None,
+) -> dict[str, dict[str, Any]]:
     """Measure each class against the rest.
 
     Parameters
@@ -91,16 +117,20 @@ def class_figures(
         The truth.
     probabilities : ndarray, shape (N, C)
         In the order of ``labels.classes``.
-    thresholds : dict of str to float
-        By class; 0.5 where none is given.
+    thresholds : mapping of str to float, or to ndarray of shape (N,)
+        By class, for all rows or row by row; 0.5 where none is given.
+    groups : ndarray of int, optional
+        Rows of one group are no independent evidence.
 
     Returns
     -------
     dict of str to dict
         For each scored class: rows with it, ROC-AUC, average precision, Brier score, and precision,
-        recall and false positive rate at the threshold.
+        recall and false positive rate at the threshold; and their 95 % ``intervals``, see
+        :mod:`splinellm.learn.bootstrap`.
     """
-    figures = {}
+    intervals = figure_intervals(labels, probabilities, thresholds, groups)
+    figures: dict[str, dict[str, Any]] = {}
     for name in labels.scored_classes:
         truth = labels.indicator(name)
         scores = probabilities[:, labels.classes.index(name)]
@@ -114,6 +144,7 @@ def class_figures(
             "precision": hits / max(1, int(flagged.sum())),
             "recall": hits / max(1, int(truth.sum())),
             "fpr": (int(flagged.sum()) - hits) / max(1, int((truth == 0).sum())),
+            INTERVALS: intervals[name],
         }
     return figures
 

@@ -17,21 +17,19 @@ from splinellm.errors import (
     ConversationError,
     PromptError,
 )
-from splinellm.learn.classifier import Classifier, require_match
+from splinellm.extraction.windows import Overflow, require_overflow
+from splinellm.learn.classifier import Classifier, require_match, warn_of_normalisation
+from splinellm.learn.handed import as_table, is_features
 from splinellm.learn.marking import narrowed, word_probabilities
 from splinellm.learn.pooled_scorer import PooledScorer
 from splinellm.learn.pooling import token_means
 from splinellm.learn.predictions import DEFAULT_THRESHOLD, Predictions
 from splinellm.learn.spans import Span, merged_spans, require_threshold
-from splinellm.learn.token_reading import (
-    MIN_OVERLAP,
-    Overflow,
-    TokenRows,
-    read_tokens,
-    require_overflow,
-)
+from splinellm.learn.token_reading import MIN_OVERLAP, TokenRows, read_tokens
+from splinellm.learn.verdicts import Verdicts
 from splinellm.normalisation import NormalisedText, normalise
 from splinellm.prompts import as_prompts
+from splinellm.token_index import NOWHERE
 
 if TYPE_CHECKING:
     from splinellm.extraction.base import Extractor, OnProgress
@@ -82,40 +80,43 @@ class Pooled(Classifier):
         scorer: PooledScorer = self.estimators[0]
         return scorer
 
-    def predict_texts(
+    def verdicts(
         self,
-        texts: Any,
+        prompts: Any,
         extractor: Extractor | None = None,
         *,
         overflow: Overflow = "windows",
-        count: Count = "all",
-    ) -> Predictions:
-        """Classify texts; each is read once.
+        count: Count | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Verdicts:
+        """Judge texts, each read once; see :meth:`Classifier.verdicts`.
 
-        Parameters
-        ----------
-        texts : str or iterable of str
-            As they are; they are normalised if the classifier reads such. Of conversations the
-            text is what is said in them.
-        extractor : Extractor, optional
-            With the settings that ``Plan.of(card.provenance)`` gives, or more layers or features.
-            The card's model is loaded, and shared, if none is given.
-        overflow : {"windows", "error", "truncate"}
-            What happens to a text beyond the card's token limit: it is read in pieces that overlap,
-            refused, or cut.
-        count : str
-            What of a conversation; see :func:`splinellm.conversations.said`.
-
-        Raises
-        ------
-        PromptError
-            A text cannot be read; names its position.
-        ArtifactError
-            The extractor's features are not the classifier's.
+        Of a conversation the text is what is said in it, or what `count` says of that; see
+        :func:`splinellm.conversations.said`.
         """
-        return self.predictions(self._good(texts, extractor, overflow, count))
+        judged: list[Judged] = []
+        errors: dict[int, PromptError] = {}
+        found = self.judge(
+            as_prompts(prompts),
+            extractor,
+            overflow=overflow,
+            count=count or "all",
+            on_progress=on_progress,
+        )
+        for position, one in enumerate(found):
+            if isinstance(one, PromptError):
+                errors[position] = one
+            else:
+                judged.append(one)
+        return Verdicts(
+            self.predictions(judged),
+            np.array([len(one.of_tokens) for one in judged], np.int64),
+            np.array([one.truncated for one in judged], np.bool_),
+            errors,
+            judged,
+        )
 
-    def spans(
+    def spans(  # type: ignore[override]  # the base class refuses
         self,
         texts: Any,
         extractor: Extractor | None = None,
@@ -144,10 +145,20 @@ class Pooled(Classifier):
             For each text, by class and place.
         """
         require_threshold(threshold)
-        good = self._good(texts, extractor, overflow, count)
-        return [self.spans_of(one, threshold) for one in good]
+        if is_features(texts):
+            raise ArtifactError("spans are places in texts, not in features", hint="give the texts")
+        judged = self.verdicts(texts, extractor, overflow=overflow, count=count).complete().judged
+        return [self.spans_of(one, threshold) for one in judged]
 
-    def predict(self, table: FeatureTable) -> Predictions:
+    def predict_features(self, given: Any) -> Predictions:
+        """Judge features of tokens; see :meth:`predict_table`."""
+        if isinstance(given, np.ndarray):
+            self.probabilities(given)
+        if self.card.normalisation is not None and self.scorer.lexicon_ is None:
+            warn_of_normalisation(self.card)
+        return self.predict_table(as_table(given))
+
+    def predict_table(self, table: FeatureTable) -> Predictions:
         """Classify the prompts of a table of tokens, each of which must be complete.
 
         Raises
@@ -174,7 +185,7 @@ class Pooled(Classifier):
         """Refuse: rows of tokens mean nothing without knowing which text each is of."""
         raise ConfigurationError(
             f"classifier '{self.card.name}' pools the scores of a text's tokens",
-            hint="use predict or predict_texts",
+            hint="give it the texts, or a FeatureTable of their tokens",
         )
 
     @property
@@ -257,19 +268,9 @@ class Pooled(Classifier):
     def _scored(self) -> tuple[str, ...]:
         return self.card.classes[1:] if self.card.kind == "binary" else self.card.classes
 
-    def _good(
-        self, texts: Any, extractor: Extractor | None, overflow: Overflow, count: Count
-    ) -> list[Judged]:
-        good = []
-        for one in self.judge(as_prompts(texts), extractor, overflow=overflow, count=count):
-            if isinstance(one, PromptError):
-                raise one
-            good.append(one)
-        return good
-
     def _as_read(self, text: Any) -> Any:
         if self.card.normalisation is None or not isinstance(text, str):
-            return text
+            return self.card.as_read([text])[0]
         return normalise(text, self.card.normalisation)
 
     def _judged_as_read(
@@ -278,8 +279,11 @@ class Pooled(Classifier):
         origin = original if isinstance(original, NormalisedText) else None
         text = original if origin is None else origin.text
         if self.scorer.lexicon_ is not None and not isinstance(text, str):
+            given = "conversations" if is_conversation(text) else "token ids"
             return PromptError(
-                f"classifier '{self.card.name}' reads words, not token ids", index=position
+                f"classifier '{self.card.name}' reads words, not {given}",
+                index=position,
+                hint="give it texts",
             )
         return self._judged(tokens, text, origin)
 
@@ -288,6 +292,8 @@ class Pooled(Classifier):
         scores = self.scorer.summed(channels)
         of_tokens = token_means(self.scorer.calibrated(scores), bounds)
         begin, end = tokens.begin, tokens.end
+        if not isinstance(text, str):  # places in messages, or none: the prompt has no text
+            begin = end = np.full(len(tokens), NOWHERE)
         likely = None
         if self.scorer.marker_ is not None and isinstance(text, str):
             likely = partial(word_probabilities, self.scorer.marker_, text, begin, end)

@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from splinellm.errors import ConfigurationError, LabelError
+from splinellm.extraction.windows import Overflow
 from splinellm.learn.annotated import as_read, read_marks
 from splinellm.learn.backbones import shared_backbone
 from splinellm.learn.inputs import listed, number, text, texts_of, whole
@@ -17,7 +18,6 @@ from splinellm.learn.labels import Kind, Labels
 from splinellm.learn.metrics import Target
 from splinellm.learn.pooling import Pooling, PoolName
 from splinellm.learn.splits import merged_groups, near_duplicates
-from splinellm.learn.token_reading import Overflow
 from splinellm.normalisation import VERSION, normalise
 
 if TYPE_CHECKING:

@@ -3,50 +3,88 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from splinellm.learn.fairness import Members, members_among
+from splinellm.learn.fairness import Members
 from splinellm.learn.metrics import recall_at_fpr, reliability_by_length
 from splinellm.learn.pooled import probabilities_of
 from splinellm.learn.pooled_fit import Bags
 from splinellm.learn.pooled_material import INNER_FOLDS, Material
 from splinellm.learn.pooled_scorer import Channels, PooledScorer
-from splinellm.learn.training import Decisions
+from splinellm.learn.training import Decisions, Trial, held_out, trial_figures
 from splinellm.learn.windows import Windows
 
 FALSE_ALARMS = 0.01
 """Share of texts without a class at which the card says how many of those with it are found."""
 
 
+@dataclass(frozen=True, eq=False)
+class PooledTrial:
+    """A scorer that was fitted to some rows, to be tried on the others.
+
+    Parameters
+    ----------
+    scorer : PooledScorer
+        Fitted.
+    rows : ndarray of int
+        To measure on.
+    decisions : Decisions
+        Thresholds and bands, chosen on the rows that it was fitted to.
+    """
+
+    scorer: PooledScorer
+    rows: np.ndarray
+    decisions: Decisions
+
+
 def pooled_figures(
     material: Material,
-    scorer: PooledScorer,
-    rows: np.ndarray,
-    decisions: Decisions,
-    measured_on: str,
+    trials: Sequence[PooledTrial],
+    groups: np.ndarray | None,
     members: Members | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Measure a scorer: held out, by group of people, by channel, and by length.
+    """Measure scorers: held out, by group of people, and the first by channel and by length.
 
     Parameters
     ----------
     material : Material
         All rows.
-    scorer : PooledScorer
-        Fitted to others.
-    rows : ndarray of int
-        To measure on.
-    decisions : Decisions
-        Thresholds and bands.
-    measured_on : str
-        What the card says of the rows.
+    trials : sequence of PooledTrial
+        At least one.
+    groups : ndarray of int, optional
+        Of all rows: those of one are on one side of every split.
     members : mapping of str to ndarray, shape (N,), bool, optional
-        Of all rows, which are of which group.
+        Of all rows, which are of which group of people.
     """
-    labels, targets = material.labels, material.targets
+    first, *others = trials
+    labels = material.labels
+    logits, channels, lengths = _measured(material, first)
+    of_trials = [logits, *(_measured(material, one)[0] for one in others)]
+    measured = trial_figures(
+        [
+            Trial(one.rows, probabilities_of(labels.kind, found), one.decisions)
+            for one, found in zip(trials, of_trials, strict=True)
+        ],
+        labels,
+        groups,
+        members,
+    )
+    measured_on = held_out(len(first.rows), len(labels), groups)
+    longer = ", and the same among clean texts" if material.settings.augment else ""
+    measured["channels"] = {"measured on": measured_on, **channels}
+    measured["reliability by length"] = {"measured on": measured_on + longer, **lengths}
+    return measured
+
+
+def _measured(
+    material: Material, trial: PooledTrial
+) -> tuple[np.ndarray, dict[str, dict[str, float]], dict[str, dict[str, float]]]:
+    """Logits of a trial's rows, and figures by channel and by length."""
+    labels, targets, scorer, rows = material.labels, material.targets, trial.scorer, trial.rows
     scores = window_scores(material, scorer, rows)
     channels: dict[str, dict[str, float]] = {}
     lengths: dict[str, dict[str, float]] = {}
@@ -68,13 +106,7 @@ def pooled_figures(
             channels[prefix + name] = _figures(bags[0].targets, z)
         found = _by_length(material.windows, bags, sums)
         lengths |= {prefix + name: figures for name, figures in found.items()}
-    probabilities = probabilities_of(labels.kind, logits)
-    among = members_among(members, rows)
-    measured = decisions.figures(labels[rows], probabilities, measured_on, among)
-    longer = ", and the same among clean texts" if material.settings.augment else ""
-    measured["channels"] = {"measured on": measured_on, **channels}
-    measured["reliability by length"] = {"measured on": measured_on + longer, **lengths}
-    return measured
+    return logits, channels, lengths
 
 
 def window_scores(material: Material, scorer: PooledScorer, rows: np.ndarray) -> Channels:

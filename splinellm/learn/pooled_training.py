@@ -16,11 +16,10 @@ from splinellm.learn.labels import Labels
 from splinellm.learn.marking import fit_marker
 from splinellm.learn.metrics import Target
 from splinellm.learn.pooled import Pooled, probabilities_of
-from splinellm.learn.pooled_figures import pooled_figures
+from splinellm.learn.pooled_figures import PooledTrial, pooled_figures
 from splinellm.learn.pooled_material import Material, PooledSettings
 from splinellm.learn.pooled_scorer import MARKED
-from splinellm.learn.splits import stratified_splits
-from splinellm.learn.training import N_FOLDS, Decisions, held_out, require_band_possible
+from splinellm.learn.training import Decisions, held_out_splits, require_band_possible
 from splinellm.learn.windows import Windows, read_windows
 from splinellm.normalisation import require_known
 from splinellm.provenance import library_versions
@@ -127,14 +126,19 @@ def train_windows(
     require_markable(labels, marks)
     told = None if marks is None else window_labels(windows, marks)
     material = Material(windows, texts, labels, told, settings, weights)
-    learn, test = stratified_splits(labels, groups, n_splits=N_FOLDS, seed=settings.seed)[0]
     inner = groups if tuning_groups is None else tuning_groups
-    tried = material.fit(learn, None if inner is None else inner[learn])
-    decisions = Decisions.choose(
-        labels[learn], probabilities_of(labels.kind, tried.out_of_fold), target, abstain
-    )
-    measured_on = held_out(len(test), len(labels), groups)
-    metrics = pooled_figures(material, tried.scorer, test, decisions, measured_on, members)
+    trials: list[PooledTrial] = []
+    for learn, test in held_out_splits(labels, groups, settings.seed):
+        tried = material.fit(learn, None if inner is None else inner[learn])
+        chosen = Decisions.choose(
+            labels[learn],
+            probabilities_of(labels.kind, tried.out_of_fold),
+            target,
+            None if trials else abstain,
+        )
+        trials.append(PooledTrial(tried.scorer, test, chosen))
+    decisions = trials[0].decisions
+    metrics = pooled_figures(material, trials, groups, members)
     final = material.fit(np.arange(len(labels)), inner)
     marker = None if marks is None else fit_marker(texts, marks)
     final.scorer.marker_ = marker

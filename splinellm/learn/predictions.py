@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from numbers import Real
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from splinellm.errors import ConfigurationError
 from splinellm.learn.labels import Kind
 
 PREDICTED = "predicted"
@@ -56,6 +59,54 @@ class Predictions:
             chosen = self.probabilities.argmax(axis=1)
         return [self.classes[position] for position in chosen]
 
+    def with_thresholds(self, thresholds: float | Mapping[str, float] | None) -> Predictions:
+        """The same probabilities, decided otherwise.
+
+        Parameters
+        ----------
+        thresholds : float, mapping of str to float, or None
+            Of all classes, by class, or none: as they are. See :func:`require_thresholds`.
+
+        Raises
+        ------
+        ConfigurationError
+            One is impossible.
+        """
+        if thresholds is None:
+            return self
+        told = require_thresholds(self.kind, self.classes, thresholds)
+        return replace(self, thresholds={**self.thresholds, **told})
+
+    def of_texts(self, owners: np.ndarray, n_tokens: np.ndarray) -> Predictions:
+        """Predictions for texts, from those for their windows: the worst window decides.
+
+        Of several labels each has its highest probability. Of exclusive classes, of which no one
+        is the bad one, it is what most of the text is: the mean, weighted by tokens.
+
+        Parameters
+        ----------
+        owners : ndarray of int, shape (rows,)
+            The text that each row is of: 0, 1, 2, ... without gaps, ascending.
+        n_tokens : ndarray of int, shape (rows,)
+            Tokens of each row.
+        """
+        starts = np.flatnonzero(np.diff(np.asarray(owners, np.int64))) + 1
+        if len(starts) + 1 >= len(self):
+            return self
+        rows = np.split(np.arange(len(self)), starts)
+        probabilities = np.stack([self._of_text(part, n_tokens[part]) for part in rows])
+        return replace(self, probabilities=probabilities)
+
+    def _of_text(self, rows: np.ndarray, n_tokens: np.ndarray) -> np.ndarray:
+        probabilities = self.probabilities[rows]
+        if len(rows) == 1:
+            return np.asarray(probabilities[0])
+        if self.kind == "multilabel":
+            return np.asarray(probabilities.max(axis=0))
+        if self.kind == "binary":
+            return np.asarray(probabilities[probabilities[:, 1].argmax()])
+        return np.asarray(np.average(probabilities, axis=0, weights=n_tokens))
+
     def to_arrow(self) -> pa.Table:
         """Columns ``predicted`` and ``probability.<class>``; multi-label ``predicted.<label>``."""
         decisions = list(self.flags.T) if self.kind == "multilabel" else [self.predicted]
@@ -71,3 +122,37 @@ def prediction_schema(kind: Kind, classes: Sequence[str]) -> pa.Schema:
         decisions = [pa.field(f"{PREDICTED}.{c}", pa.bool_(), nullable=False) for c in classes]
     scores = [pa.field(f"{PROBABILITY}.{c}", pa.float64(), nullable=False) for c in classes]
     return pa.schema([*decisions, *scores])
+
+
+def scored_classes(kind: Kind, classes: Sequence[str]) -> tuple[str, ...]:
+    """Classes that have a threshold: of two, the second; of exclusive ones, none."""
+    if kind == "multiclass":
+        return ()
+    return tuple(classes[1:] if kind == "binary" else classes)
+
+
+def require_thresholds(kind: Kind, classes: Sequence[str], thresholds: Any) -> dict[str, float]:
+    """Read thresholds that somebody chose: a number for all classes, or numbers by class.
+
+    Raises
+    ------
+    ConfigurationError
+        There is no such class or none that has a threshold, or a number is no probability.
+    """
+    able = scored_classes(kind, classes)
+    if not able:
+        raise ConfigurationError(
+            "of several classes the most probable is chosen, without a threshold",
+            hint="leave the threshold out",
+        )
+    told = thresholds if isinstance(thresholds, Mapping) else dict.fromkeys(able, thresholds)
+    for name, value in told.items():
+        if name not in able:
+            raise ConfigurationError(
+                f"no class '{str(name)[:40]}' has a threshold",
+                hint=f"these have: {', '.join(able)}",
+            )
+        if isinstance(value, bool) or not isinstance(value, Real) or not 0.0 <= float(value) <= 1.0:
+            shown = f"{value}" if isinstance(value, Real) else type(value).__name__
+            raise ConfigurationError(f"a threshold of {shown} is not in [0, 1]")
+    return {str(name): float(value) for name, value in told.items()}

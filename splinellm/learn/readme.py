@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from splinellm.learn.bootstrap import INTERVALS
 from splinellm.learn.classifier import Card
 from splinellm.learn.rendering import render
 from splinellm.schema import is_sign_block
@@ -14,7 +15,7 @@ MAX_CELL = 100
 
 def readme_of(card: Card) -> str:
     """Render a card as Markdown."""
-    filters = (_plain, _cell, _ranges, _features, _columns)
+    filters = (_plain, _cell, _ranges, _features, _columns, _with_interval)
     text = render("readme.md.j2", *filters, card=card, source=card.provenance)
     return text.rstrip("\n") + "\n"
 
@@ -22,7 +23,18 @@ def readme_of(card: Card) -> str:
 def _columns(figures: dict[str, Any]) -> list[str]:
     """Columns of those figures that are rows of a table."""
     rows = [value for value in figures.values() if isinstance(value, dict)]
-    return list(dict.fromkeys(column for row in rows for column in row))
+    return [
+        column
+        for column in dict.fromkeys(column for row in rows for column in row)
+        if column != INTERVALS
+    ]
+
+
+def _with_interval(row: dict[str, Any], column: str) -> str:
+    """A figure and, if it has one, its interval."""
+    cell = _cell(row.get(column))
+    interval = row.get(INTERVALS, {}).get(column)
+    return cell if interval is None else f"{cell} [{_cell(interval)}]"
 
 
 def _plain(value: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 
-def render(template: str, /, *filters: Callable[[Any], Any], **facts: Any) -> str:
+def render(template: str, /, *filters: Callable[..., Any], **facts: Any) -> str:
     """Fill in a template.
 
     Parameters

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from splinellm.errors import ConfigurationError, PromptError
+from splinellm.errors import PromptError
+from splinellm.extraction.windows import Overflow, require_overflow
 from splinellm.table import FeatureTable, schema_of
 
 if TYPE_CHECKING:
     from splinellm.extraction.base import Extractor, OnProgress
-
-Overflow = Literal["windows", "error", "truncate"]
-OVERFLOWS: tuple[Overflow, ...] = ("windows", "error", "truncate")
-"""What happens to a text beyond the limit: read it in pieces, refuse it, or cut it."""
 
 CHUNK_BYTES = 64 << 20
 """Rows of one chunk of texts; a longer text is a chunk of its own."""
@@ -116,14 +113,6 @@ def read_tokens(
             else:
                 reader = _Continuation(extractor, columns, overlap)
                 yield position, reader.rest(prompts[position], rows[place], position, overflow)
-
-
-def require_overflow(overflow: str) -> None:
-    """Refuse what is no way to treat long texts."""
-    if overflow not in OVERFLOWS:
-        raise ConfigurationError(
-            f"unknown overflow '{str(overflow)[:40]}'", hint=f"use {', '.join(OVERFLOWS)}"
-        )
 
 
 def _chunks(prompts: Sequence[Any], budget: int) -> Iterator[list[int]]:

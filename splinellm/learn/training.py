@@ -22,7 +22,7 @@ from splinellm.learn.decisions import (
 from splinellm.learn.estimators import EstimatorName, fit_calibrated
 from splinellm.learn.fairness import FAIRNESS, Members, fairness_figures, members_among
 from splinellm.learn.labels import Labels
-from splinellm.learn.metrics import Target, choose_threshold, class_figures
+from splinellm.learn.metrics import Target, choose_threshold, class_figures, nearest_threshold
 from splinellm.learn.predictions import DEFAULT_THRESHOLD
 from splinellm.learn.splits import Split, stratified_splits
 from splinellm.normalisation import require_known
@@ -30,6 +30,8 @@ from splinellm.provenance import library_versions
 from splinellm.table import FeatureTable
 
 N_FOLDS = 5
+FEW_ROWS = 1000
+"""With fewer, a classifier is tried on every fifth of them."""
 
 
 def train(
@@ -104,18 +106,21 @@ def train(
     labels.require_enough()
     require_known(normalisation)
     require_band_possible(labels, abstain)
-    learn, test = stratified_splits(labels, groups, n_splits=N_FOLDS, seed=seed)[0]
     if tuning_groups is None:
         tuning_groups = groups
-    learn_groups = None if tuning_groups is None else tuning_groups[learn]
-    tried, _ = _fit(estimator, table.values[learn], labels[learn], learn_groups, seed)
-    out_of_fold = None
-    if target is not None or abstain is not None:
-        out_of_fold = _out_of_fold(
-            estimator, table.values[learn], labels[learn], learn_groups, seed
-        )
-    decisions = Decisions.choose(labels[learn], out_of_fold, target, abstain)
-    probabilities = _probabilities(tried, labels, table.values[test])
+    trials: list[Trial] = []
+    for learn, test in held_out_splits(labels, groups, seed):
+        learn_groups = None if tuning_groups is None else tuning_groups[learn]
+        tried, _ = _fit(estimator, table.values[learn], labels[learn], learn_groups, seed)
+        out_of_fold = None
+        if target is not None or (abstain is not None and not trials):
+            out_of_fold = _out_of_fold(
+                estimator, table.values[learn], labels[learn], learn_groups, seed
+            )
+        chosen = Decisions.choose(labels[learn], out_of_fold, target, None if trials else abstain)
+        probabilities = _probabilities(tried, labels, table.values[test])
+        trials.append(Trial(test, probabilities, chosen))
+    decisions = trials[0].decisions
     fitted, settings = _fit(estimator, table.values, labels, tuning_groups, seed)
     settings |= decisions.settings()
     if normalisation is not None:
@@ -128,12 +133,7 @@ def train(
         provenance=table.provenance,
         data=data or {"rows": len(labels)},
         settings=settings,
-        metrics=decisions.figures(
-            labels[test],
-            probabilities,
-            held_out(len(test), len(labels), groups),
-            members_among(members, test),
-        ),
+        metrics=trial_figures(trials, labels, groups, members),
         weaknesses=tuple(weaknesses),
         libraries={**library_versions(), "scikit-learn": metadata.version("scikit-learn")},
     )
@@ -202,9 +202,11 @@ def _out_of_fold(
     return np.stack([c[:, 1] for c in columns], 1) if len(columns) > 1 else columns[0]
 
 
-def held_out(n_test: int, n_rows: int, groups: np.ndarray | None) -> str:
+def held_out(n_test: int, n_rows: int, groups: np.ndarray | None, n_splits: int = 1) -> str:
     """Say what figures were measured on."""
     text = f"{n_test} of {n_rows} rows, stratified"
+    if n_splits > 1:
+        text = f"each of {n_rows} rows once, in {n_splits} splits, stratified"
     if groups is not None:
         text += ", no group or near-duplicate on both sides"
     return text
@@ -233,7 +235,7 @@ class Decisions:
     target : Target or None
         What the thresholds are for.
     unreached : list of str
-        Classes for which no threshold is.
+        Classes for which no threshold is; they have the nearest.
     """
 
     thresholds: dict[str, float]
@@ -261,7 +263,7 @@ class Decisions:
                 chosen = choose_threshold(labels.indicator(name), column, target)
                 if chosen is None:
                     unreached.append(name)
-                    chosen = 1.0
+                    chosen = nearest_threshold(labels.indicator(name), column, target)
                 thresholds[name] = chosen
             if abstain is not None:
                 bands[name] = choose_band(column, thresholds[name], abstain)
@@ -278,28 +280,78 @@ class Decisions:
             found[ABSTAIN] = settings_of(self.bands)
         return found
 
-    def figures(
-        self,
-        labels: Labels,
-        probabilities: np.ndarray,
-        measured_on: str,
-        members: Members | None = None,
-    ) -> dict[str, dict[str, Any]]:
-        """Measure them on rows that were kept aside, for a card; groups of people, too, if any."""
-        found: dict[str, dict[str, Any]] = {
-            "held out": {
-                "measured on": measured_on,
-                **class_figures(labels, probabilities, self.thresholds),
-            }
-        }
-        if self.bands:
-            found["uncertain"] = {
-                "measured on": measured_on,
-                **band_figures(labels, probabilities, self.thresholds, self.bands),
-            }
-        fairness = fairness_figures(
-            labels, probabilities, members or {}, self.thresholds, measured_on
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A fit to some rows, tried on the others.
+
+    Parameters
+    ----------
+    rows : ndarray of int
+        Those that it was tried on.
+    probabilities : ndarray, shape (rows, C)
+        Of these.
+    decisions : Decisions
+        Chosen on the rows that it was fitted to.
+    """
+
+    rows: np.ndarray
+    probabilities: np.ndarray
+    decisions: Decisions
+
+
+def held_out_splits(labels: Labels, groups: np.ndarray | None, seed: int) -> list[Split]:
+    """Splits that a classifier is tried on before it is fitted to all rows.
+
+    One, which keeps a fifth aside; of fewer than :data:`FEW_ROWS` rows all five, so that the
+    figures are not those of a lucky fifth of a few.
+    """
+    splits = stratified_splits(labels, groups, n_splits=N_FOLDS, seed=seed)
+    return splits if len(labels) < FEW_ROWS else splits[:1]
+
+
+def trial_figures(
+    trials: Sequence[Trial],
+    labels: Labels,
+    groups: np.ndarray | None,
+    members: Members | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Measure trials, each by its own thresholds, for a card; groups of people, too, if any."""
+    rows = np.concatenate([trial.rows for trial in trials])
+    probabilities = np.concatenate([trial.probabilities for trial in trials])
+    first = trials[0]
+    thresholds = {
+        name: np.concatenate(
+            [np.full(len(trial.rows), trial.decisions.thresholds[name]) for trial in trials]
         )
-        if fairness:
-            found[FAIRNESS] = fairness
-        return found
+        for name in first.decisions.thresholds
+    }
+    measured_on = held_out(len(first.rows), len(labels), groups, len(trials))
+    found: dict[str, dict[str, Any]] = {
+        "held out": {
+            "measured on": measured_on,
+            **class_figures(
+                labels[rows], probabilities, thresholds, None if groups is None else groups[rows]
+            ),
+        }
+    }
+    if first.decisions.bands:
+        found["uncertain"] = {
+            "measured on": held_out(len(first.rows), len(labels), groups),
+            **band_figures(
+                labels[first.rows],
+                first.probabilities,
+                first.decisions.thresholds,
+                first.decisions.bands,
+            ),
+        }
+    fairness = fairness_figures(
+        labels[rows],
+        probabilities,
+        members_among(members, rows),
+        first.decisions.thresholds,
+        measured_on,
+    )
+    if fairness:
+        found[FAIRNESS] = fairness
+    return found

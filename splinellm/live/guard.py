@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,8 +15,10 @@ from transformers import StoppingCriteria
 
 from splinellm.backbone.architectures import ARCHITECTURES
 from splinellm.errors import ArtifactError, ConfigurationError, PromptError
+from splinellm.learn.artifact import as_classifier
 from splinellm.learn.classifier import Classifier, require_match
 from splinellm.learn.pooled import Pooled
+from splinellm.learn.predictions import DEFAULT_THRESHOLD
 from splinellm.learn.token_reading import TokenRows
 from splinellm.live.recorder import LiveRecorder
 from splinellm.plan import Plan
@@ -69,13 +72,14 @@ class Guard(StoppingCriteria):
     ----------
     recorder : LiveRecorder
         Attached to the model that generates.
-    classifier : Classifier, or a fitted scikit-learn classifier
+    classifier : Classifier, its name or folder, or a fitted scikit-learn classifier
         Of the recorder's features in their order (``recorder.schema.names``). Of this library's
         classifiers, those of the same layers and features. One that pools windows of tokens is
         shown those that are complete: its verdict is that of the text up to there. That the model
         is the one that it was trained with is up to the caller.
-    threshold : float
-        Probability from which a row is stopped.
+    threshold : float, optional
+        Probability from which a row is stopped; by default the one in the classifier's card, and
+        0.5 of any other classifier.
     label : optional
         Class whose probability counts; the last one by default, which of two is the positive one.
     every : int
@@ -97,7 +101,7 @@ class Guard(StoppingCriteria):
 
     Examples
     --------
-    >>> with attach(model, features="blocks") as recorder:  # doctest: +SKIP
+    >>> with attach(model, classifier=classifier) as recorder:  # doctest: +SKIP
     ...     guard = Guard(recorder, classifier, threshold=0.9)
     ...     model.generate(**inputs, stopping_criteria=[guard])
     ...     guard.stops
@@ -107,16 +111,18 @@ class Guard(StoppingCriteria):
     def __init__(
         self,
         recorder: LiveRecorder,
-        classifier: Classifier | ProbabilisticClassifier,
+        classifier: Classifier | ProbabilisticClassifier | str | PathLike[str],
         *,
-        threshold: float = 0.5,
+        threshold: float | None = None,
         label: Any = None,
         every: int = 8,
     ) -> None:
         if every < 1:
             raise ConfigurationError(f"every is {every}; it must be at least 1")
-        if not 0.0 <= threshold <= 1.0:
+        if threshold is not None and not 0.0 <= threshold <= 1.0:
             raise ConfigurationError(f"threshold {threshold} is not between 0 and 1")
+        if isinstance(classifier, (str, PathLike)):
+            classifier = as_classifier(classifier)
         _require_same_columns(recorder, classifier)
         classes = list(
             classifier.card.classes if isinstance(classifier, Classifier) else classifier.classes_
@@ -132,7 +138,10 @@ class Guard(StoppingCriteria):
             plan = Plan.of(classifier.card.provenance)
             recorder.score_tokens(self, plan, classifier.scorer.logits)
         self._column = -1 if label is None else classes.index(label)
-        self._threshold = threshold
+        self._threshold = DEFAULT_THRESHOLD if threshold is None else threshold
+        if threshold is None and isinstance(classifier, Classifier):
+            name = classes[self._column]
+            self._threshold = classifier.card.thresholds.get(name, DEFAULT_THRESHOLD)
         self._every = every
         self._next_look = 0
         self.stops: dict[int, Stop] = {}

@@ -6,8 +6,9 @@ import sys
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import replace
+from os import PathLike
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from splinellm.backbone.decoder import Decoder, decoder_inside
 from splinellm.backbone.eager import run_eagerly
 from splinellm.backbone.recorder import observe
 from splinellm.errors import ConfigurationError, NonFiniteFeaturesError, NothingRecordedError
+from splinellm.learn.artifact import as_classifier
+from splinellm.learn.classifier import Classifier
 from splinellm.live.generation import follow_generate
 from splinellm.live.passes import Passes
 from splinellm.live.token_scores import Score, ScoringReduction
@@ -30,8 +33,9 @@ from splinellm.token_index import NOWHERE, TokenIndex
 def attach(
     model: nn.Module,
     *,
+    classifier: Classifier | str | PathLike[str] | None = None,
     layers: str | Iterable[int] | None = None,
-    features: str | Iterable[str] | FeatureSelection = "paper",
+    features: str | Iterable[str] | FeatureSelection | None = None,
     dimension_rule: Literal["relative", "absolute"] = "relative",
     dimension_threshold: float = 0.1,
     granularity: Granularity = "prompt",
@@ -47,8 +51,11 @@ def attach(
         Any transformers model that holds a supported decoder or encoder, such as those of
         ``AutoModelForCausalLM``, or a module around it: adapters, data-parallel wrappers, what
         ``torch.compile`` gives. Compiled code runs uncompiled within the block.
+    classifier : Classifier, or its name or folder, optional
+        Whose layers and features are recorded, and whose rule of the dimension; for
+        :class:`splinellm.Guard`, which then needs nothing else.
     layers, features, dimension_rule, dimension_threshold
-        See :class:`splinellm.extraction.SplineExtractor`.
+        See :class:`splinellm.extraction.SplineExtractor`; features are ``paper`` by default.
     granularity : {"prompt", "token"}
         What a row of the table stands for: a row of the batch, or every token of it that the model
         has read, with its own numbers.
@@ -86,10 +93,20 @@ def attach(
             hint="prompt or token; the table of prompts after every step is that of a prefix",
         )
     decoder = decoder_inside(model)
+    if classifier is not None:
+        if layers is not None or features is not None:
+            raise ConfigurationError(
+                "a classifier says which layers and features are recorded",
+                hint="give either the classifier or these",
+            )
+        settings = Plan.of(as_classifier(classifier).card.provenance)
+        layers, features = settings.layers, settings.selection
+        dimension_rule = cast(Any, settings.dimension_rule)
+        dimension_threshold = settings.dimension_threshold
     plan = Plan.resolve(
         decoder,
         layers=layers,
-        features=features,
+        features="paper" if features is None else features,
         max_tokens=decoder.max_positions or sys.maxsize,  # nothing is cut
         dimension_rule=dimension_rule,
         dimension_threshold=dimension_threshold,

@@ -131,7 +131,6 @@ def test_what_a_classifier_cannot_do_is_refused(cli: Cli) -> None:
     assert cli("extract", "in.jsonl", "-o", "x.parquet", "--features", "sign_mean").code == 0
     for arguments, code, message in [
         (["a", "in.jsonl", "--spans"], 2, "--spans is for classifiers of train --pool"),
-        (["a", "in.jsonl", "--overflow", "error"], 2, "--overflow is for classifiers"),
         (["a", "in.jsonl", "--escalate", "b"], 1, "'a' is never uncertain"),
         (["u", "in.jsonl", "--escalate", "c"], 1, "no classifier 'c'"),
         (["u", "in.jsonl", "--escalate", "a2"], 1, "do not tell the same classes apart"),

@@ -75,7 +75,7 @@ def test_rows_arrive_in_order_with_what_the_classifier_says(cli: Cli, output: st
     assert [int(value) for value in found["id"]] == list(range(120))
     assert found["text"] == TEXTS
     table = LearnableExtractor(PROVENANCE).table(TEXTS)
-    expected = trained("binary").predict(table)
+    expected = trained("binary").predict_table(table)
     assert found["predicted"] == expected.predicted
     numbers = np.array([found["probability.clean"], found["probability.toxic"]], np.float64)
     assert (expected.probabilities == numbers.T).all()  # every digit, also in text
@@ -97,7 +97,7 @@ def test_multilabel_has_a_flag_and_a_probability_per_label(
         Path("out.jsonl").write_bytes(result.stdout)
         output = "out.jsonl"
     found = read(output)
-    expected = trained("multilabel").predict(LearnableExtractor(PROVENANCE).table(TEXTS))
+    expected = trained("multilabel").predict_table(LearnableExtractor(PROVENANCE).table(TEXTS))
     assert list(found)[-6:] == [*ADDED[:2], *expected.to_arrow().column_names]
     assert found["predicted.b"] == expected.flags[:, 1].tolist()
     assert found["probability.b"] == expected.probabilities[:, 1].tolist()
@@ -262,7 +262,7 @@ def test_an_extracted_table_is_classified_without_a_model(
     assert list(found) == ["id", "note", *ADDED]
     assert [int(value) for value in found["id"]] == list(range(120))
     assert set(found["note"]) == {"é,\n"}
-    expected = trained("binary").predict(table)
+    expected = trained("binary").predict_table(table)
     numbers = np.array([found["probability.clean"], found["probability.toxic"]], np.float64)
     np.testing.assert_allclose(numbers.T, expected.probabilities, rtol=1e-12)
     assert found["predicted"] == expected.predicted
@@ -274,7 +274,7 @@ def test_a_folder_of_extracted_parquet(cli: Cli, table: FeatureTable) -> None:
     extracted(table[:50], "parts/1.parquet")
     extracted(table[50:], "parts/2.parquet")
     assert cli("predict", "clf", "parts", "-o", "out.parquet").code == 0
-    assert read("out.parquet")["predicted"] == trained("binary").predict(table).predicted
+    assert read("out.parquet")["predicted"] == trained("binary").predict_table(table).predicted
 
 
 def test_features_alone_are_enough(cli: Cli, table: FeatureTable) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from splinellm.learn.annotation import NormalisationWarning
 from splinellm.learn.artifact import load_classifier
+from splinellm.learn.classifier import NormalisationWarning
 from tests.cli.conftest import Result
 from tests.cli.labelled import labelled_rows, write_rows
 from tests.fakes import FakeExtractor
@@ -20,10 +20,12 @@ def test_binary_from_texts(cli: Cli, fake: list[FakeExtractor]) -> None:
     result = cli("train", "in.jsonl", "--label", "label", "-o", "mine")
     assert result.code == 0
     heading, columns, figures = result.stdout.decode().splitlines()
-    assert heading.startswith("held out: 24 of 120 rows")
+    assert heading.startswith("held out: each of 120 rows once, in 5 splits")
     assert columns.split()[:2] == ["rows", "ROC-AUC"]
-    assert figures.split()[:3] == ["toxic", "12", "100.00%"]
-    assert result.stderr == "splinellm: classifier written to mine\n"
+    assert figures.split()[:3] == ["toxic", "60", "100.00%"]
+    few, written = result.stderr.splitlines()
+    assert "120 rows are few" in few
+    assert written == "splinellm: classifier written to mine"
     assert fake[0].seen == [row["text"] for row in rows]
     assert fake[0].settings["features"] == "blocks"
     card = load_classifier("mine").card

@@ -68,7 +68,9 @@ def test_every_estimator_and_task_comes_back_the_same(
     assert loaded.card == saved.card
     # A forest sums its trees in the order in which its threads are done.
     assert np.allclose(
-        loaded.predict(table).probabilities, saved.predict(table).probabilities, atol=1e-12
+        loaded.predict_table(table).probabilities,
+        saved.predict_table(table).probabilities,
+        atol=1e-12,
     )
 
 
@@ -85,7 +87,7 @@ def test_another_dtype_or_backbone_in_the_card_no_longer_matches_the_features(
     for change in ({"dtype": "bfloat16"}, {"weights_sha256": "f" * 64}):
         edit_card(folder, lambda card, change=change: card["provenance"].update(change))
         with pytest.raises(ArtifactError, match=next(iter(change))):
-            load_classifier(folder).predict(TABLE)
+            load_classifier(folder).predict_table(TABLE)
 
 
 def test_another_schema_or_card_version_is_refused(folder: Path) -> None:
@@ -202,7 +204,7 @@ def test_texts_are_normalised_before_they_are_read(llama: Backbone, tmp_path: Pa
     labels = Labels("binary", ("clean", "toxic"), np.arange(40) % 2)
     table = extractor.extract(texts)
     hidden = [text.replace("b", "\u200bb\u200b") for text in texts]
-    expected = train(table, labels, name="x").predict(table).probabilities
+    expected = train(table, labels, name="x").predict_table(table).probabilities
     on = train(table, labels, name="x", normalisation="1")
     np.testing.assert_array_equal(on.predict_texts(hidden, extractor).probabilities, expected)
     off = train(table, labels, name="x")

@@ -143,12 +143,12 @@ def test_scores_out_of_fold_are_averaged_over_repeats() -> None:
 def test_a_card_has_a_section_of_groups_and_its_readme_shows_it() -> None:
     target = balanced(600)
     labels = Labels("binary", ("clean", "toxic"), target)
-    members = {"all | sorts": np.arange(600) % 3 == 0, "rare": np.arange(600) < 30}
+    members = {"all | sorts": np.arange(600) % 3 == 0, "rare": np.arange(600) < 12}
     table = learnable_table(target, shift=0.5)
     card = train(table, labels, name="t", members=members).card
     figures = card.metrics[FAIRNESS]
     row = figures["all | sorts"]
-    assert 30 <= row["rows"] <= 50
+    assert row["rows"] == 200  # of few rows each is held out once
     assert row["subgroup_95"][0] <= row["subgroup_auc"] <= row["subgroup_95"][1]
     assert 0 <= row["fpr"] <= 1
     assert figures["power mean, p = -5"]["BPSN_auc"] == pytest.approx(row["BPSN_auc"])

@@ -29,6 +29,6 @@ def test_rows_of_tokens_are_refused(granularity: Any, llama: Backbone) -> None:
         next(evaluate(table, LABELS, []))
     card = Card("x", "binary", ("a", "b"), {"b": 0.5}, extractor.provenance, {}, {}, {})
     with pytest.raises(ArtifactError, match=f"granularity is {granularity}, not prompt"):
-        Classifier([], card).predict(table)
+        Classifier([], card).predict_table(table)
     with pytest.raises(PromptError):
         SplineFeatures().transform(table)

@@ -291,15 +291,15 @@ def test_tables_of_tokens_are_judged_and_of_prompts_refused() -> None:
     classifier = trained()
     table = extractor().extract(TEXTS[:9], granularity="token")
     np.testing.assert_allclose(
-        classifier.predict(table).probabilities,
+        classifier.predict_table(table).probabilities,
         classifier.predict_texts(TEXTS[:9], extractor()).probabilities,
         atol=1e-6,
     )
-    assert len(classifier.predict(table[:0])) == 0
+    assert len(classifier.predict_table(table[:0])) == 0
     with pytest.raises(ArtifactError, match="granularity is prompt, not token"):
-        classifier.predict(extractor().extract(TEXTS[:2]))
+        classifier.predict_table(extractor().extract(TEXTS[:2]))
     with pytest.raises(ArtifactError, match="reads words"):
-        trained(hybrid=True).predict(table)
+        trained(hybrid=True).predict_table(table)
     with pytest.raises(ConfigurationError, match="pools"):
         classifier.probabilities(table.values)
 

@@ -256,7 +256,7 @@ def test_pooled_classifiers_are_shown_complete_windows(
             ids = prompt + tokens[row][:n_generated]
             n = len(ids) if len(ids) <= 4 else 4 + 2 * ((len(ids) - 4) // 2)
             table = extractor.extract([ids[:n]], granularity="token")
-            wanted = classifier.predict(table).probabilities
+            wanted = classifier.predict_table(table).probabilities
             np.testing.assert_allclose(found[row : row + 1], wanted, atol=2e-3)
     assert np.ptp([found[1, 1] for _, found in seen]) > 0.01
 

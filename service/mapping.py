@@ -1,0 +1,88 @@
+"""Which class of which classifier answers for a category of another service's format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from splinellm.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+    from service.verdicts import ServedClassifier
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Where a score comes from.
+
+    Parameters
+    ----------
+    classifier : ServedClassifier
+        Who tells.
+    label : str
+        Of which class.
+    """
+
+    classifier: ServedClassifier
+    label: str
+
+
+def sources(
+    served: Mapping[str, ServedClassifier],
+    told: Iterable[tuple[str, str, str | None]],
+    setting: str,
+) -> dict[str, Source]:
+    """Find what a setting names.
+
+    Parameters
+    ----------
+    served : mapping of str to ServedClassifier
+        What is loaded, by name.
+    told : iterable of (str, str, str or None)
+        Category, classifier and class; without a class the second of two.
+    setting : str
+        For an error.
+
+    Raises
+    ------
+    ConfigurationError
+        There is no such classifier or class.
+    """
+    found = {}
+    for category, name, label in told:
+        classifier = served.get(name)
+        if classifier is None:
+            raise ConfigurationError(
+                f"{setting}: no classifier '{name[:80]}' is served",
+                hint=f"served: {', '.join(served) or 'none'}",
+            )
+        classes = classifier.card.classes
+        if label is None and classifier.card.kind == "binary":
+            label = classes[1]
+        if label not in classes:
+            raise ConfigurationError(
+                f"{setting}: '{name}' needs a class for {category}, as in {category}={name}:CLASS",
+                hint=f"its classes: {', '.join(classes)}",
+            )
+        found[category] = Source(classifier, label)
+    return found
+
+
+def require_mapped(served: Mapping[str, ServedClassifier], settings: Settings) -> None:
+    """Refuse mappings to what is not there, when the service starts."""
+    sources(served, settings.attributes, "perspective_attributes")
+    sources(served, settings.categories, "moderation_categories")
+
+
+def defaults(
+    classifiers: Iterable[ServedClassifier], label_of: Mapping[str, str]
+) -> dict[str, Source]:
+    """Categories by their labels: of two classifiers with one, the first is the better one."""
+    found: dict[str, Source] = {}
+    for category, label in label_of.items():
+        for one in classifiers:
+            if label in one.card.classes:
+                found.setdefault(category, Source(one, label))
+    return found

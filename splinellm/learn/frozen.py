@@ -1,0 +1,210 @@
+"""A trained classifier, as scikit-learn knows classifiers: it predicts, and is fitted no more."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+
+from splinellm.learn.handed import extent_of, is_features
+from splinellm.learn.predictions import Predictions
+from splinellm.prompts import as_prompts
+from splinellm.table import N_TOKENS, TRUNCATED
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from splinellm.extraction.base import Extractor, OnProgress
+    from splinellm.extraction.windows import Overflow
+    from splinellm.learn.classifier import Card
+    from splinellm.learn.verdicts import Verdicts
+
+
+class FrozenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sklearn is untyped
+    """What is the same for classifiers of prompts and for those that pool windows of tokens.
+
+    Like :class:`sklearn.frozen.FrozenEstimator` it is cloned as it is, and ``fit`` changes nothing:
+    ``cross_val_score`` then measures it fold by fold.
+
+    Attributes
+    ----------
+    card : Card
+        Everything about it.
+    """
+
+    card: Card
+
+    @abstractmethod
+    def verdicts(
+        self,
+        prompts: Any,
+        extractor: Extractor | None = None,
+        *,
+        overflow: Overflow = "windows",
+        on_progress: OnProgress | None = None,
+    ) -> Verdicts:
+        """Judge prompts; one that cannot be read fails alone."""
+
+    @abstractmethod
+    def predict_features(self, given: Any) -> Predictions:
+        """Judge features in whatever container."""
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """The classes in the order of the probabilities; numbers, if all are called by some."""
+        names = self.card.classes
+        is_counted = all(name.isascii() and name.isdigit() for name in names)
+        if is_counted and [str(int(name)) for name in names] == list(names):
+            return np.array([int(name) for name in names])
+        return np.array(names)
+
+    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803, ARG002 - scikit-learn's
+        """Change nothing: it is trained."""
+        return self
+
+    def predict(
+        self,
+        X: Any,  # noqa: N803
+        *,
+        threshold: Any = None,
+        overflow: Overflow = "windows",
+    ) -> np.ndarray:
+        """Say which class each text is of, by the thresholds in the card.
+
+        Parameters
+        ----------
+        X : texts, conversations, or features
+            A column of texts in any container, whose model is loaded when it is needed and shared;
+            or what an extractor made of them: a FeatureTable, a DataFrame or Arrow table with its
+            columns, or an array of the classifier's own columns.
+        threshold : float, or mapping of str to float, optional
+            In place of the card's: of all classes, or by class.
+        overflow : {"windows", "error", "truncate"}
+            What happens to a text beyond the card's token limit.
+
+        Returns
+        -------
+        ndarray, shape (N,), or (N, C) of zeros and ones where several labels may hold
+
+        Raises
+        ------
+        PromptError
+            A text cannot be read; names its position.
+        ArtifactError, TableFormatError
+            The features are not the classifier's; names the first difference.
+        ConfigurationError
+            There is no such class, or a threshold is impossible.
+        """
+        found = self._predictions(X, overflow).with_thresholds(threshold)
+        if found.kind == "multilabel":
+            return np.asarray(found.flags, np.int64)
+        position = {name: i for i, name in enumerate(found.classes)}
+        chosen = np.array([position[name] for name in found.predicted], np.int64)
+        return np.asarray(self.classes_[chosen])
+
+    def predict_proba(self, X: Any, *, overflow: Overflow = "windows") -> np.ndarray:  # noqa: N803
+        """Calibrated probabilities, shape (N, C), in the order of ``classes_``.
+
+        Parameters
+        ----------
+        X, overflow
+            See :meth:`predict`.
+        """
+        return np.asarray(self._predictions(X, overflow).probabilities)
+
+    def scores(
+        self,
+        X: Any,  # noqa: N803
+        *,
+        threshold: Any = None,
+        overflow: Overflow = "windows",
+    ) -> pd.DataFrame:
+        """What ``splinellm predict`` adds to each row, as a DataFrame.
+
+        Parameters
+        ----------
+        X, threshold, overflow
+            See :meth:`predict`.
+
+        Returns
+        -------
+        DataFrame
+            ``n_tokens`` and ``truncated`` as far as they are known, ``predicted`` and
+            ``probability.<class>``; with the index of `X`, if it has one.
+        """
+        if is_features(X):
+            extent, found = extent_of(X), self.predict_features(X)
+        else:
+            told = self.verdicts(X, overflow=overflow).complete()
+            extent, found = {N_TOKENS: told.n_tokens, TRUNCATED: told.truncated}, told.predictions
+        frame: pd.DataFrame = found.with_thresholds(threshold).to_arrow().to_pandas()
+        for place, (name, values) in enumerate(extent.items()):
+            frame.insert(place, name, values)
+        if hasattr(type(X), "iloc"):
+            frame.index = X.index
+        return frame
+
+    def predict_texts(
+        self,
+        texts: Any,
+        extractor: Extractor | None = None,
+        *,
+        overflow: Overflow = "windows",
+    ) -> Predictions:
+        """Judge texts, all of each, and tell everything about it.
+
+        Parameters
+        ----------
+        texts : str or iterable of str or of conversations
+            As they are; they are normalised if the classifier reads such.
+        extractor : Extractor, optional
+            With the settings that ``Plan.of(card.provenance)`` gives, or more layers or features.
+            The card's model is loaded, and shared, if none is given.
+        overflow : {"windows", "error", "truncate"}
+            What happens to a text beyond the card's token limit: it is read in pieces that overlap,
+            refused, or cut.
+
+        Raises
+        ------
+        PromptError
+            A text cannot be read; names its position.
+        ArtifactError
+            The extractor's features are not the classifier's.
+        """
+        return self.verdicts(texts, extractor, overflow=overflow).complete().predictions
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803
+        """Share of the rows that are predicted right; of several labels, with all of them right."""
+        from sklearn.metrics import accuracy_score
+
+        return float(accuracy_score(y, self.predict(X), sample_weight=sample_weight))
+
+    def _predictions(self, given: Any, overflow: Overflow) -> Predictions:
+        if is_features(given):
+            return self.predict_features(given)
+        return self.predict_texts(as_prompts(given), overflow=overflow)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002 - scikit-learn's
+        """None: what it was trained with is in the card."""
+        return {}
+
+    def __sklearn_clone__(self) -> Self:
+        return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.classifier_tags.multi_label = self.card.kind == "multilabel"
+        return tags
+
+    def __repr__(self) -> str:  # scikit-learn's takes arguments, and shows parameters
+        card = self.card
+        return (
+            f"{type(self).__name__}('{card.name}', {card.kind}: {', '.join(card.classes)}; "
+            f"reads {card.provenance.model})"
+        )

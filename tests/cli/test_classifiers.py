@@ -1,0 +1,106 @@
+"""splinellm classifiers: what there is, what it gets wrong, and thresholds of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from splinellm.learn.artifact import boxed_names, load_card, load_classifier
+from splinellm.learn.metrics import Target
+from splinellm.learn.thresholds import ThresholdWarning
+from tests.cli.conftest import Result
+from tests.cli.labelled import labelled_rows, write_rows
+from tests.fakes import FakeExtractor, LearnableExtractor
+
+Cli = Callable[..., Result]
+
+
+def test_the_list_and_one_of_them(cli: Cli) -> None:
+    result = cli("classifiers")
+    assert result.code == 0
+    listed = [line.split()[0] for line in result.stdout.decode().splitlines()[1:]]
+    assert listed == boxed_names()
+    shown = cli("classifiers", "toxicity").stdout.decode()
+    for weakness in load_card("toxicity").weaknesses:
+        assert weakness in shown
+    assert "ROC-AUC" in shown
+    missing = cli("classifiers", "none")
+    assert (missing.code, "no classifier 'none'" in missing.stderr) == (1, True)
+
+
+@pytest.fixture
+def mine(cli: Cli, fake: list[FakeExtractor], monkeypatch: pytest.MonkeyPatch) -> str:
+    """A trained folder, whose model is the fake wherever it is asked for."""
+    write_rows("in.jsonl", labelled_rows())
+    assert cli("train", "in.jsonl", "--label", "label", "-o", "mine", "--abstain", "0.2").code == 0
+    monkeypatch.setattr(
+        "splinellm.learn.classifier.Classifier.default_extractor",
+        lambda self: LearnableExtractor(self.card.provenance),
+    )
+    return "mine"
+
+
+def test_a_threshold_of_ones_own(cli: Cli, mine: str) -> None:
+    rows = [{**row, "text": f"other {row['text']}"} for row in labelled_rows(1400)]
+    random = np.random.default_rng(3)
+    for row in rows:  # one label in twenty is wrong, or the target would ask for nothing
+        if random.random() < 0.05:
+            row["label"] = "clean" if row["label"] == "toxic" else "toxic"
+    write_rows("new.csv", rows)
+    told = ("--data", "new.csv", "--target-fpr", "0.02")
+    result = cli("classifiers", "set-threshold", mine, *told)
+    assert result.code == 0
+    assert result.stderr.splitlines()[-1] == "splinellm: classifier written to mine-fpr-0.02"
+    card = load_card("mine-fpr-0.02")
+    assert card.name == "mine-fpr-0.02"
+    assert card.settings["threshold_for"] == "fpr 0.02"
+    figures = card.metrics["threshold"]["toxic"]
+    low, high = figures["intervals"]["threshold"]
+    assert low <= card.thresholds["toxic"] == figures["threshold"] <= high
+    frame = load_classifier("mine-fpr-0.02").scores([row["text"] for row in rows])
+    flagged = frame["predicted"] == "toxic"
+    clean = np.array([row["label"] == "clean" for row in rows])
+    assert flagged[clean].mean() == pytest.approx(figures["fpr"])
+    assert figures["fpr"] <= 0.02
+    assert "threshold" in Path("mine-fpr-0.02/README.md").read_text()
+    assert load_card(mine).thresholds == {"toxic": 0.5}
+    again = cli("classifiers", "set-threshold", mine, *told)
+    assert (again.code, "--force replaces it" in again.stderr) == (2, True)
+    chosen = load_classifier(mine).with_target(
+        [row["text"] for row in rows], [row["label"] for row in rows], Target("fpr", 0.02)
+    )
+    assert chosen.card.thresholds == card.thresholds
+
+
+def test_rows_that_say_little_are_warned_about(cli: Cli, mine: str) -> None:
+    told = ("--data", "in.jsonl", "--target-recall", "0.9", "-o", "again")
+    result = cli("classifiers", "set-threshold", mine, *told)
+    assert result.code == 0
+    assert "was trained on these rows" in result.stderr
+    write_rows("part.jsonl", [{**row, "id": 0} for row in labelled_rows()[:30]])
+    result = cli("classifiers", "set-threshold", mine, "--data", "part.jsonl", *told[2:5], "b")
+    assert "was trained on these rows" in result.stderr  # known by their texts
+    assert "15 rows with 'toxic' are too few for a recall" in result.stderr
+    with pytest.warns(ThresholdWarning, match="too few for a rate of 0.01: about 500"):
+        load_classifier(mine).with_target(
+            ["new toxic", "new"] * 10, [1, 0] * 10, Target("fpr", 0.01)
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--target-fpr", "0.1", "--label", "text"], 1, "labels are clean and toxic, or 0 and 1"),
+        (["--target-fpr", "0.1", "--label", "none"], 1, "no column 'none'"),
+        (["--target-fpr", "0.1", "--target-recall", "0.1"], 2, "choose one"),
+        ([], 2, "give --target-fpr"),
+    ],
+)
+def test_what_cannot_be_chosen_is_one_line(
+    cli: Cli, mine: str, arguments: list[str], code: int, message: str
+) -> None:
+    result = cli("classifiers", "set-threshold", mine, "--data", "in.jsonl", *arguments)
+    assert (result.code, message in result.stderr) == (code, True), result.stderr
