@@ -75,7 +75,7 @@ class ConfigurationError(SplineLLMError):
 
 
 class PrecisionWarning(UserWarning):
-    """Hyperplane distances were asked for in a dtype that cannot resolve them."""
+    """Distances, or complexities of small radii, were asked for in a dtype too coarse for them."""
 
 
 class SchemaError(SplineLLMError):
