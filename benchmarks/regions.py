@@ -47,9 +47,9 @@ def possible_codes(rows: np.ndarray, bias: np.ndarray, wide: float) -> set[bytes
     n_dims = rows.shape[1]
     for code in product((0, 1), repeat=len(rows)):
         side = 1.0 - 2.0 * np.array(code)  # side * h + r |w| <= 0: a ball of radius r fits
-        rows_of_balls = np.column_stack([side[:, None] * rows, np.linalg.norm(rows, axis=1)])
+        balls = np.column_stack([side[:, None] * rows, np.linalg.norm(rows, axis=1)])
         bounds = [(-wide, wide)] * n_dims + [(None, 1.0)]
-        best = linprog([0.0] * n_dims + [-1.0], A_ub=rows_of_balls, b_ub=-side * bias, bounds=bounds)
+        best = linprog([0.0] * n_dims + [-1.0], A_ub=balls, b_ub=-side * bias, bounds=bounds)
         if best.status == 0 and best.x[-1] > 1e-9:
             found.add(np.array(code, np.int8).tobytes())
     return found
