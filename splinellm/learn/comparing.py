@@ -128,9 +128,9 @@ def effect_sizes(a: np.ndarray, b: np.ndarray) -> Effects:
 def compare(a: FeatureTable, b: FeatureTable, *, seed: int = 0) -> Comparison:
     """Compare two tables of prompts, column by column and as a whole.
 
-    The test is that of a classifier: logistic regression on principal components learns from a half
-    of the rows which table they are of, and tells of the other half; the p-value is that of the rank
-    test (Mann and Whitney) of its scores there. It holds for rows that are drawn independently.
+    The test is that of a classifier: logistic regression on principal components learns from a
+    half of the rows which table they are of, and tells of the other half; the p-value is that of
+    Mann and Whitney's rank test of its scores there. It holds for rows drawn independently.
 
     Parameters
     ----------

@@ -49,12 +49,18 @@ def reliability_picture(
     """
     truth, scores = _checked(truth, probabilities)
     shares, means = calibration_curve(truth, scores, n_bins=n_bins, strategy="quantile")
-    error = 1.96 * np.sqrt(shares * (1 - shares) / max(1, len(truth) // n_bins))
+    low, high = _wilson(shares, max(1, len(truth) // n_bins))
     figure = _square([0, 1], [0, 1], "calibrated")
     figure.add_scatter(
         x=means.tolist(),
         y=shares.tolist(),
-        error_y={"type": "data", "array": error.tolist(), "thickness": 1.2},
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": (high - shares).tolist(),
+            "arrayminus": (shares - low).tolist(),
+            "thickness": 1.2,
+        },
         mode="lines+markers",
         name="classifier (95 %)",
         line={"color": PALETTE[0]},
@@ -218,6 +224,14 @@ def _checked(truth: object, scores: object) -> tuple[np.ndarray, np.ndarray]:
     if set(np.unique(ones).tolist()) != {0, 1}:
         raise ConfigurationError("the truth must have zeros and ones, and both of them")
     return ones.astype(int), found
+
+
+def _wilson(shares: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Interval of 95 % around shares of n rows; Wilson's, which stays within 0 and 1."""
+    z = 1.959964
+    middle = (shares + z**2 / (2 * n)) / (1 + z**2 / n)
+    reach = z / (1 + z**2 / n) * np.sqrt(shares * (1 - shares) / n + z**2 / (4 * n**2))
+    return np.minimum(middle - reach, shares), np.maximum(middle + reach, shares)
 
 
 def _square(x: Sequence[float], y: Sequence[float], name: str) -> go.Figure:

@@ -66,7 +66,7 @@ def layers_picture(
         cols=n_columns,
         shared_xaxes=True,
         subplot_titles=chosen,
-        vertical_spacing=0.3 / max(2, n_rows),
+        vertical_spacing=0.2 / max(2, n_rows),
         horizontal_spacing=0.12,
     )
     layers = table.schema.layers

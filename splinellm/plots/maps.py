@@ -84,8 +84,8 @@ def map_picture(
         for position, (name, rows) in enumerate(found):
             marker = {"color": PALETTE[position], "symbol": _SYMBOLS[position]}
             _add(figure, places, rows, hover, name, marker)
-    figure.update_xaxes(title=axes[0])
-    figure.update_yaxes(title=axes[1])
+    figure.update_xaxes(title=axes[0], zeroline=False)
+    figure.update_yaxes(title=axes[1], zeroline=False)
     title = "; ".join(part for part in (title, f"{n_rows:,} prompts", note) if part)
     legend = {"title": {"text": text_of(label_name)}, "itemsizing": "constant"}
     return finish(figure, theme, title, height=680, width=1000, legend=legend)
