@@ -11,7 +11,18 @@ from typing import Annotated
 import typer
 
 from splinellm import __version__
-from splinellm.cli import bench, compare, evaluate, extract, models, plot, predict, serve, train
+from splinellm.cli import (
+    bench,
+    compare,
+    evaluate,
+    extract,
+    inspect,
+    models,
+    plot,
+    predict,
+    serve,
+    train,
+)
 from splinellm.cli.messages import (
     BROKEN_PIPE,
     say_error,
@@ -36,6 +47,7 @@ for command in (
     train.train,
     evaluate.evaluate,
     predict.predict,
+    inspect.inspect,
     plot.plot,
     compare.compare,
     serve.serve,

@@ -82,9 +82,7 @@ def write_bytes(data: bytes, path: str) -> None:
 
 
 def _image(figure: Any, kind: str) -> bytes:
-    hint = (
-        "pip install 'splinellm[plots]' and install Chromium (apt install chromium); or write .html"
-    )
+    hint = "pip install 'splinellm[plots]', install Chromium (apt install chromium), or write .html"
     try:
         import kaleido  # noqa: F401
         from choreographer.errors import BrowserDepsError, BrowserFailedError, ChromeNotFoundError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,12 @@ import numpy as np
 
 from splinellm.conversations import is_conversation, with_texts
 from splinellm.errors import ArtifactError, ConfigurationError
+from splinellm.extraction.inspection import InspectedVerdict
 from splinellm.learn.labels import Kind
 from splinellm.learn.pooling import POOLING, Pooling
 from splinellm.learn.predictions import Predictions
 from splinellm.normalisation import normalised, require_known
-from splinellm.prompts import as_prompts
+from splinellm.prompts import Prompt, as_prompts
 from splinellm.provenance import Provenance
 from splinellm.table import FeatureTable, schema_of
 
@@ -188,6 +189,30 @@ class Classifier:
         extractor = self.default_extractor() if extractor is None else extractor
         require_match(self.card.provenance, extractor.provenance)
         return self.predict(extractor.extract(self.card.as_read(as_prompts(texts))))
+
+    def inspect(self, prompt: Prompt) -> list[InspectedVerdict]:
+        """Say what is found in one prompt; see :meth:`splinellm.SplineExtractor.inspect`."""
+        extractor = self.default_extractor()
+        table = extractor.extract(self.card.as_read([prompt]))
+        return self._inspected(self.predict(table), [bool(table.truncated[0])])
+
+    def _inspected(self, found: Predictions, truncated: Sequence[bool]) -> list[InspectedVerdict]:
+        """A verdict for each row of predictions."""
+        thresholds = dict(self.card.thresholds)
+        return [
+            InspectedVerdict(
+                self.card.name,
+                tuple(name for name, holds in zip(found.classes, flags, strict=True) if holds)
+                if found.kind == "multilabel"
+                else (label,),
+                dict(zip(found.classes, row.tolist(), strict=True)),
+                thresholds,
+                truncated=is_cut,
+            )
+            for label, flags, row, is_cut in zip(
+                found.predicted, found.flags, found.probabilities, truncated, strict=True
+            )
+        ]
 
     def predict(self, table: FeatureTable) -> Predictions:
         """Classify the prompts of a feature table.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from scipy.special import expit
 
+from splinellm.conversations import is_conversation, messages_of
 from splinellm.errors import ArtifactError, ConfigurationError, PromptError
 from splinellm.learn.classifier import Classifier, require_match
 from splinellm.learn.marking import narrowed, word_probabilities
@@ -29,6 +30,8 @@ from splinellm.prompts import as_prompts
 
 if TYPE_CHECKING:
     from splinellm.extraction.base import Extractor, OnProgress
+    from splinellm.extraction.inspection import InspectedVerdict
+    from splinellm.prompts import Prompt
     from splinellm.table import FeatureTable
 
 
@@ -130,6 +133,23 @@ class Pooled(Classifier):
         """
         require_threshold(threshold)
         return [self.spans_of(one, threshold) for one in self._good(texts, extractor, overflow)]
+
+    def inspect(self, prompt: Prompt) -> list[InspectedVerdict]:
+        """Say what is found in a text and where; of a conversation, in each message by itself."""
+        if not is_conversation(prompt):
+            return self._inspected_texts([prompt])
+        messages = messages_of(prompt)
+        spoken = [i for i, message in enumerate(messages) if message.text.strip()]
+        found = self._inspected_texts([messages[i].text for i in spoken])
+        return [replace(one, message=i) for i, one in zip(spoken, found, strict=True)]
+
+    def _inspected_texts(self, texts: Sequence[Any]) -> list[InspectedVerdict]:
+        judged = self._good(texts, None, "windows") if texts else []
+        found = self._inspected(self.predictions(judged), [one.truncated for one in judged])
+        return [
+            replace(verdict, spans=tuple(span._asdict() for span in self.spans_of(one)))
+            for verdict, one in zip(found, judged, strict=True)
+        ]
 
     def predict(self, table: FeatureTable) -> Predictions:
         """Classify the prompts of a table of tokens, each of which must be complete.

@@ -193,7 +193,8 @@ def prefix_picture(
         )
     del missing
     chosen = _layers(table, layers, _MOST_CURVES)
-    colours = sample_colorscale(SCALE, np.linspace(0, 0.9, len(chosen)).tolist())
+    ends = (0.25, 1.0) if theme == "dark" else (0.0, 0.85)  # lines must stand out from the ground
+    colours = sample_colorscale(SCALE, np.linspace(*ends, len(chosen)).tolist())
     figure = make_subplots(rows=len(names), shared_xaxes=True, vertical_spacing=0.05)
     words = [text_of(tokens.token[i], _LONGEST) for i in rows.tolist()]
     for place, name in enumerate(names, start=1):
