@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Protocol, TypeVar
 
 from splinellm.errors import ConfigurationError, PromptError
+from splinellm.extraction.inspection import Inspection, Judge, inspection_of
 from splinellm.extraction.rows import Rows, assemble
 from splinellm.extraction.tokens import TokenizedPrompt
 from splinellm.prompts import Prompt, as_prompts, iter_prompts
@@ -215,3 +216,30 @@ class Extractor(ABC):
         if granularity != "prompt":
             tokens = self.token_index({p: batch[p] for p in sorted(rows)}, tokenized)
         return assemble(rows, tokenized, provenance, tokens), errors
+
+    def inspect(self, prompt: Prompt, classifiers: Iterable[Judge] = ()) -> Inspection:
+        """Look at one prompt: its features, those of its tokens, and what classifiers say.
+
+        Parameters
+        ----------
+        prompt : str, sequence of int or conversation
+            One.
+        classifiers : iterable
+            Such as :func:`splinellm.learn.artifact.load_classifier` gives; each reads the prompt
+            with its own model.
+
+        Returns
+        -------
+        Inspection
+
+        Raises
+        ------
+        PromptError
+            The prompt cannot be read.
+        """
+        granularities: tuple[Granularity, ...] = ("prompt", "token")
+        tables: dict[str, FeatureTable] = {
+            granularity: self.extract([prompt], granularity=granularity)
+            for granularity in granularities
+        }
+        return inspection_of(prompt, tables, list(classifiers))

@@ -20,7 +20,6 @@ from splinellm.errors import (
 )
 from splinellm.extraction.base import Extractor, KeyT, OnProgress
 from splinellm.extraction.chat import chat_template_of, template_sha256
-from splinellm.extraction.inspection import Inspection, Judge, inspection_of
 from splinellm.extraction.layer_inputs import read_layer_inputs
 from splinellm.extraction.prefix_cache import PrefixCache
 from splinellm.extraction.prefix_reading import PrefixReader
@@ -32,7 +31,6 @@ from splinellm.plan import Plan
 from splinellm.prompts import Prompt, as_prompts
 from splinellm.provenance import Provenance
 from splinellm.schema import FeatureSelection, Granularity, parse_layers
-from splinellm.table import FeatureTable
 from splinellm.token_index import TokenIndex
 
 BATCH_TOKENS_CPU = 512
@@ -302,33 +300,6 @@ allow_special_tokens, count, chat_template, prefix_cache_bytes, prefix_cache
         if errors:
             raise errors[0]
         return read_layer_inputs(self.backbone, tokenized[0].ids, wanted)
-
-    def inspect(self, prompt: Prompt, classifiers: Iterable[Judge] = ()) -> Inspection:
-        """Look at one prompt: its features, those of its tokens, and what classifiers say.
-
-        Parameters
-        ----------
-        prompt : str, sequence of int or conversation
-            One.
-        classifiers : iterable
-            Such as :func:`splinellm.learn.artifact.load_classifier` gives; each reads the prompt
-            with its own model.
-
-        Returns
-        -------
-        Inspection
-
-        Raises
-        ------
-        PromptError
-            The prompt cannot be read.
-        """
-        granularities: tuple[Granularity, ...] = ("prompt", "token")
-        tables: dict[str, FeatureTable] = {
-            granularity: self.extract([prompt], granularity=granularity)
-            for granularity in granularities
-        }
-        return inspection_of(prompt, tables, list(classifiers))
 
     @property
     def batch_tokens(self) -> int:
