@@ -46,10 +46,10 @@ def compare(
     ROC-AUC of a classifier that tells the tables apart, on rows that it has not seen, and its
     p-value. Two samples of the same texts give p below 0.05 once in twenty times.
     """
-    from splinellm.io.feature_files import read_features
+    from splinellm.io.table_columns import read_table
     from splinellm.learn.comparing import compare as measure
 
-    found = measure(read_features(a), read_features(b), seed=seed)
+    found = measure(read_table(a), read_table(b), seed=seed)
     if found.difference is not None:
         say(f"note: the tables differ in what they come from: {found.difference}")
     if html is not None:

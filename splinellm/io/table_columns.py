@@ -4,12 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
-from splinellm.errors import InputFileError
+import pyarrow as pa
+
+from splinellm.errors import InputFileError, TableFormatError
 from splinellm.io.feature_files import read_features
 from splinellm.io.readers import open_source
 from splinellm.table import FeatureTable
+
+
+def read_table(path: str) -> FeatureTable:
+    """Read what ``splinellm extract`` wrote, of any granularity; say so if it is not there.
+
+    Raises
+    ------
+    InputFileError
+        The file does not exist or cannot be read.
+    TableFormatError
+        It holds no features.
+    """
+    if not Path(path).exists():
+        raise InputFileError(f"'{path}' does not exist")
+    try:
+        return read_features(path)
+    except pa.ArrowInvalid as error:
+        raise TableFormatError(f"'{path}' is not a feature table: {error}") from error
+    except OSError as error:
+        raise InputFileError(f"cannot read '{path}': {error.strerror or error}") from error
 
 
 def read_with_columns(
@@ -38,7 +61,7 @@ def read_with_columns(
     TableFormatError, InputFileError
         The file holds no features, or not such a column.
     """
-    table = read_features(path)
+    table = read_table(path)
     names = [*wanted, *optional]
     if not names or path.endswith(".npz"):
         if wanted:

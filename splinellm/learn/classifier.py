@@ -198,7 +198,8 @@ class Classifier:
 
     def _inspected(self, found: Predictions, truncated: Sequence[bool]) -> list[InspectedVerdict]:
         """A verdict for each row of predictions."""
-        thresholds = dict(self.card.thresholds)
+        # Of several classes the most probable is chosen, whatever its threshold.
+        thresholds = {} if found.kind == "multiclass" else dict(self.card.thresholds)
         return [
             InspectedVerdict(
                 self.card.name,

@@ -71,6 +71,16 @@ def test_errors(cli: Cli, table: str, arguments: list[str], code: int, message: 
     assert not Path("p.html").exists()
 
 
+def test_what_is_no_table_is_refused(cli: Cli) -> None:
+    Path("x.parquet").write_text("text\nno table\n")
+    Path("x.csv").write_text("text\nno table\n")
+    for name in ("x.parquet", "x.csv", "missing.parquet", "missing.csv"):
+        plot = cli("plot", name, "-o", "p.html", "--kind", "map")
+        for result in (cli("compare", name, name), plot):
+            assert result.code == 1, name
+            assert name.partition(".")[0] in result.stderr
+
+
 def test_without_plotly_it_is_said_what_to_install(
     cli: Cli, table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
