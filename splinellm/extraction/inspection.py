@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+import numpy as np
 
 from splinellm.conversations import is_conversation, messages_of
 from splinellm.errors import ConfigurationError
 from splinellm.prompts import Prompt
 from splinellm.table import FeatureTable
 from splinellm.token_index import NOWHERE
+
+
+def shortest(values: np.ndarray) -> list[list[float]]:
+    """Numbers of 32 bits as lists, each written as short as it can be told from others."""
+    return [[float(str(value)) for value in row] for row in values]
 
 
 @dataclass(frozen=True)
@@ -73,14 +80,20 @@ class Inspection:
     tokens: FeatureTable
     verdicts: tuple[InspectedVerdict, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON: what ``splinellm inspect --json`` prints."""
+    def to_dict(self, numbers: Callable[[np.ndarray], Any] = shortest) -> dict[str, Any]:
+        """For JSON: what ``splinellm inspect --json`` prints.
+
+        Parameters
+        ----------
+        numbers : callable
+            What an array (L, F) becomes; lists of the shortest numbers by default.
+        """
         index = self.tokens.tokens
         assert index is not None  # noqa: S101 (of granularity token)
         nowhere = [(None if b == NOWHERE else b) for b in index.begin.tolist()]
         ends = [(None if e == NOWHERE else e) for e in index.end.tolist()]
         tokens: list[dict[str, Any]] = [
-            {"position": i, "token": token, "begin": begin, "end": end, "values": values.tolist()}
+            {"position": i, "token": token, "begin": begin, "end": end, "values": numbers(values)}
             for i, (token, begin, end, values) in enumerate(
                 zip(index.token, nowhere, ends, self.tokens.array, strict=True)
             )
@@ -96,7 +109,7 @@ class Inspection:
             "truncated": bool(self.prompt.truncated[0]),
             "layers": list(provenance.layers),
             "feature_names": list(provenance.features),
-            "values": self.prompt.array[0].tolist(),
+            "values": numbers(self.prompt.array[0]),
             "token_feature_names": list(self.tokens.provenance.features),
             "tokens": tokens,
             "verdicts": [

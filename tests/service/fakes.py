@@ -280,8 +280,8 @@ def fake_token_values(
         SIGN_FRACTION: "sign_mean",
         HYPERPLANE_DISTANCE: "distance_min",
         "sign_entropy": "sign_entropy_mean",
-        "complexity_0.05": "complexity_0.05_mean",
     }
+    of_prompt |= {name: f"{name}_mean" for name in features if name.startswith("complexity_")}
     names = [of_prompt.get(name, name) for name in features]
     return fake_values([*seen, -1], layers, names, n_blocks)
 
