@@ -31,6 +31,7 @@ from service.routes import (
     embeddings,
     features,
     health,
+    inspect,
     models,
     moderations,
     page,
@@ -84,7 +85,7 @@ def create_app(settings: Settings | None = None, *, load: lifespan.Load = load_m
     app.state.settings = settings
     app.state.metrics = metrics
     app.state.lifecycle = lifecycle
-    for api in (features, classify, embeddings, moderations, tokenize, models):
+    for api in (features, classify, inspect, embeddings, moderations, tokenize, models):
         app.include_router(api.router, prefix="/v1")
         # Some clients leave the version out.
         app.include_router(api.router, include_in_schema=False)

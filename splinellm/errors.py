@@ -80,7 +80,7 @@ class AlignmentWarning(UserWarning):
 
 
 class PrecisionWarning(UserWarning):
-    """Hyperplane distances were asked for in a dtype that cannot resolve them."""
+    """Distances, or complexities of small radii, were asked for in a dtype too coarse for them."""
 
 
 class SchemaError(SplineLLMError):

@@ -129,7 +129,8 @@ class Plan:
         """Make sure that a model can do this, and return the plan with its layers in order.
 
         Warns with a :class:`splinellm.errors.PrecisionWarning`, at the user's own line, if
-        distances are wanted of a forward pass that cannot resolve them.
+        distances, or complexities of small radii, are wanted of a forward pass that cannot resolve
+        them.
 
         Raises
         ------
@@ -161,8 +162,8 @@ class Plan:
         _check_token_limit(self.max_tokens, decoder.max_positions)
         if distance_precision(self.selection, decoder.dtype) == "reduced":
             warnings.warn(
-                f"hyperplane distances in {decoder.dtype} are mostly rounding noise; "
-                "use float32, or ask for features without distances",
+                f"hyperplane distances, and complexity of radii below 0.05, in {decoder.dtype} are "
+                "mostly rounding noise; use float32, or ask for features without them",
                 PrecisionWarning,
                 stacklevel=_level_of_user(),
             )

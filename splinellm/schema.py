@@ -142,7 +142,7 @@ class FeatureSelection:
 
     @property
     def needs_distance(self) -> bool:
-        """Whether a distance, which half precision cannot resolve, is among the features."""
+        """Whether what half precision cannot resolve is among the features, as distances are."""
         return any(not statistic.holds_in_half for statistic in self.statistics)
 
     @property

@@ -229,6 +229,7 @@ def _complexity(number: str) -> Statistic:
         meaning="share of the hyperplanes that are nearer than R root mean squares of *x*",
         values=f"0 to 1; `{name}_std` 0 to 0.71",
         tolerance=_SIGN,
+        holds_in_half=radius >= _LEAST_RADIUS_IN_HALF,
         kernel="complexity",
         parameters=(radius,),
     )
@@ -345,6 +346,9 @@ SIGN_ENTROPY = Statistic(
     tolerance=Tolerance("sign", 1.5e-2, 0.2),
     sets=("sign_entropy",),
 )
+
+_LEAST_RADIUS_IN_HALF = 0.05
+"""Below it, bfloat16 and float32 agree little: r = 0.77 and 0.61 at 0.02 (docs/features.md)."""
 
 _RADIUS = r"(?:0\.[0-9]{0,5}[1-9]|[1-9][0-9]{0,2}(?:\.[0-9]{0,5}[1-9])?)"
 

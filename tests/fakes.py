@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from splinellm.errors import NonFiniteFeaturesError, PromptError
+from splinellm.extraction.inspection import Inspection, inspection_of
 from splinellm.extraction.windows import WindowedTable
+from splinellm.prompts import check_prompt
 from splinellm.provenance import Provenance
 from splinellm.schema import FeatureSelection, Granularity, parse_layers
 from splinellm.table import FeatureTable, schema_of
@@ -84,12 +86,25 @@ class FakeExtractor:
         return cls(fake_provenance(**changes), model=model, **settings)
 
     def extract(
-        self, prompts: Sequence[str], *, on_progress: Callable[[int, int], None] | None = None
+        self,
+        prompts: Sequence[str],
+        *,
+        granularity: Granularity = "prompt",
+        on_progress: Callable[[int, int], None] | None = None,
     ) -> FeatureTable:
-        table, errors = self.extract_valid(prompts, on_progress=on_progress)
+        for index, text in enumerate(prompts):
+            check_prompt(text, index)
+        table, errors = self.extract_valid(
+            prompts, granularity=granularity, on_progress=on_progress
+        )
         if errors:
             raise errors[min(errors)]
         return table
+
+    def inspect(self, prompt: str, classifiers: Sequence[Any] = ()) -> Inspection:
+        kinds: tuple[Granularity, ...] = ("prompt", "token")
+        tables = {kind: self.extract([prompt], granularity=kind) for kind in kinds}
+        return inspection_of(prompt, tables, classifiers)
 
     def provenance_at(self, granularity: Granularity) -> Provenance:
         return self.provenance.at(granularity)

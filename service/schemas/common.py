@@ -111,6 +111,20 @@ OwnInput = Annotated[
 ]
 """The same, with conversations."""
 
+OneInput = Annotated[
+    Any,  # as above
+    WithJsonSchema(
+        {
+            "title": "One input",
+            "description": "A text, a conversation, or the token ids of one text. Texts are valid "
+            "Unicode: no lone surrogates.",
+            "anyOf": [_TEXT_SCHEMA, _IDS_SCHEMA, _CHAT_SCHEMA],
+            "examples": ["You are an idiot."],
+        }
+    ),
+]
+"""One prompt."""
+
 CountOf = Annotated[
     Count,
     Field(

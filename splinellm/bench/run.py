@@ -11,9 +11,14 @@ from splinellm.bench.sides import BARE, EXTRACT, NAIVE, PRODUCTS, sides
 from splinellm.bench.timing import interleaved, peak_megabytes, prompts_of
 from splinellm.extraction import SplineExtractor
 from splinellm.schema import FeatureSelection
+from splinellm.statistics import COMPLEXITY
 
 WORKLOADS = {"short": (48, 2, 64), "256": (12, 16, 256), "1024": (4, 60, 1024)}
 """Name to prompts, sentences of each, and the length that they are cut to."""
+
+
+WITHOUT = "without"
+"""Side of the row with the complexity: extraction of the other features alone."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class Result:
     @property
     def ratios(self) -> dict[str, float]:
         """By side."""
-        found = {side: self.times_as_fast_as(side) for side in (NAIVE, BARE, PRODUCTS)}
+        found = {side: self.times_as_fast_as(side) for side in (NAIVE, BARE, PRODUCTS, WITHOUT)}
         return {side: ratio for side, ratio in found.items() if ratio is not None}
 
 
@@ -66,7 +71,7 @@ def measure(
     device: str = "auto",
     repeats: int = 3,
 ) -> Iterator[Result]:
-    """Measure the four sides, and the first three layers against all.
+    """Measure the four sides, the first three layers against all, and one more statistic.
 
     Parameters
     ----------
@@ -96,18 +101,29 @@ def measure(
             else:
                 length = workload
             prompts = prompts_of(n_prompts, n_sentences)
-            whole, first = (
-                SplineExtractor(backbone, layers=layers, features=features, max_tokens=max_tokens)
-                for layers in (None, "0-2")
-            )
-            tasks = sides(whole, prompts) | {"0-2": partial(first.extract, prompts)}
+            more = f"{features},{COMPLEXITY.keyword}:{COMPLEXITY.default}"
+            rows = {
+                EXTRACT: ("all", features),
+                "0-2": ("0-2", features),
+                "more": ("all", more),
+            }
+            extractors = {
+                row: SplineExtractor(
+                    backbone, layers=layers, features=wanted, max_tokens=max_tokens
+                )
+                for row, (layers, wanted) in rows.items()
+            }
+            whole = extractors[EXTRACT]
+            tasks = sides(whole, prompts)
+            tasks |= {row: partial(it.extract, prompts) for row, it in extractors.items()}
             seconds = interleaved(tasks, repeats)
             n_tokens = int(whole.extract(prompts).n_tokens.sum())
-            for layers, extractor in (("all", whole), ("0-2", first)):
+            for row, (layers, wanted) in rows.items():
                 timed = {side: seconds[side] for side in (NAIVE, BARE)}
-                if layers == "all":
-                    timed |= {side: seconds[side] for side in (PRODUCTS, EXTRACT)}
-                else:
-                    timed[EXTRACT] = seconds["0-2"]
-                megabytes = peak_megabytes(partial(extractor.extract, prompts))
-                yield Result(length, dtype, layers, features, n_prompts, n_tokens, timed, megabytes)
+                if row == EXTRACT:
+                    timed[PRODUCTS] = seconds[PRODUCTS]
+                if row == "more":
+                    timed[WITHOUT] = seconds[EXTRACT]
+                timed[EXTRACT] = seconds[row]
+                megabytes = peak_megabytes(partial(extractors[row].extract, prompts))
+                yield Result(length, dtype, layers, wanted, n_prompts, n_tokens, timed, megabytes)

@@ -11,7 +11,19 @@ from typing import Annotated
 import typer
 
 from splinellm import __version__
-from splinellm.cli import bench, classifiers, evaluate, extract, models, predict, serve, train
+from splinellm.cli import (
+    bench,
+    classifiers,
+    compare,
+    evaluate,
+    extract,
+    inspect,
+    models,
+    plot,
+    predict,
+    serve,
+    train,
+)
 from splinellm.cli.environment import warn_of_unknown_variables
 from splinellm.cli.messages import (
     BROKEN_PIPE,
@@ -38,6 +50,9 @@ for command in (
     train.train,
     evaluate.evaluate,
     predict.predict,
+    inspect.inspect,
+    plot.plot,
+    compare.compare,
     serve.serve,
     bench.bench,
 ):

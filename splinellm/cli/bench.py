@@ -63,8 +63,9 @@ def bench(
     """Time extraction on this machine against three yardsticks.
 
     naive: one prompt at a time, eager attention, head, nothing stopped. bare: the model's own
-    forward pass in the same batches. products: the matrix products alone. The figures are how many
-    times as fast extraction is; they are taken in turns, since machines drift.
+    forward pass in the same batches. products: the matrix products alone. without: the same
+    features without the complexity, for the row that has it. The figures are how many times as fast
+    extraction is; they are taken in turns, since machines drift.
     """
     from splinellm.bench.run import measure
     from splinellm.bench.timing import machine
@@ -86,18 +87,20 @@ def bench(
 
 
 _HEADER = (
-    "| tokens | dtype | layers | prompts/s | tokens/s | MB | x naive | x bare | x products |\n"
-    "|---|---|---|---|---|---|---|---|---|"
+    "| tokens | dtype | layers | features | prompts/s | tokens/s | MB | x naive | x bare "
+    "| x products | x without |\n"
+    "|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
 def _line(result: Result) -> str:
     rates = [count / result.seconds["extract"] for count in (result.n_prompts, result.n_tokens)]
-    ratios = [result.times_as_fast_as(side) for side in ("naive", "bare", "products")]
+    ratios = [result.times_as_fast_as(side) for side in ("naive", "bare", "products", "without")]
     cells = [
         result.workload,
         result.dtype,
         result.layers,
+        result.features,
         f"{rates[0]:.1f}",
         f"{rates[1]:.0f}",
         "" if result.megabytes is None else f"{result.megabytes:.0f}",

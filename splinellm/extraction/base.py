@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from splinellm.errors import ConfigurationError, PromptError
+from splinellm.extraction.inspection import Inspection, Judge, inspection_of
 from splinellm.extraction.rows import Rows, assemble
 from splinellm.extraction.tokens import TokenizedPrompt
 from splinellm.extraction.windows import Overflow, WindowedTable, require_overflow, windows_of
@@ -315,3 +316,30 @@ class Extractor(ABC):
 
             found |= self.read(others, on_progress=quiet)
         return found
+
+    def inspect(self, prompt: Prompt, classifiers: Iterable[Judge] = ()) -> Inspection:
+        """Look at one prompt: its features, those of its tokens, and what classifiers say.
+
+        Parameters
+        ----------
+        prompt : str, sequence of int or conversation
+            One.
+        classifiers : iterable
+            Such as :func:`splinellm.learn.artifact.load_classifier` gives; each reads the prompt
+            with its own model.
+
+        Returns
+        -------
+        Inspection
+
+        Raises
+        ------
+        PromptError
+            The prompt cannot be read.
+        """
+        granularities: tuple[Granularity, ...] = ("prompt", "token")
+        tables: dict[str, FeatureTable] = {
+            granularity: self.extract([prompt], granularity=granularity)
+            for granularity in granularities
+        }
+        return inspection_of(prompt, tables, list(classifiers))

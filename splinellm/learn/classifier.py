@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, NoReturn, Self
@@ -14,6 +14,7 @@ import numpy as np
 
 from splinellm.conversations import is_conversation, with_texts
 from splinellm.errors import ArtifactError, ConfigurationError
+from splinellm.extraction.inspection import InspectedVerdict
 from splinellm.learn.frozen import FrozenClassifier
 from splinellm.learn.handed import WANTED, is_features, provenance_of, values_of
 from splinellm.learn.labels import Kind
@@ -21,7 +22,7 @@ from splinellm.learn.pooling import POOLING, Pooling
 from splinellm.learn.predictions import Predictions, require_thresholds
 from splinellm.learn.verdicts import Verdicts
 from splinellm.normalisation import normalised, require_known
-from splinellm.prompts import as_prompts
+from splinellm.prompts import Prompt, as_prompts
 from splinellm.provenance import Provenance
 from splinellm.table import FeatureTable, schema_of
 
@@ -288,6 +289,31 @@ class Classifier(FrozenClassifier):
         of_windows = self.predict_table(read.table)
         predictions = of_windows.of_texts(read.owners, read.table.n_tokens)
         return Verdicts(predictions, read.n_tokens, read.truncated, read.errors)
+
+    def inspect(self, prompt: Prompt) -> list[InspectedVerdict]:
+        """Say what is found in one prompt; see :meth:`splinellm.SplineExtractor.inspect`."""
+        extractor = self.default_extractor()
+        table = extractor.extract(self.card.as_read([prompt]))
+        return self._inspected(self.predict_table(table), [bool(table.truncated[0])])
+
+    def _inspected(self, found: Predictions, truncated: Sequence[bool]) -> list[InspectedVerdict]:
+        """A verdict for each row of predictions."""
+        # Of several classes the most probable is chosen, whatever its threshold.
+        thresholds = {} if found.kind == "multiclass" else dict(self.card.thresholds)
+        return [
+            InspectedVerdict(
+                self.card.name,
+                tuple(name for name, holds in zip(found.classes, flags, strict=True) if holds)
+                if found.kind == "multilabel"
+                else (label,),
+                dict(zip(found.classes, row.tolist(), strict=True)),
+                thresholds,
+                truncated=is_cut,
+            )
+            for label, flags, row, is_cut in zip(
+                found.predicted, found.flags, found.probabilities, truncated, strict=True
+            )
+        ]
 
     def spans(self, texts: Any, *told: Any, **more: Any) -> NoReturn:  # noqa: ARG002
         """Refuse: it reads a text as a whole."""

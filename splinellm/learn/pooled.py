@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from scipy.special import expit
 
-from splinellm.conversations import Count, is_conversation, require_count, said
+from splinellm.conversations import Count, is_conversation, messages_of, require_count, said
 from splinellm.errors import (
     ArtifactError,
     ConfigurationError,
@@ -33,6 +33,8 @@ from splinellm.token_index import NOWHERE
 
 if TYPE_CHECKING:
     from splinellm.extraction.base import Extractor, OnProgress
+    from splinellm.extraction.inspection import InspectedVerdict
+    from splinellm.prompts import Prompt
     from splinellm.table import FeatureTable
 
 
@@ -149,6 +151,23 @@ class Pooled(Classifier):
             raise ArtifactError("spans are places in texts, not in features", hint="give the texts")
         judged = self.verdicts(texts, extractor, overflow=overflow, count=count).complete().judged
         return [self.spans_of(one, threshold) for one in judged]
+
+    def inspect(self, prompt: Prompt) -> list[InspectedVerdict]:
+        """Say what is found in a text and where; of a conversation, in each message by itself."""
+        if not is_conversation(prompt):
+            return self._inspected_texts([prompt])
+        messages = messages_of(prompt)
+        spoken = [i for i, message in enumerate(messages) if message.text.strip()]
+        found = self._inspected_texts([messages[i].text for i in spoken])
+        return [replace(one, message=i) for i, one in zip(spoken, found, strict=True)]
+
+    def _inspected_texts(self, texts: Sequence[Any]) -> list[InspectedVerdict]:
+        judged = self.verdicts(texts).complete().judged if texts else []
+        found = self._inspected(self.predictions(judged), [one.truncated for one in judged])
+        return [
+            replace(verdict, spans=tuple(span._asdict() for span in self.spans_of(one)))
+            for verdict, one in zip(found, judged, strict=True)
+        ]
 
     def predict_features(self, given: Any) -> Predictions:
         """Judge features of tokens; see :meth:`predict_table`."""

@@ -63,8 +63,8 @@ class Conditions:
             self._has_warned["precision"] = True
             warnings.warn(
                 f"the forward pass computes in {self._computed}, though the weights are "
-                f"{self._weights}: hyperplane distances are rounding noise (switch autocast off, "
-                "or ask for features without distance)",
+                f"{self._weights}: hyperplane distances, and complexity of radii below 0.05, are "
+                "rounding noise (switch autocast off, or ask for features without them)",
                 PrecisionWarning,
                 stacklevel=2,
             )

@@ -5,6 +5,31 @@ try:
 except ImportError as error:
     raise ImportError("pictures need plotly: pip install 'splinellm[plots]'") from error
 
+from splinellm.plots.classifiers import (
+    coefficients_picture,
+    learning_picture,
+    precision_recall_picture,
+    reliability_picture,
+    roc_picture,
+)
+from splinellm.plots.layers import comparison_picture, effects_picture, layers_picture
+from splinellm.plots.maps import map_picture
 from splinellm.plots.regions import slice_picture, training_picture
+from splinellm.plots.tokens import dimension_picture, prefix_picture, tokens_picture
 
-__all__ = ["slice_picture", "training_picture"]
+__all__ = [
+    "layers_picture",
+    "effects_picture",
+    "map_picture",
+    "tokens_picture",
+    "dimension_picture",
+    "prefix_picture",
+    "reliability_picture",
+    "roc_picture",
+    "precision_recall_picture",
+    "coefficients_picture",
+    "learning_picture",
+    "comparison_picture",
+    "slice_picture",
+    "training_picture",
+]

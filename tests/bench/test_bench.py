@@ -99,6 +99,9 @@ def test_bench_prints_a_line_per_length_and_layers(
     monkeypatch.setattr("splinellm.bench.run.WORKLOADS", {"short": (2, 1, 16)})
     assert run(["bench", "--lengths", "short", "--repeats", "1", "--json"]) == 0
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [record["layers"] for record in records] == ["all", "0-2"]
+    assert [record["layers"] for record in records] == ["all", "0-2", "all"]
     assert set(records[0]["ratios"]) == {NAIVE, BARE, PRODUCTS}
+    assert records[2]["features"] == "paper,complexity:0.05"
+    assert set(records[2]["ratios"]) == {NAIVE, BARE, "without"}
+    assert records[2]["seconds"]["without"] == records[0]["seconds"]["extract"]
     assert all(ratio > 0 for record in records for ratio in record["ratios"].values())

@@ -6,11 +6,8 @@ import numpy as np
 import pytest
 
 from splinellm.errors import ConfigurationError
-from tests.regions.test_enumeration import one_layer
-
-pytest.importorskip("plotly")
-
 from splinellm.plots import slice_picture, training_picture
+from tests.regions.test_enumeration import one_layer
 
 
 def test_a_partition_is_drawn_with_all_its_polygons_and_points() -> None:

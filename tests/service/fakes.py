@@ -251,6 +251,9 @@ def fake_values(
     ids: Sequence[int], layers: Sequence[int], features: Sequence[str], n_blocks: int
 ) -> np.ndarray:
     """Features of token ids, the same whatever other layers and features are asked for."""
+    # Of all radii the same numbers.
+    features = [re.sub(r"^complexity_[0-9.]+[0-9]", "complexity_0.05", name) for name in features]
+    features = [re.sub(r"^complexity_[0-9](?=_)", "complexity_0.05", name) for name in features]
     random = np.random.default_rng(zlib.crc32(array("q", ids).tobytes()))
     paper = random.random((N_LAYERS, len(PAPER_FEATURES)))
     blocks = random.random((N_LAYERS, n_blocks))
@@ -280,8 +283,8 @@ def fake_token_values(
         SIGN_FRACTION: "sign_mean",
         HYPERPLANE_DISTANCE: "distance_min",
         "sign_entropy": "sign_entropy_mean",
-        "complexity_0.05": "complexity_0.05_mean",
     }
+    of_prompt |= {name: f"{name}_mean" for name in features if name.startswith("complexity_")}
     names = [of_prompt.get(name, name) for name in features]
     return fake_values([*seen, -1], layers, names, n_blocks)
 

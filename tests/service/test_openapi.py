@@ -41,6 +41,7 @@ V1_ROUTES = {
     ("POST", "/embeddings"),
     ("POST", "/moderations"),
     ("POST", "/tokenize"),
+    ("POST", "/inspect"),
     ("GET", "/models"),
     ("GET", "/models/fake"),
     ("GET", "/classifiers"),

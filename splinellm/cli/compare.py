@@ -1,0 +1,88 @@
+"""The command ``splinellm compare``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from splinellm.cli import options
+from splinellm.cli.messages import say
+from splinellm.cli.pictures import check_page, load_plots, write_picture
+from splinellm.cli.tables import table
+
+if TYPE_CHECKING:
+    from splinellm.learn.comparing import Comparison
+
+
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="File that extract wrote.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    html: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            envvar="SPLINELLM_HTML",
+            callback=check_page,
+            help="Write the effects as a picture, too.",
+            show_default=False,
+        ),
+    ] = None,
+    json_document: Annotated[
+        bool,
+        typer.Option("--json", envvar="SPLINELLM_JSON", help="All effects, as one JSON document."),
+    ] = False,
+    largest: Annotated[
+        int, typer.Option(min=1, envvar="SPLINELLM_LARGEST", help="Effects that are listed.")
+    ] = 15,
+    seed: Annotated[int, typer.Option(min=0, envvar="SPLINELLM_SEED", help="Of the halves.")] = 0,
+    quiet: options.Quiet = False,
+) -> None:
+    """Say how far the prompts of table B are from those of table A.
+
+    For every layer and feature that both have: Hedges' g, the difference of means in pooled
+    standard deviations, with a 95 % interval (not corrected for the number of columns). As a whole:
+    ROC-AUC of a classifier that tells the tables apart, on rows that it has not seen, and its
+    p-value. Two samples of the same texts give p below 0.05 once in twenty times.
+    """
+    from splinellm.io.table_columns import read_table
+    from splinellm.learn.comparing import compare as measure
+
+    found = measure(read_table(a), read_table(b), seed=seed)
+    if found.difference is not None:
+        say(f"note: the tables differ in what they come from: {found.difference}")
+    if html is not None:
+        title = f"{b} above {a}: AUC {found.roc_auc:.3f}, p {found.p_value:.2g}"
+        write_picture(load_plots().comparison_picture(found, title=title), html)
+        if not quiet:
+            say(f"wrote {html}")
+    if json_document:
+        typer.echo(json.dumps({"a": a, "b": b, **found.to_dict()}, allow_nan=False))
+        return
+    typer.echo(_told(found))
+    typer.echo("")
+    typer.echo(_effects(found, largest))
+
+
+def _told(found: Comparison) -> str:
+    n, m = found.n_rows
+    verdict = "are told apart" if found.p_value < 0.05 else "are not told apart"
+    return (
+        f"{n:,} and {m:,} rows {verdict}: AUC {100 * found.roc_auc:.1f} on rows not seen, "
+        f"p = {found.p_value:.2g}"
+    )
+
+
+def _effects(found: Comparison, largest: int) -> str:
+    effects = found.effects
+    rows = [
+        (
+            found.names[i],
+            f"{effects.size[i]:+.2f}",
+            f"{effects.low[i]:+.2f}",
+            f"{effects.high[i]:+.2f}",
+        )
+        for i in found.largest(largest)
+    ]
+    return table(["column", "g", "from", "to"], rows, numbers_from=1)

@@ -1,0 +1,171 @@
+"""Pictures of tables and of classifiers show the numbers that they are given."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from splinellm import FeatureTable, plots
+from splinellm.errors import ConfigurationError, TableFormatError
+from splinellm.learn.comparing import compare, effect_sizes
+from splinellm.plots.style import MOST_LABELS
+from tests.fakes import FakeExtractor
+from tests.tables import make
+
+HOSTILE = "<script>alert(1)</script>\x00\u202ex<b>"
+
+
+def table_of(n_rows: int) -> FeatureTable:
+    table = make(n_rows)
+    values = np.random.default_rng(0).normal(size=table.values.shape)
+    return replace(table, values=values.astype(np.float32))
+
+
+def tokens_of(*texts: str, granularity: Any = "token") -> FeatureTable:
+    return FakeExtractor.from_pretrained().extract(list(texts), granularity=granularity)
+
+
+def traces(figure: Any, name: str) -> list[Any]:
+    return [trace for trace in figure.data if trace.name == name]
+
+
+def test_layers_show_the_median_of_each_label() -> None:
+    table = table_of(12)
+    labels = ["a"] * 5 + ["b"] * 7
+    feature = table.schema.features[1]
+    figure = plots.layers_picture(table, labels, features=[feature])
+    (line,) = traces(figure, "b")
+    np.testing.assert_allclose(line.y, np.median(table.array[5:, :, 1], axis=0), rtol=1e-6)
+    assert list(line.x) == list(table.schema.layers)
+    with pytest.raises(ConfigurationError, match="3 labels do not fit 12 rows"):
+        plots.layers_picture(table, labels[:3])
+    with pytest.raises(ConfigurationError, match="no feature 'x'"):
+        plots.layers_picture(table, features=["x"])
+    with pytest.raises(ConfigurationError, match="no rows"):
+        plots.layers_picture(table[:0])
+
+
+def test_labels_that_are_left_out_are_told() -> None:
+    table = table_of(20)
+    figure = plots.layers_picture(table, [str(i) for i in range(20)])
+    assert f"{MOST_LABELS} most frequent of 20 labels" in figure.layout.title.text
+
+
+def test_effects_are_those_between_the_labels() -> None:
+    table = table_of(12)
+    labels = ["a"] * 5 + ["b"] * 7
+    expected = effect_sizes(table.values[:5], table.values[5:]).size.reshape(table.schema.shape).T
+    figure = plots.effects_picture(table, labels)
+    np.testing.assert_allclose(figure.data[0].z, expected)
+    assert list(figure.data[0].y) == list(table.schema.features)
+    with pytest.raises(ConfigurationError, match="there are 3"):
+        plots.effects_picture(table, [*labels[:-1], "c"])
+    found = compare(table, table)
+    assert np.allclose(plots.comparison_picture(found).data[0].z, 0)
+
+
+@pytest.mark.parametrize("method", ["pca", "tsne"])
+def test_a_map_has_a_point_for_every_row(method: Any) -> None:
+    table = table_of(12)
+    labels = ["a"] * 5 + ["b"] * 7
+    figure = plots.map_picture(table, labels, method=method, texts=[HOSTILE] * 12)
+    assert [len(trace.x) for trace in figure.data] == [5, 7]
+    assert all("<script>" not in text for trace in figure.data for text in trace.hovertext)
+    numbers = plots.map_picture(table, list(range(12)), method=method)
+    assert list(numbers.data[0].marker.color) == list(range(12))
+    with pytest.raises(ConfigurationError, match="at least 3 rows"):
+        plots.map_picture(table[:2])
+    with pytest.raises(ConfigurationError, match="unknown method"):
+        plots.map_picture(table, method="x")  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("umap") is not None, reason="it is installed")
+def test_umap_says_what_to_install() -> None:
+    with pytest.raises(ConfigurationError, match="not installed") as caught:
+        plots.map_picture(table_of(5), method="umap")
+    assert "umap-learn" in str(caught.value.hint)
+
+
+def test_tokens_are_written_with_their_numbers() -> None:
+    table = tokens_of("one two three", "four")
+    figure = plots.tokens_picture(table, row=0)
+    written = [trace for trace in figure.data if trace.mode == "text"]
+    found = {int(i): value for trace in written for value, i in trace.customdata}
+    expected = table.array[table.tokens.row == 0, :, 0].mean(axis=1)  # type: ignore[union-attr]
+    np.testing.assert_allclose([found[i] for i in sorted(found)], expected, rtol=1e-6)
+    scored = plots.tokens_picture(table, row=1, scores=[0.5] * (len(table) - len(expected)))
+    assert scored.data
+    with pytest.raises(ConfigurationError, match="no tokens of a prompt 7"):
+        plots.tokens_picture(table, row=7)
+    with pytest.raises(TableFormatError, match="no tokens"):
+        plots.tokens_picture(table_of(3))
+
+
+def test_dimension_is_the_mean_over_prompts() -> None:
+    table = tokens_of("one two three", "four five")
+    figure = plots.dimension_picture(table, layers=[table.schema.layers[0]])
+    (line,) = traces(figure, f"layer {table.schema.layers[0]}")
+    at = table.schema.features.index("intrinsic_dimension")
+    assert table.tokens is not None
+    first = table.array[table.tokens.position == 0, 0, at]
+    assert line.y[0] == pytest.approx(first.mean())
+    assert list(line.x) == list(range(1, int(table.tokens.position.max()) + 2))
+
+
+def test_prefixes_are_drawn_as_they_are() -> None:
+    table = tokens_of("one two three", granularity="prefix")
+    figure = plots.prefix_picture(table, features=["sign_mean"], layers=[table.schema.layers[0]])
+    np.testing.assert_allclose(
+        figure.data[0].y, table.array[:, 0, table.schema.features.index("sign_mean")], rtol=1e-6
+    )
+    with pytest.raises(TableFormatError, match="no prefixes"):
+        plots.prefix_picture(tokens_of("one"))
+    with pytest.raises(ConfigurationError, match="not nix"):
+        plots.prefix_picture(table, features=["nix"])
+
+
+TRUTH = [0, 0, 1, 1, 0, 1]
+SCORES = [0.1, 0.4, 0.35, 0.8, 0.2, 0.9]
+
+
+def test_thresholds_stand_where_they_belong() -> None:
+    # From 0.38 on: two of three with the class, one of three without.
+    (mark,) = traces(plots.roc_picture(TRUTH, SCORES, thresholds={"t": 0.38}), "t ≥ 0.38")
+    assert (mark.x[0], mark.y[0]) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
+    figure = plots.precision_recall_picture(TRUTH, SCORES, thresholds={"t": 0.38})
+    (mark,) = traces(figure, "t ≥ 0.38")
+    assert (mark.x[0], mark.y[0]) == (pytest.approx(2 / 3), pytest.approx(2 / 3))
+    (line,) = traces(plots.reliability_picture(TRUTH, SCORES, n_bins=2), "classifier (95 %)")
+    assert list(line.y) == pytest.approx([1 / 3, 2 / 3])
+    for truth, scores in (([1, 1], [0.1, 0.2]), ([0, 1], [0.1]), ([0, 1], [0.1, np.nan])):
+        with pytest.raises(ConfigurationError):
+            plots.roc_picture(truth, scores)
+
+
+def test_coefficients_and_learning_curves() -> None:
+    grid = np.arange(6.0).reshape(2, 3)
+    figure = plots.coefficients_picture(grid.ravel(), [0, 3], ["a", "b", "c"], theme="dark")
+    np.testing.assert_array_equal(figure.data[0].z, grid)
+    with pytest.raises(ConfigurationError, match="6 coefficients"):
+        plots.coefficients_picture(grid, [0], ["a"])
+    curve = plots.learning_picture([10, 20], grid[:, :2], grid[:, 1:])
+    (line,) = traces(curve, "held-out rows")
+    assert list(line.y) == [1.5, 4.5]
+    with pytest.raises(ConfigurationError, match="3 sizes"):
+        plots.learning_picture([1, 2, 3], grid, grid)
+    with pytest.raises(ConfigurationError, match="unknown theme"):
+        plots.learning_picture([10, 20], grid, grid, theme="x")  # type: ignore[arg-type]
+
+
+def test_hostile_labels_are_text() -> None:
+    table = table_of(6)
+    figure = plots.layers_picture(table, [HOSTILE] * 6, title=HOSTILE)
+    page = figure.to_html(include_plotlyjs=False)
+    assert "<script>alert" not in page
+    assert "\x00" not in page
+    assert "\u202e" not in page
+    assert "&lt;script&gt;" in figure.layout.title.text
