@@ -75,6 +75,17 @@ def require_model(folder: Path) -> None:
             f"{shown} holds no model: it has no config.json",
             hint="name the folder that model.save_pretrained has written",
         )
+
+
+def require_tokenizer(folder: Path) -> None:
+    """Refuse a folder of a model that can be read, but without its tokenizer.
+
+    Raises
+    ------
+    ModelLoadError
+        Says what to put there.
+    """
+    shown = f"'{str(folder)[:200]}'"
     if not any((folder / name).is_file() for name in _TOKENIZERS):
         raise ModelLoadError(
             f"{shown} holds a model without its tokenizer",

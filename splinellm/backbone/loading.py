@@ -23,7 +23,7 @@ from splinellm.backbone.builtin import BUILTIN_MODELS, pull
 from splinellm.backbone.conversion import checkpoint_folder, read_gguf
 from splinellm.backbone.decoder import Decoder, decoder_inside
 from splinellm.backbone.fingerprint import files_sha256, state_sha256
-from splinellm.backbone.folders import require_model
+from splinellm.backbone.folders import require_model, require_tokenizer
 from splinellm.errors import (
     ConfigurationError,
     ModelLoadError,
@@ -179,6 +179,8 @@ def _load_checkpoint(
     common: dict[str, Any] = {"trust_remote_code": False, "local_files_only": offline}
     config = AutoConfig.from_pretrained(source, **common)
     architecture = architecture_of(config.model_type)  # refused before gigabytes are fetched
+    if Path(source).is_dir():
+        require_tokenizer(Path(source))
     n_layers = _cut(config, layers)
     model, info = AutoModel.from_pretrained(
         source,

@@ -33,6 +33,7 @@ def inspect(
         list[str] | None,
         typer.Option(
             "--classifier",
+            envvar="SPLINELLM_INSPECT_CLASSIFIER",
             metavar="NAME",
             help="Folder or boxed classifier whose verdict is shown; may be given more than once. "
             "toxicity and domain by default; none for none.",

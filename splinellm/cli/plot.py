@@ -43,7 +43,7 @@ def plot(
         typer.Option(
             "--output",
             "-o",
-            envvar="SPLINELLM_OUTPUT",
+            envvar="SPLINELLM_PLOT_OUTPUT",
             metavar="FILE",
             callback=check_picture,
             help=".html (needs no network), .png or .svg (need Chromium).",
@@ -72,7 +72,7 @@ def plot(
         str | None,
         typer.Option(
             metavar="NAME[,NAME]",
-            envvar="SPLINELLM_FEATURES",
+            envvar="SPLINELLM_PLOT_FEATURES",
             help="Of those in the table.",
             show_default=False,
         ),

@@ -16,6 +16,7 @@ from splinellm.table import N_TOKENS, TRUNCATED
 if TYPE_CHECKING:
     import pandas as pd
 
+    from splinellm.conversations import Count
     from splinellm.extraction.base import Extractor, OnProgress
     from splinellm.extraction.windows import Overflow
     from splinellm.learn.classifier import Card
@@ -43,6 +44,7 @@ class FrozenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         extractor: Extractor | None = None,
         *,
         overflow: Overflow = "windows",
+        count: Count | None = None,
         on_progress: OnProgress | None = None,
     ) -> Verdicts:
         """Judge prompts; one that cannot be read fails alone."""
@@ -152,6 +154,7 @@ class FrozenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         extractor: Extractor | None = None,
         *,
         overflow: Overflow = "windows",
+        count: Count | None = None,
     ) -> Predictions:
         """Judge texts, all of each, and tell everything about it.
 
@@ -165,6 +168,9 @@ class FrozenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         overflow : {"windows", "error", "truncate"}
             What happens to a text beyond the card's token limit: it is read in pieces that overlap,
             refused, or cut.
+        count : str, optional
+            What of conversations, to a classifier that pools; see
+            :func:`splinellm.conversations.said`.
 
         Raises
         ------
@@ -172,8 +178,11 @@ class FrozenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             A text cannot be read; names its position.
         ArtifactError
             The extractor's features are not the classifier's.
+        ConfigurationError
+            What is to count is not what the classifier was trained on.
         """
-        return self.verdicts(texts, extractor, overflow=overflow).complete().predictions
+        found = self.verdicts(texts, extractor, overflow=overflow, count=count)
+        return found.complete().predictions
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803
         """Share of the rows that are predicted right; of several labels, with all of them right."""

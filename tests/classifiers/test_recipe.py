@@ -57,7 +57,7 @@ def test_labels_do_not_follow_from_sources(data: Path) -> None:
         own = rows.source == source
         assert rows.weights[own & toxic].sum() == pytest.approx(rows.weights[own & ~toxic].sum())
     tweets = rows.source == "davidson"
-    assert rows.weights[tweets].mean() == pytest.approx(0.3)
+    assert rows.weights[tweets].mean() == pytest.approx(0.15)
     assert toxic[tweets].mean() == 0.75
     assert set(rows.label[rows.source == "domains"]) == {"clean"}
     assert "talk" not in rows.texts  # a talk page of another source

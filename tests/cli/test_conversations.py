@@ -168,7 +168,7 @@ def test_a_classifier_of_answers(tiny: Cli, suffix: str) -> None:
     result = tiny("predict", "mine", path, "-o", "out.parquet", *told)
     assert (result.code, result.stderr) == (0, "")
     probabilities = pq.read_table("out.parquet")["probability.toxic"].to_numpy()
-    of_python = classifier.predict(extractor(count="last", features="blocks").extract(rows))
+    of_python = classifier.predict_table(extractor(count="last", features="blocks").extract(rows))
     np.testing.assert_allclose(probabilities, of_python.probabilities[:, 1], rtol=1e-5, atol=1e-6)
     data = ask("/v1/classify", {"input": items(rows[:8])}, classifier)["data"]
     over_http = [row["probabilities"]["toxic"] for row in data]

@@ -125,7 +125,7 @@ def test_texts_are_normalised_in_training_and_wherever_it_is_used(
     assert fake.pop().seen == [row["text"] for row in rows]
     assert cli("train", "hidden.jsonl", *train, "off", "--no-normalise").code == 0
     assert fake.pop().seen == [row["text"] for row in hidden]
-    assert load_classifier("on").card.settings["normalisation"] == "1"
+    assert load_classifier("on").card.settings["normalisation"] == "2"
     assert "normalisation" not in load_classifier("off").card.settings
     for name, texts in (("on", rows), ("off", hidden)):
         assert cli("predict", name, "hidden.jsonl", "-o", f"{name}.jsonl", "-q").code == 0

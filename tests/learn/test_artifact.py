@@ -191,8 +191,8 @@ def test_how_texts_are_read_is_part_of_the_card(folder: Path, tmp_path: Path) ->
     card = load_classifier(tmp_path / "y").card
     assert card.as_read(["i d i o t", [5, 6], None]) == ["idiot", [5, 6], None]
     assert "| normalisation | 1 |" in (tmp_path / "y" / "README.md").read_text()
-    edit_card(folder, lambda record: record["settings"].update(normalisation="2"))  # type: ignore[attr-defined]
-    with pytest.raises(ArtifactError, match="version '2' are unknown"):
+    edit_card(folder, lambda record: record["settings"].update(normalisation="3"))  # type: ignore[attr-defined]
+    with pytest.raises(ArtifactError, match="version '3' are unknown"):
         load_classifier(folder)
     with pytest.raises(ConfigurationError, match="version 'x' are unknown"):
         train(TABLE, LABELS, name="x", normalisation="x")

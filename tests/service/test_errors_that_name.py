@@ -22,7 +22,7 @@ def error_of(client: TestClient, path: str, body: dict[str, Any]) -> dict[str, A
     ("path", "known"),
     [
         ("/v1/features", "input, model, layers, features, granularity, count, overflow"),
-        ("/v1/classify", "input, classifier, count, overflow"),
+        ("/v1/classify", "input, classifier, threshold, count, overflow"),
         ("/v1/tokenize", "input, model"),
     ],
 )

@@ -154,7 +154,7 @@ def test_fingerprints_differ_where_numbers_may_not_be_compared(client: TestClien
         ({"input": "x", "features": "sign"}, 400, "invalid_schema", None),
         ({"input": "x", "features": "blocks:0"}, 400, "invalid_schema", None),
         ({"input": "x", "model": "gpt-4"}, 404, "model_not_found", "model"),
-        ({"input": "x", "layer": 1}, 400, "invalid_request", None),
+        ({"input": "x", "layer": 1}, 400, "invalid_request", "layer"),
         ({"input": "x", "granularity": "words"}, 400, "invalid_request", "granularity"),
         ({"input": "x", "overflow": "window"}, 400, "invalid_request", "overflow"),
         ({"input": ["x", "NAN"]}, 422, "non_finite_features", "input[1]"),

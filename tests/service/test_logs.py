@@ -33,6 +33,8 @@ def every_text_route(text: str) -> list[tuple[str, dict[str, Any]]]:
         *((f"/v1/{path}", {"input": ["fine", text]}) for path in paths),
         *(("/v1/features", {"input": text, "granularity": kind}) for kind in ("prefix", "token")),
         ("/v1/classify", {"input": f"{text} " * 300, "overflow": "window"}),
+        ("/v1/inspect", {"input": text}),
+        ("/v1/inspect", {"input": ["fine", text]}),
         ("/v1/moderations", {"input": [{"type": "text", "text": text}]}),
         (perspective, comment),
         (perspective, comment | {"spanAnnotations": True}),
