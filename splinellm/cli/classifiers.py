@@ -104,7 +104,7 @@ def set_threshold(
         typer.Option(
             "--output",
             "-o",
-            envvar="SPLINELLM_OUTPUT",
+            envvar="SPLINELLM_CLASSIFIERS_SET_THRESHOLD_OUTPUT",
             metavar="DIR",
             help="New folder; NAME-fpr-0.01 or so by default.",
         ),

@@ -168,7 +168,7 @@ def test_a_classifier_of_answers(tiny: Cli, suffix: str) -> None:
     result = tiny("predict", "mine", path, "-o", "out.parquet", *told)
     assert (result.code, result.stderr) == (0, "")
     probabilities = pq.read_table("out.parquet")["probability.toxic"].to_numpy()
-    of_python = classifier.predict_table(extractor(count="last", features="blocks").extract(rows))
+    of_python = classifier.predict_texts(rows, extractor(count="last", features="blocks"))
     np.testing.assert_allclose(probabilities, of_python.probabilities[:, 1], rtol=1e-5, atol=1e-6)
     data = ask("/v1/classify", {"input": items(rows[:8])}, classifier)["data"]
     over_http = [row["probabilities"]["toxic"] for row in data]
@@ -284,9 +284,9 @@ def test_a_pooled_classifier_predicts_files_of_conversations(tiny: Cli) -> None:
     for suffix in SUFFIXES:
         path = write(suffix, rows)
         told = ("--messages-column", "messages", "--count", "last", "--spans", "-q")
-        result = tiny("predict", "pooled", path, "-o", "out.parquet", *told)
+        result = tiny("predict", "pooled", path, "-o", f"out{suffix}.parquet", *told)
         assert (result.code, result.stderr) == (0, "")
-        found = pq.read_table("out.parquet")["probability.toxic"].to_numpy()
+        found = pq.read_table(f"out{suffix}.parquet")["probability.toxic"].to_numpy()
         alone = pooled().predict_texts([said(row, "last") for row in rows], pieces())
         np.testing.assert_array_equal(found, alone.probabilities[:, 1])
 
