@@ -2,8 +2,8 @@
 
     python examples/gallery.py [--folder docs/gallery] [--grokking grokking/log.jsonl]
 
-Needs the extra ``plots``, and a Chrome or Chromium that is there. The picture of a training is drawn
-if the log of examples/grokking.py is named.
+Needs the extra ``plots``, and a Chrome or Chromium that is there. The picture of a training is
+drawn if the log of examples/grokking.py is named.
 """
 
 from __future__ import annotations
