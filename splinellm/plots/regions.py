@@ -11,10 +11,10 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from splinellm.errors import ConfigurationError
+from splinellm.plots.style import SCALE, colour_bar
 from splinellm.regions import SlicePartition
 
 _N_COLOURS = 24
-_SCALE = "Viridis"
 _MOST_OUTLINES = 20_000
 
 
@@ -58,14 +58,14 @@ def slice_picture(
     bins = np.minimum((places * _N_COLOURS).astype(int), _N_COLOURS - 1)
     has_outlines = len(partition) <= _MOST_OUTLINES
     for chosen in np.unique(bins):
-        (colour,) = sample_colorscale(_SCALE, [(chosen + 0.5) / _N_COLOURS])
+        (colour,) = sample_colorscale(SCALE, [(chosen + 0.5) / _N_COLOURS])
         corners = [*_closed(partition.polygons[i] for i in np.flatnonzero(bins == chosen))]
         s, t = zip(*corners, strict=True)
         line = {"width": 0.4, "color": "white"} if has_outlines else {"width": 0}
         figure.add_scatter(
             x=s, y=t, mode="lines", fill="toself", fillcolor=colour, line=line, hoverinfo="skip"
         )
-    figure.add_scatter(**_colour_bar(low, high, value_name))
+    figure.add_scatter(**colour_bar(low, high, value_name))
     if points is not None:
         _mark(figure, np.atleast_2d(partition.where(points)), labels)
     figure.update_layout(title=title, showlegend=False, template="simple_white")
@@ -121,19 +121,6 @@ def _closed(polygons: Iterator[np.ndarray]) -> Iterator[tuple[float | None, floa
         yield from ((float(s), float(t)) for s, t in polygon)
         yield float(polygon[0, 0]), float(polygon[0, 1])
         yield None, None
-
-
-def _colour_bar(low: float, high: float, name: str) -> dict[str, object]:
-    marker = {
-        "colorscale": _SCALE,
-        "cmin": low,
-        "cmax": high if high > low else low + 1.0,
-        "color": [low],
-        "size": 0.1,
-        "showscale": True,
-        "colorbar": {"title": {"text": name}},
-    }
-    return {"x": [None], "y": [None], "mode": "markers", "marker": marker}
 
 
 def _mark(figure: go.Figure, places: np.ndarray, labels: Sequence[str] | None) -> None:

@@ -122,3 +122,17 @@ def add_band(
         showlegend=shows_legend and bool(name),
         **place,
     )
+
+
+def colour_bar(low: float, high: float, name: str) -> dict[str, object]:
+    """What to add as a scatter that draws nothing but its colour bar."""
+    marker = {
+        "colorscale": SCALE,
+        "cmin": low,
+        "cmax": high if high > low else low + 1.0,
+        "color": [low],
+        "size": 0.1,
+        "showscale": True,
+        "colorbar": {"title": {"text": name}},
+    }
+    return {"x": [None], "y": [None], "mode": "markers", "marker": marker}

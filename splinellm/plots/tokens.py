@@ -11,7 +11,16 @@ from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
 from splinellm.errors import ConfigurationError, TableFormatError
-from splinellm.plots.style import PALETTE, SCALE, Theme, add_band, finish, text_of, unit_of
+from splinellm.plots.style import (
+    PALETTE,
+    SCALE,
+    Theme,
+    add_band,
+    colour_bar,
+    finish,
+    text_of,
+    unit_of,
+)
 from splinellm.schema import INTRINSIC_DIMENSION
 from splinellm.shown import shown, width
 from splinellm.table import FeatureTable
@@ -83,7 +92,7 @@ def tokens_picture(
             customdata=[[float(numbers[i]), i] for i in chosen],
             hovertemplate="token %{customdata[1]}: %{customdata[0]:.4g}<extra></extra>",
         )
-    figure.add_scatter(**_colour_bar(low, high, name))
+    figure.add_scatter(**colour_bar(low, high, name))
     n_lines = max(box[2] for box in boxes) + 1
     figure.update_xaxes(visible=False, range=[0, _LINE])
     figure.update_yaxes(visible=False, range=[n_lines - 0.4, -0.6])
@@ -294,16 +303,3 @@ def _add_boxes(
             x=x, y=y, mode="lines", fill="toself", fillcolor=colour, line={"width": 0},
             hoverinfo="skip",
         )  # fmt: skip
-
-
-def _colour_bar(low: float, high: float, name: str) -> dict[str, object]:
-    marker = {
-        "colorscale": SCALE,
-        "cmin": low,
-        "cmax": high if high > low else low + 1.0,
-        "color": [low],
-        "size": 0.1,
-        "showscale": True,
-        "colorbar": {"title": {"text": name}},
-    }
-    return {"x": [None], "y": [None], "mode": "markers", "marker": marker}
