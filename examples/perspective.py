@@ -1,7 +1,7 @@
 """A client of the Perspective API, with another address. Start the service first: splinellm serve.
 
-With Google's client library, give `discoveryServiceUrl` up and send the same body by HTTP; that is
-all that the library does.
+Google's client library works, too: `googleapiclient.discovery.build` with `discoveryServiceUrl` set
+to `$URL/$discovery/rest?version=v1alpha1`. Here is what it sends, without a library.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ class Call:
         try:
             return await asyncio.wait_for(work, self._time_left_s())
         except TimeoutError:
-            raise DeadlineError("the answer was not ready in time") from None
+            raise self._too_late() from None
 
     async def plan(
         self,
@@ -228,7 +228,7 @@ class Call:
                 return outcome.result()
             if gone.done():
                 raise ClientClosedError("the client closed the connection")
-            raise DeadlineError("the answer was not ready in time")
+            raise self._too_late()
         finally:
             gone.cancel()
             outcome.cancel()
@@ -240,6 +240,12 @@ class Call:
     def _time_left_s(self) -> float:
         used_s = self._record.total_s - self._began_s
         return max(0.0, self.settings.request_timeout_s - used_s)
+
+    def _too_late(self) -> DeadlineError:
+        return DeadlineError(
+            f"the answer was not ready in {self.settings.request_timeout_s:g} s; send fewer or "
+            "shorter texts, ask again when the service is less busy, or raise request_timeout_s"
+        )
 
 
 async def open_call(request: Request) -> Call:
