@@ -68,6 +68,18 @@ class SplineLLMError(Exception):
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Python's own would call the class with the message alone, which some cannot be made of.
+        return _unpickled, (type(self), self.args, self.__dict__)
+
+
+def _unpickled(
+    kind: type[SplineLLMError], args: tuple[object, ...], state: dict[str, object]
+) -> SplineLLMError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
+
 
 class ConfigurationError(SplineLLMError):
     """An option has a value that cannot work."""

@@ -8,9 +8,10 @@ import typer
 
 from splinellm.cli import loading, options
 from splinellm.cli.streaming import (
-    Input,
+    InputArguments,
     check_feature_output,
     csv_types_of,
+    input_of,
     max_wait_of,
     share_of,
     stream,
@@ -20,7 +21,7 @@ from splinellm.io.formats import output_format, output_suffixes, require_layout
 
 
 def extract(
-    input_path: Input,
+    inputs: InputArguments,
     output: Annotated[
         str,
         typer.Option(
@@ -88,13 +89,14 @@ def extract(
         "dimension_threshold": dimension_threshold,
         "allow_special_tokens": allow_special_tokens,
     }
+    given = input_of(inputs, input_format)
     reading: dict[str, Any] = {
         "text_column": text_column,
         "messages_column": messages_column,
         "input_format": input_format,
         "delimiter": delimiter,
         "encoding": encoding,
-        "csv_types": csv_types_of(csv_types, input_path, output).value,
+        "csv_types": csv_types_of(csv_types, given, output).value,
     }
     holds_messages = messages_column is not None
     if holds_messages:
@@ -115,7 +117,7 @@ def extract(
     is_added = is_token_column(column, messages=holds_messages) if by_token else is_own_column
     lists = list_columns(features, granularity.value) if layout is options.Layout.LIST else ()
     source = open_source(
-        input_path,
+        given,
         text_column=column,
         format=input_format,
         is_reserved=lambda name: name in lists or is_added(name),
@@ -129,7 +131,7 @@ def extract(
     )
     stream(
         TextlessSource(source, column) if by_token else source,
-        input_path,
+        given,
         output,
         lambda: FeatureAnnotator(
             loading.load_extractor(**settings),

@@ -10,6 +10,7 @@ import typer
 from splinellm.cli import loading, options
 from splinellm.cli.messages import counted, say
 from splinellm.cli.progress import AllRead, progress_bar
+from splinellm.cli.streaming import input_of
 from splinellm.cli.tables import table
 from splinellm.errors import ConfigurationError, LabelError
 
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
     from splinellm.table import FeatureTable
 
 Data = Annotated[
-    str,
+    list[str],
     typer.Argument(
-        metavar="DATA",
-        help="Labelled texts in any format that extract reads, or what extract made of them.",
+        metavar="DATA...",
+        help="Labelled texts: anything that extract reads, or what extract made of them.",
     ),
 ]
 Label = Annotated[
@@ -83,7 +84,7 @@ def extractor_settings(
 
 
 def read(
-    data: str,
+    data: list[str],
     text_column: str,
     on_error: options.OnError,
     columns: str | None = None,
@@ -97,7 +98,7 @@ def read(
 
     options.require_messages(count, messages_column)
     rows = read_dataset(
-        data,
+        input_of(data),
         text_column=text_column if messages_column is None else messages_column,
         holds_messages=messages_column is not None,
         count=count.value,

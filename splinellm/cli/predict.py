@@ -11,9 +11,10 @@ import typer
 from splinellm.cli import loading, options
 from splinellm.cli.messages import say
 from splinellm.cli.streaming import (
-    Input,
+    InputArguments,
     check_prediction_output,
     csv_types_of,
+    input_of,
     max_wait_of,
     share_of,
     stream,
@@ -44,7 +45,7 @@ def predict(
             metavar="CLASSIFIER", help="Folder that train wrote, or name of a boxed classifier."
         ),
     ],
-    input_path: Input,
+    inputs: InputArguments,
     output: Annotated[
         str,
         typer.Option(
@@ -130,6 +131,7 @@ def predict(
     from splinellm.learn.predictions import DECIDED_BY
 
     share = share_of(shard, output)
+    given = input_of(inputs, input_format)
     trained = load_classifier(classifier)
     _require_able(trained, spans=spans, count=count.value)
     if escalate is not None:
@@ -138,7 +140,7 @@ def predict(
     other = None if escalate in (None, PERSON) else load_classifier(str(escalate))
     if other is not None:
         _require_able(other, spans=spans, count=count.value)
-    types = csv_types_of(csv_types, input_path, output).value
+    types = csv_types_of(csv_types, given, output).value
     added = added_schema(trained.card, spans=spans).names
     is_reserved = frozenset([*added, *([] if escalate is None else [DECIDED_BY])]).__contains__
     asked = {
@@ -162,7 +164,7 @@ def predict(
     }
     run = partial(
         stream,
-        input_path=input_path,
+        given=given,
         output=output,
         on_error=on_error,
         quiet=quiet,
@@ -181,7 +183,7 @@ def predict(
         "share": share,
     }
     column = text_column if messages_column is None else messages_column
-    features = open_features(input_path, text_column=column, **reading)
+    features = open_features(given, text_column=column, **reading)
     if features is not None:
         if escalate is not None:
             features.close()
@@ -209,7 +211,7 @@ def predict(
         )
 
     source = open_source(
-        input_path,
+        given,
         text_column=column,
         holds_messages=messages_column is not None,
         max_wait_s=max_wait_of(output),

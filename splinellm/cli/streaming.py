@@ -20,19 +20,21 @@ from splinellm.io.formats import STANDARD_STREAM, input_suffixes, names_folder, 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from splinellm.io.inputs import Input
     from splinellm.io.output_file import OutputFile
     from splinellm.io.pipeline import Annotator
     from splinellm.io.rows import ChunkT, Source
     from splinellm.io.shares import Share
     from splinellm.io.sink import StandardOutput
 
-Input = Annotated[
-    str,
+InputArguments = Annotated[
+    list[str],
     typer.Argument(
-        metavar="INPUT",
-        help=f"{input_suffixes()} (.txt: a prompt a line); a folder of Parquet files; or - for "
-        "standard input, read as JSON lines if it begins with {, as CSV if its first line is a "
-        "header with the text column, else as a prompt a line.",
+        metavar="INPUT...",
+        help=f"Files: {input_suffixes()} (.txt: a prompt a line); folders of such; patterns in "
+        "quotes, such as 'data/**/*.csv'; or - for standard input, read as JSON lines if it begins "
+        "with {, as CSV if its first line is a header with the text column, else as a prompt a "
+        "line.",
     ),
 ]
 _MAX_WAIT_S = 0.4
@@ -56,9 +58,19 @@ def _check_output(output: str, *, features: bool) -> str:
     return output
 
 
+def input_of(arguments: list[str], format: str | None = None) -> Input:  # noqa: A002 (as open_source)
+    """Look up what INPUT names."""
+    from splinellm.io.inputs import find_input  # Arrow is slow to import, --help is not
+
+    try:
+        return find_input(arguments, format)
+    except ConfigurationError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
 def stream(
     source: Source[ChunkT],
-    input_path: str,
+    given: Input,
     output: str,
     load: Callable[[], Annotator[ChunkT]],
     *,
@@ -75,7 +87,7 @@ def stream(
     ----------
     source : Source
         Open; it is closed at the end.
-    input_path : str
+    given : Input
         Where the source comes from; the output must not replace it.
     output : str
         A file, a folder, or ``-`` for standard output.
@@ -104,9 +116,7 @@ def stream(
     told = {_option(name): _told(value) for name, value in (asked or {}).items()}
     with closing(source):
         try:
-            sink = open_sink(
-                output, input_path, asked=told, resume=resume, share=share, force=force
-            )
+            sink = open_sink(output, given, asked=told, resume=resume, share=share, force=force)
         except ConfigurationError as error:
             raise typer.BadParameter(str(error)) from error
         with _terminable(), _reporting(sink):
@@ -116,16 +126,14 @@ def stream(
     return sink.journal is not None and sink.journal.n_recalled > 0
 
 
-def csv_types_of(wanted: CsvTypes, input_path: str, output: str) -> CsvTypes:
+def csv_types_of(wanted: CsvTypes, given: Input, output: str) -> CsvTypes:
     """Decide whether columns of CSV get types.
 
     From pipe to pipe, rows must leave before the last one is known; CSV itself has no types.
     """
-    from splinellm.io.readers import is_pipe
-
     if wanted is not CsvTypes.AUTO:
         return wanted
-    is_stream = output == STANDARD_STREAM and (input_path == STANDARD_STREAM or is_pipe(input_path))
+    is_stream = output == STANDARD_STREAM and given.is_stream
     is_text = is_stream or output_format(output).has_delimiter
     return CsvTypes.TEXT if is_text else CsvTypes.INFER
 

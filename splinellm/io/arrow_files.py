@@ -48,7 +48,7 @@ class ArrowSource(ColumnarSource):
 
     def batch_lengths(self, file: Path | BinaryIO, chunk_rows: int) -> Iterator[int]:
         """Rows of the batches, which depend on their size, and so on all columns that are read."""
-        for batch in self._all_batches(file, self.schema().names, chunk_rows):
+        for batch in self._all_batches(file, self.own_names(), chunk_rows):
             yield batch.num_rows
 
     def _all_batches(

@@ -117,6 +117,32 @@ def check_columns(
         )
 
 
+def require_same_columns(
+    source: str, names: Sequence[str], first: str, first_names: Sequence[str]
+) -> None:
+    """Refuse a file that has not the columns of the first of several.
+
+    Parameters
+    ----------
+    source, names
+        The file, and its columns.
+    first, first_names
+        The first file, and its.
+
+    Raises
+    ------
+    InputFileError
+        Names the file and the first column that only one of them has.
+    """
+    unlike = f"'{source}' does not have the columns of '{first}'"
+    hint = "--columns reads some columns only"
+    known, found = set(first_names), set(names)
+    if extra := next((name for name in names if name not in known), None):
+        raise InputFileError(f"{unlike}: column '{extra[:80]}' is not in the first", hint=hint)
+    if missing := next((name for name in first_names if name not in found), None):
+        raise InputFileError(f"{unlike}: column '{missing[:80]}' is missing", hint=hint)
+
+
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(f"'{name[:40]}'" for name in names[:20]) or "none"
 

@@ -18,7 +18,8 @@ import pyarrow as pa
 from splinellm.errors import InputFileError
 from splinellm.io.arrow_types import common_type, is_list, is_text
 from splinellm.io.byte_stream import reading
-from splinellm.io.checks import check_columns, check_text
+from splinellm.io.checks import check_columns, check_text, require_same_columns
+from splinellm.io.partitions import Partition, partition_types, typed
 from splinellm.io.rows import Problem, ReadOptions
 
 if TYPE_CHECKING:
@@ -164,15 +165,27 @@ class ColumnarSource(ABC):
         All with the same columns, in any order.
     options : ReadOptions
         How they are to be read.
+    partitions : sequence of Partition, optional
+        Columns that the folders of each file tell.
     """
 
     kind: ClassVar[str]
     """What the files are, for messages."""
 
-    def __init__(self, name: str, files: Sequence[Path | BinaryIO], options: ReadOptions) -> None:
+    def __init__(
+        self,
+        name: str,
+        files: Sequence[Path | BinaryIO],
+        options: ReadOptions,
+        partitions: Sequence[Partition] | None = None,
+    ) -> None:
         self.name = name
         self._files = files
         self._options = options
+        partitions = [()] * len(files) if partitions is None else partitions
+        types = partition_types(partitions)
+        self._added = {name: kind for name, kind in types.items() if options.keeps(name)}
+        self._constants = [typed(partition, self._added) for partition in partitions]
         self.n_read = 0
         self.n_before = 0
         self._n_skipped = 0
@@ -209,9 +222,11 @@ class ColumnarSource(ABC):
 
     def _common_schema(self) -> pa.Schema:
         common: pa.Schema | None = None
-        for file in self._files:
+        for file, constants in zip(self._files, self._constants, strict=True):
             with self._reading(file):
                 schema, n_rows = self.read_schema(file)
+            for added in constants:
+                schema = schema.append(pa.field(added, self._added[added]))
             self._total = None if n_rows is None or self._total is None else self._total + n_rows
             name = self._name_of(file)
             if common is None or len(schema.names) > len(set(schema.names)):
@@ -235,20 +250,25 @@ class ColumnarSource(ABC):
         """Columns that hold those of all files."""
         return self._schema
 
+    def own_names(self) -> list[str]:
+        """Columns that the files have, rather than their folders."""
+        return [name for name in self._schema.names if name not in self._added]
+
     def chunks(self) -> Iterator[ArrowChunk]:
         """Batches of rows, file by file."""
         self.n_read = 0
         text, chunk_rows = self._options.text_column, self._options.chunk_rows
         left = self._n_skipped
-        for file in self._files:
+        own = self.own_names()
+        for file, constants in zip(self._files, self._constants, strict=True):
             name = self._name_of(file)
             first = 1
             with self._reading(file):
                 skipped = list(islice(self.batch_lengths(file, chunk_rows), left)) if left else []
                 left -= len(skipped)
                 first += sum(skipped)
-                for batch in self.read_batches(file, self._schema.names, chunk_rows, len(skipped)):
-                    table = _as(self._schema, batch)
+                for batch in self.read_batches(file, own, chunk_rows, len(skipped)):
+                    table = _as(self._schema, batch, constants)
                     self.n_read += len(table)
                     yield ArrowChunk(name, table, text, first, _problems(table, self._options))
                     first += len(table)
@@ -293,29 +313,30 @@ def _merged(common: pa.Schema | None, found: pa.Schema, name: str, first: str) -
     """Columns of all files so far and one more, in the order of the first."""
     if common is None:
         return found
-    unlike = f"'{name}' does not have the columns of '{first}'"
-    hint = "--columns reads some columns only"
-    if extra := next((n for n in found.names if n not in common.names), None):
-        raise InputFileError(f"{unlike}: column '{extra}' is not in the first", hint=hint)
+    require_same_columns(name, found.names, first, common.names)
     fields = []
     for field in common:
-        if field.name not in found.names:
-            raise InputFileError(f"{unlike}: column '{field.name}' is missing", hint=hint)
         other = found.field(field.name)
         kind = common_type(field.type, other.type)
         if kind is None:
             raise InputFileError(
-                f"{unlike}: column '{field.name}' is {other.type}, not {field.type}", hint=hint
+                f"'{name}' does not have the columns of '{first}': column '{field.name}' is "
+                f"{other.type}, not {field.type}",
+                hint="--columns reads some columns only",
             )
         is_nullable = field.nullable or other.nullable
         fields.append(pa.field(field.name, kind, is_nullable, field.metadata))
     return pa.schema(fields)
 
 
-def _as(schema: pa.Schema, batch: pa.RecordBatch) -> pa.Table:
+def _as(schema: pa.Schema, batch: pa.RecordBatch, constants: Mapping[str, Any]) -> pa.Table:
     """Columns of a batch in the types and in the order of all files."""
     columns = []
     for field in schema:
+        if field.name in constants:
+            value = pa.scalar(constants[field.name], field.type)
+            columns.append(pa.repeat(value, batch.num_rows))
+            continue
         column = batch.column(batch.schema.get_field_index(field.name))
         columns.append(column if column.type == field.type else column.cast(field.type))
     return pa.Table.from_arrays(columns, schema=schema)

@@ -154,13 +154,32 @@ class CsvSource(RowSource):
             self._found_types = self._scanned()
         return self._found_types
 
-    def _scanned(self) -> dict[str, pa.DataType]:
+    def use_types(self, types: dict[str, pa.DataType]) -> None:
+        """Take the types that the columns have in several files."""
+        self._found_types = types
+
+    def new_scan(self) -> CellScan | None:
+        """What finds types, of the columns that are to have some."""
         is_typed = self.options.is_typed
         names = [name for _, name in self._columns if is_typed is not None and is_typed(name)]
-        scan = CellScan(names)
-        for row in self.rows() if names else ():
-            if row.problem is None and row.values is not None and scan.observe(row.values):
-                break
+        return CellScan(names) if names else None
+
+    def scan_cells(self, scan: CellScan) -> bool:
+        """Take all rows into account; tells whether no further one can change anything."""
+        return any(
+            row.problem is None and row.values is not None and scan.observe(row.values)
+            for row in self.rows()
+        )
+
+    def column_names(self) -> list[str]:
+        """Columns of the header that are kept."""
+        return [name for _, name in self._columns]
+
+    def _scanned(self) -> dict[str, pa.DataType]:
+        scan = self.new_scan()
+        if scan is None:
+            return {}
+        self.scan_cells(scan)
         return scan.types()
 
     def rows(self) -> Iterator[Row]:

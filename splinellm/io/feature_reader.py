@@ -6,14 +6,13 @@ The provenance is in a Parquet file's metadata, and beside a CSV or JSONL file.
 from __future__ import annotations
 
 from contextlib import closing, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from splinellm.errors import TableFormatError
-from splinellm.io.formats import STANDARD_STREAM, Format, format_named, input_format, load
-from splinellm.io.parquet_reader import parquet_files
+from splinellm.io.formats import load
+from splinellm.io.inputs import Given, Input, find_input
 from splinellm.io.readers import CsvTypes, open_source
 from splinellm.io.rows import Chunk, Problem, Source
 from splinellm.io.shares import Share
@@ -32,6 +31,9 @@ from splinellm.table import FeatureTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from splinellm.io.formats import Format
 
 
 class FeatureChunk(ChunkView):
@@ -134,7 +136,7 @@ class FeatureSource(SourceView[FeatureChunk]):
 
 
 def open_features(
-    path: str,
+    path: Given,
     *,
     format: str | None = None,  # noqa: A002 (as open_source)
     is_reserved: Callable[[str], bool] = lambda _name: False,
@@ -163,13 +165,14 @@ def open_features(
     InputFileError
         The file is unreadable.
     """
-    provenance = _provenance_of(path, format)
+    given = find_input(path, format)
+    provenance = _provenance_of(given)
     if provenance is None:
         return None
-    provenance.require_prompts(f"'{path}'")
-    layout = _layout(path, format, provenance, encoding)
+    provenance.require_prompts(f"'{given.shown}'")
+    layout = _layout(given, format, provenance, encoding)
     source = open_source(
-        path,
+        given,
         text_column=None,
         format=format,
         is_reserved=lambda name: is_reserved(name) and not belongs(name, provenance, layout),
@@ -181,59 +184,61 @@ def open_features(
         csv_types=csv_types,
     )
     features = FeatureSource(source, provenance, layout)
-    if Path(path).is_dir() or input_format(path, format).has_header:
+    if given.kind is not None and given.kind.has_header:
         try:
-            _check_columns(path, source.schema().names, _columns_of(provenance, layout))
+            _check_columns(given.shown, source.schema().names, _columns_of(provenance, layout))
         except BaseException:
             features.close()
             raise
     return features
 
 
-def _provenance_of(path: str, given: str | None) -> Provenance | None:
-    if path == STANDARD_STREAM or not Path(path).exists():
+def _provenance_of(given: Input) -> Provenance | None:
+    """Provenance of files, which must agree: inside them, or beside."""
+    if given.kind is None or given.is_pipe or not given.kind.features:
         return None
-    if Path(path).is_dir():
-        return _common(parquet_files(path), format_named("parquet"))
-    known = input_format(path, given)
-    if known.provenance:
-        return _common([Path(path)], known)
-    return read_sidecar(path) if known.needs_sidecar and sidecar(path).is_file() else None
-
-
-def _common(files: Sequence[Path], known: Format) -> Provenance | None:
-    """Provenance of files that keep it inside, and must agree."""
-    read = load(known.provenance)
     first: Provenance | None = None
-    for position, file in enumerate(files):
-        record = read(file)
-        found = None if record is None else Provenance.from_json(record)
+    for position, file in enumerate(given.files):
+        found = _provenance_at(file.path, given.kind)
         if position == 0:
             first = found
         difference = "one has no features" if (first is None) != (found is None) else None
         if first is not None and found is not None:
             difference = first.first_difference(found)
         if difference:
-            raise TableFormatError(f"'{file}' is not comparable with '{files[0]}': {difference}")
+            raise TableFormatError(
+                f"'{file}' is not comparable with '{given.files[0]}': {difference}"
+            )
     return first
 
 
-def _layout(path: str, given: str | None, provenance: Provenance, encoding: str | None) -> Layout:
+def _provenance_at(path: Path, known: Format) -> Provenance | None:
+    if known.provenance:
+        record = load(known.provenance)(path)
+        return None if record is None else Provenance.from_json(record)
+    return read_sidecar(path) if known.needs_sidecar and sidecar(path).is_file() else None
+
+
+def _layout(
+    given: Input,
+    format: str | None,  # noqa: A002 (as open_source)
+    provenance: Provenance,
+    encoding: str | None,
+) -> Layout:
     """Look at the columns that are there; in JSON, at the first row's."""
-    known = format_named("parquet") if Path(path).is_dir() else input_format(path, given)
-    if "list" not in known.layouts:
+    if given.kind is None or "list" not in given.kind.layouts:
         return "columns"
     with closing(
         open_source(
-            path,
+            given,
             text_column=None,
-            format=given,
+            format=format,
             is_reserved=lambda _name: False,
             chunk_rows=1,
             encoding=encoding,
         )
     ) as source:
-        if known.has_header:
+        if given.kind.has_header:
             return layout_of(source.schema().names, provenance)
         for chunk in source.chunks():
             if not chunk.problems:

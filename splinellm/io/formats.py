@@ -179,7 +179,7 @@ def input_format(path: str, given: str | None = None) -> Format:
     InputFileError
         The name does not tell.
     """
-    found = format_named(given) if given else _format_of_name(path, is_input=True)
+    found = format_named(given) if given else format_of_name(path, is_input=True)
     if found is None or not found.reader or (is_gzipped(path) and not found.may_be_gzipped):
         raise InputFileError(
             f"cannot tell the format of '{path}' from its name",
@@ -208,7 +208,7 @@ def output_format(path: str, *, features: bool = True) -> Format:
         return format_named("jsonl")
     if names_folder(path):
         return format_named("parquet")
-    found = _format_of_name(path, is_input=False)
+    found = format_of_name(path, is_input=False)
     if found is None or not found.writer or (is_gzipped(path) and not found.may_be_gzipped):
         raise ConfigurationError(
             f"cannot write '{path}': unknown suffix",
@@ -248,7 +248,8 @@ def is_gzipped(path: str) -> bool:
     return path.lower().endswith(".gz")
 
 
-def _format_of_name(path: str, *, is_input: bool) -> Format | None:
+def format_of_name(path: str, *, is_input: bool = True) -> Format | None:
+    """Format that a file's name tells; None if it tells none."""
     suffix = Path(path[:-3] if is_gzipped(path) else path).suffix.lower()
     for known in FORMATS:
         if suffix in known.suffixes or (is_input and suffix in known.input_suffixes):

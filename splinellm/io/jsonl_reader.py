@@ -18,7 +18,7 @@ from splinellm.io.rows import Problem, ReadOptions, Row
 from splinellm.io.text_readers import BLANK_LINE, RowSource, raw_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from splinellm.io.byte_stream import ByteStream
 
@@ -46,6 +46,7 @@ class JsonlSource(RowSource):
     def __init__(self, stream: ByteStream, options: ReadOptions) -> None:
         super().__init__(stream, options)
         self._accepted = False
+        self._is_whole = True
         self._decoder = strict_json.decoder(unique_keys=True, on_constant=self._note_constant)
         self._has_constant = False
         self._nulled: Counter[str] = Counter()
@@ -59,15 +60,14 @@ class JsonlSource(RowSource):
         """Scan the whole file for the keys of the good rows and the types of their values."""
         self.stream.make_rereadable()
         scan = ColumnScan()
+        self.scan_columns(scan)
+        return schema_of(scan, self.name, self.options)
+
+    def scan_columns(self, scan: ColumnScan, constants: Mapping[str, Any] | None = None) -> None:
+        """Take all good rows into account, with columns that have one value in all of them."""
         for row in self.rows():
             if row.problem is None and row.values is not None:
-                scan.observe(row.values)
-        schema = scan.schema()
-        if not schema.names:  # no good row, so no columns but the one that there should have been
-            text = self.options.text_column
-            return pa.schema([] if text is None else [pa.field(text, pa.string())])
-        check_columns(self.name, schema.names, self.options)
-        return schema
+                scan.observe({**row.values, **constants} if constants else row.values)
 
     def rows(self) -> Iterator[Row]:
         """One row per line, or per object."""
@@ -86,9 +86,17 @@ class JsonlSource(RowSource):
                 f"'{self.name}': NaN and infinities are no JSON and became null: {counts}",
                 stacklevel=2,
             )
-        if self._missing and self._accepted:
-            missing = ", ".join(f"'{name[:40]}'" for name in sorted(self._missing))
-            warnings.warn(f"'{self.name}': no row has column {missing}", stacklevel=2)
+        if self._is_whole and (missing := self.missing_columns()):
+            listed = ", ".join(f"'{name[:40]}'" for name in sorted(missing))
+            warnings.warn(f"'{self.name}': no row has column {listed}", stacklevel=2)
+
+    def use_types(self, types: dict[str, pa.DataType]) -> None:  # noqa: ARG002 (JSON has its own)
+        """Note that this is one of several files: a column may be in another."""
+        self._is_whole = False
+
+    def missing_columns(self) -> set[str] | None:
+        """Columns that are wanted, and that no good row had; None without one."""
+        return set(self._missing) if self._accepted else None
 
     def _rows_of_lines(self, lines: Iterator[bytes]) -> Iterator[Row]:
         for number, line in enumerate(lines, 1):
@@ -166,6 +174,16 @@ class JsonlSource(RowSource):
             return Problem("reserved_column", f"column '{taken}' is one that the output adds")
         self._accepted = True
         return None
+
+
+def schema_of(scan: ColumnScan, name: str, options: ReadOptions) -> pa.Schema:
+    """Columns that a scan of good rows has found, in one file or several."""
+    schema = scan.schema()
+    if not schema.names:  # no good row, so no columns but the one that there should have been
+        text = options.text_column
+        return pa.schema([] if text is None else [pa.field(text, pa.string())])
+    check_columns(name, schema.names, options)
+    return schema
 
 
 def _require_object(value: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Reader of Parquet, one file or a folder of them."""
+"""Reader of Parquet."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, BinaryIO, ClassVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from splinellm.errors import InputFileError, TableFormatError
-from splinellm.io.byte_stream import reading
+from splinellm.errors import TableFormatError
 from splinellm.io.columnar import ColumnarSource, reading_columns
+from splinellm.io.inputs import find_input
 from splinellm.io.rows import CHUNK_BYTES
-from splinellm.io.shares import Share
 from splinellm.table import PROVENANCE_KEY, FeatureTable
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def read_provenance(path: Path) -> bytes | None:
 
 def read_features(path: Path, provenance: Provenance | None = None) -> FeatureTable:  # noqa: ARG001 (the record's)
     """Read the feature columns of a file, or of all files of a folder."""
-    files = parquet_files(str(path)) if path.is_dir() else [path]
+    files = [file.path for file in find_input(str(path), "parquet").files]
     first: FeatureTable | None = None
     tables = []
     for file in files:
@@ -86,38 +85,3 @@ def read_features(path: Path, provenance: Provenance | None = None) -> FeatureTa
             raise TableFormatError(f"'{file}' is not comparable with '{files[0]}': {difference}")
         tables.append(features.to_arrow())
     return FeatureTable.from_arrow(pa.concat_tables(tables))
-
-
-def parquet_files(folder: str) -> list[Path]:
-    """Parquet files of a folder, by name."""
-    with reading(folder):
-        # Spark and others leave _SUCCESS and .crc files beside the data.
-        names = [p for p in sorted(Path(folder).iterdir()) if not p.name.startswith(("_", "."))]
-        files = [p for p in names if p.suffix == ".parquet"]
-        nested = next((p for p in names if p.is_dir() and next(p.rglob("*.parquet"), None)), None)
-    if nested is not None:
-        raise InputFileError(
-            f"'{folder}' has Parquet files in sub-folder '{nested.name}', which are not read",
-            hint="give one folder at a time",
-        )
-    _require_all_shares(folder, files)
-    if not files:
-        raise InputFileError(f"folder '{folder}' has no Parquet files")
-    return files
-
-
-def _require_all_shares(folder: str, files: Sequence[Path]) -> None:
-    """Refuse what ``--shard`` wrote if not all shares are there."""
-    found = [share for file in files if (share := Share.of_name(file.stem)) is not None]
-    if any(share.number == 0 for share in found):  # of another program, which counts from 0
-        return
-    for of in {share.of for share in found}:
-        numbers = {share.number for share in found if share.of == of}
-        missing = [number for number in range(1, of + 1) if number not in numbers]
-        if missing:
-            first = Share(missing[0], of).name
-            raise InputFileError(
-                f"folder '{folder}' has {len(numbers):,} of {of:,} shares: {first}"
-                f"{' and others are' if missing[1:] else ' is'} missing",
-                hint=f"--shard {missing[0]}/{of} makes it",
-            )

@@ -109,7 +109,7 @@ class _Added(Generic[ChunkT]):
                     self._on_progress(len(rows), 0)
                 return known
         table, failed = self._annotator.annotate(rows, on_progress=self._on_progress)
-        added = table, {place: _problem(error) for place, error in failed.items()}
+        added = table, {place: problem_of(error) for place, error in failed.items()}
         if self._journal is not None:
             with writing(self._journal.folder):
                 self._journal.remember(self._number, rows, added)
@@ -152,7 +152,8 @@ def _with_rows(added: pa.Table, rows: list[int]) -> pa.Table:
     return added.set_column(place, added.schema.field(place), pa.array(rows, pa.int64()))
 
 
-def _problem(error: PromptError) -> Problem:
+def problem_of(error: PromptError) -> Problem:
+    """Say why a row got no columns."""
     # Without the index: it counts within the chunk, and the row's number is told instead.
     return Problem(error.code, SplineLLMError.__str__(error))
 

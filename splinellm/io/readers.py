@@ -1,4 +1,4 @@
-"""Open an input: a file of any known format, a folder of Parquet files, or standard input."""
+"""Open an input: files of any known format, or standard input."""
 
 from __future__ import annotations
 
@@ -6,20 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
-from splinellm.errors import ConfigurationError, InputFileError
+from splinellm.errors import ConfigurationError
 from splinellm.io.byte_stream import ByteStream
 from splinellm.io.encodings import check_encoding
-from splinellm.io.formats import (
-    STANDARD_STREAM,
-    Format,
-    format_named,
-    input_format,
-    is_gzipped,
-    load,
-)
-from splinellm.io.parquet_reader import ParquetSource, parquet_files
+from splinellm.io.formats import Format, format_named, input_format, is_gzipped, load
+from splinellm.io.inputs import Given, Input, InputFile, find_input
+from splinellm.io.many import ManySource
 from splinellm.io.recognition import recognised
 from splinellm.io.rows import CHUNK_ROWS, ReadOptions
 from splinellm.io.shares import Share, shared
@@ -27,12 +21,13 @@ from splinellm.table import is_own_column
 
 if TYPE_CHECKING:
     from splinellm.io.rows import Chunk, Source
+    from splinellm.io.text_readers import RowSource
 
 CsvTypes = Literal["infer", "text"]
 
 
 def open_source(
-    path: str,
+    path: Given,
     *,
     text_column: str | None = "text",
     format: str | None = None,  # noqa: A002 (the natural keyword)
@@ -51,8 +46,8 @@ def open_source(
 
     Parameters
     ----------
-    path : str
-        A file, a folder of Parquet files, or ``-`` for standard input.
+    path : str, sequence of str or Input
+        A file, a folder or a pattern, or several; or ``-`` for standard input.
     text_column : str or None
         Column that holds the prompts; what the only column of a text file is called. None if only
         the other columns are wanted.
@@ -109,51 +104,81 @@ def open_source(
         options = replace(options, is_typed=lambda n: n not in texts and not is_own_column(n))
     if encoding is not None:
         check_encoding(encoding)
+    given = find_input(path, format)
     if share is not None and share.of > 1:
-        if path == STANDARD_STREAM:
+        if given.is_standard:
             raise ConfigurationError("standard input has no shares", hint="name a file")
-        if is_pipe(path):
-            raise ConfigurationError(f"'{path}' is a pipe and has no shares", hint="name a file")
-    source = _opened(path, format, encoding, options)
+        if given.is_pipe:
+            raise ConfigurationError(
+                f"'{given.shown}' is a pipe and has no shares", hint="name a file"
+            )
+    source = _opened(given, format, encoding, options)
     try:
         if share is None:
             return source
-        return shared(source, share, partial(_opened, path, format, encoding, untyped))
+        return shared(source, share, partial(_opened, given, format, encoding, untyped))
     except BaseException:
         source.close()
         raise
 
 
-def is_pipe(path: str) -> bool:
-    """Whether a path is that of something that can be read only once, as of ``<(zcat x)``."""
-    place = Path(path)
-    return place.exists() and not place.is_file() and not place.is_dir()
-
-
 def _opened(
-    path: str,
+    given: Input,
     format: str | None,  # noqa: A002 (as above)
     encoding: str | None,
     options: ReadOptions,
 ) -> Source[Chunk]:
-    delimiter = options.delimiter
-    if path == STANDARD_STREAM:
-        stream, head = ByteStream.open_stdin(encoding=encoding)
-        known = format_named(format or recognised(head, encoding, options))
-    elif Path(path).is_dir():
-        if format not in (None, "parquet"):
-            raise InputFileError(f"'{path}' is a folder: only Parquet is read from folders")
-        _check_applies(format_named("parquet"), delimiter, encoding)
-        return ParquetSource(path, parquet_files(path), options)
-    else:
-        known = input_format(path, format)
-        stream = ByteStream.open_file(path, gzipped=is_gzipped(path), encoding=encoding)
+    if given.kind is None:
+        return _opened_stdin(format, encoding, options)
+    _check_applies(given.kind, options.delimiter, encoding)
+    if not given.kind.is_text:
+        files: list[Path | BinaryIO] = [file.path for file in given.files]
+        partitions = [file.partition for file in given.files]
+        source: Source[Chunk] = load(given.kind.reader)(given.shown, files, options, partitions)
+        return source
+    open_file = partial(_opened_text, format=format, encoding=encoding)
+    if given.is_plain:
+        return open_file(given.files[0], options)
+    return ManySource(given, open_file, options)
+
+
+def _opened_text(
+    file: InputFile,
+    options: ReadOptions,
+    *,
+    format: str | None,  # noqa: A002 (as above)
+    encoding: str | None,
+) -> RowSource:
+    path = str(file.path)
+    known = input_format(path, format)
+    stream = ByteStream.open_file(path, gzipped=is_gzipped(path), encoding=encoding)
     try:
-        _check_applies(known, delimiter, encoding)
-        return _source(known, stream, path, options)
+        source: RowSource = load(known.reader)(stream, options)
     except BaseException:
         stream.close()
         raise
+    return source
+
+
+def _opened_stdin(
+    format: str | None,  # noqa: A002 (as above)
+    encoding: str | None,
+    options: ReadOptions,
+) -> Source[Chunk]:
+    stream, head = ByteStream.open_stdin(encoding=encoding)
+    try:
+        known = format_named(format or recognised(head, encoding, options))
+        _check_applies(known, options.delimiter, encoding)
+        source: Source[Chunk]
+        if known.is_text:
+            source = load(known.reader)(stream, options)
+        else:
+            stream.make_rereadable()  # read from its end
+            source = load(known.reader)(stream.name, [stream.reader()], options)
+    except BaseException:
+        stream.close()
+        raise
+    return source
 
 
 def _check_applies(known: Format, delimiter: str | None, encoding: str | None) -> None:
@@ -164,17 +189,3 @@ def _check_applies(known: Format, delimiter: str | None, encoding: str | None) -
             raise ConfigurationError(f"a delimiter is one character, not {delimiter!r}")
     if encoding is not None and not known.is_text:
         raise ConfigurationError(f"an encoding is for text, not for {known.name}")
-
-
-def _source(known: Format, stream: ByteStream, path: str, options: ReadOptions) -> Source[Chunk]:
-    reader = load(known.reader)
-    source: Source[Chunk]
-    if known.is_text:
-        source = reader(stream, options)
-    elif path == STANDARD_STREAM:
-        stream.make_rereadable()  # read from its end
-        source = reader(stream.name, [stream.reader()], options)
-    else:
-        stream.close()
-        source = reader(path, [Path(path)], options)
-    return source

@@ -246,6 +246,23 @@ class RecordChunk:
         """Select good rows."""
         return self._with([self._rows[i] for i in positions])
 
+    def extended(self, constants: Mapping[str, Any]) -> RecordChunk:
+        """Add columns that have one value in all rows."""
+        if not constants:
+            return self
+        rows = []
+        for row in self._rows:
+            if row.values is not None:
+                if twice := next((name for name in constants if name in row.values), None):
+                    raise InputFileError(
+                        f"'{self.source}': row {row.number} has a column '{twice[:80]}', and so "
+                        "has its folder",
+                        hint="rename one, or keep others with --columns",
+                    )
+                row = replace(row, values={**row.values, **constants})
+            rows.append(row)
+        return self._with(rows)
+
     def _with(self, rows: Sequence[Row]) -> RecordChunk:
         return RecordChunk(self.source, rows, self._text_column, self._types)
 

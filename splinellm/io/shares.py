@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from splinellm.errors import ConfigurationError
 from splinellm.io.columnar import ColumnarSource
+from splinellm.io.many import ManySource
 from splinellm.io.rows import Chunk, Source
 from splinellm.io.text_readers import RowSource
 from splinellm.io.views import SourceView
@@ -124,7 +125,7 @@ class SharedSource(SourceView[Chunk]):
             self._n_done += 1
             if number + 1 == self._end:
                 break
-        if isinstance(whole, RowSource):
+        if isinstance(whole, RowSource | ManySource):
             whole.tell()
 
     def progress(self) -> float | None:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
 from splinellm.errors import ConfigurationError, OutputError
 from splinellm.io.formats import STANDARD_STREAM, names_folder, output_format
+from splinellm.io.inputs import Given, Input, find_input
 from splinellm.io.output_file import OutputFile, Places, make_folder, write_reject, writing
-from splinellm.io.readers import is_pipe
 from splinellm.io.shares import Share
 from splinellm.io.writers import Writer, writer_of
 
@@ -104,7 +103,7 @@ def _writing_to_pipe() -> Iterator[None]:
 
 def open_sink(
     path: str,
-    source_path: str,
+    given: Given,
     *,
     asked: Mapping[str, str] | None = None,
     resume: bool = False,
@@ -117,7 +116,7 @@ def open_sink(
     ----------
     path : str
         A file, a folder, or ``-`` for standard output.
-    source_path : str
+    given : str, sequence of str or Input
         The run's input, which must survive.
     asked : mapping of str to str, optional
         Settings of the run, by the names that a message calls them.
@@ -147,29 +146,20 @@ def open_sink(
         raise ConfigurationError(f"a share goes into a folder, not to '{path}'", hint="-o FOLDER/")
     share = share or Share()
     places = Places.inside(path, share) if in_folder else Places.beside(path)
-    _protect(Path(source_path), places)
+    source = find_input(given)
+    _protect(source, places)
     if in_folder:
         make_folder(path, share)
-    identity = {**_identity(source_path), "--shard": str(share)}
+    identity = {**source.identity(), "--shard": str(share)}
     return OutputFile(places, {**identity, **(asked or {})}, resume=resume, force=force)
 
 
-def _identity(source_path: str) -> dict[str, str]:
-    """What tells an input from others; which rows it has is compared part by part."""
-    if source_path == STANDARD_STREAM or is_pipe(source_path):
-        return {"input": "a pipe"}
-    path = Path(os.path.realpath(source_path))
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    n_bytes = sum(file.stat().st_size for file in files if file.is_file())
-    return {"input": str(path), "size of the input": f"{n_bytes:,} bytes"}
-
-
-def _protect(source: Path, places: Places) -> None:
-    if str(source) == STANDARD_STREAM or not source.exists():
-        return
+def _protect(source: Input, places: Places) -> None:
     shown, target = places.shown, places.final
-    if source.is_dir() and target.is_relative_to(os.path.realpath(source)):
-        raise ConfigurationError(f"output '{shown}' lies in the input folder '{source}'")
-    for path in places.touched():
-        if path.exists() and path.samefile(source):
-            raise ConfigurationError(f"writing '{shown}' would replace the input '{source}'")
+    for folder in source.folders:
+        if target.is_relative_to(os.path.realpath(folder)):
+            raise ConfigurationError(f"output '{shown}' lies in the input folder '{folder}'")
+    touched = [path for path in places.touched() if path.exists()]
+    for file in source.files if touched else ():
+        if file.path.exists() and any(path.samefile(file.path) for path in touched):
+            raise ConfigurationError(f"writing '{shown}' would replace the input '{file}'")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from splinellm.io.checks import check_columns
+from splinellm.io.csv_types import CellScan
 from splinellm.io.pipes import RowFeed
 from splinellm.io.rows import CHUNK_BYTES, Problem, ReadOptions, RecordChunk, Row
 
@@ -53,6 +54,25 @@ class RowSource:
     def types(self) -> dict[str, pa.DataType]:
         """Columns whose values are text here, and something else where they are written."""
         return {}
+
+    def use_types(self, types: dict[str, pa.DataType]) -> None:
+        """Take the types that the columns have in several files, this one among them."""
+
+    def new_scan(self) -> CellScan | None:
+        """What finds these types; None if none are wanted, or the format has its own."""
+        return None
+
+    def scan_cells(self, scan: CellScan) -> bool:  # noqa: ARG002 (CSV's)
+        """Take all rows into account; tells whether no further one can change anything."""
+        return True
+
+    def column_names(self) -> list[str] | None:
+        """Columns that are kept, if they are known before the rows are read."""
+        return None
+
+    def missing_columns(self) -> set[str] | None:
+        """Columns that are wanted, and that no row had; None if no row tells."""
+        return None
 
     def chunks(self) -> Iterator[RecordChunk]:
         """Rows in chunks of bounded length and size."""
@@ -178,6 +198,10 @@ class TextSource(RowSource):
                 f"a table with a column '{self._column}'; --input-format csv reads it as one",
                 stacklevel=2,
             )
+
+    def column_names(self) -> list[str]:
+        """Return the one column."""
+        return [self._column]
 
     def schema(self) -> pa.Schema:
         """Return the one column."""

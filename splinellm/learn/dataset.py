@@ -14,6 +14,7 @@ from splinellm.errors import ConfigurationError, ConversationError, InputFileErr
 from splinellm.files import file_sha256
 from splinellm.io.checks import conversation_of
 from splinellm.io.feature_reader import FeatureChunk, open_features
+from splinellm.io.inputs import Given, find_input
 from splinellm.io.pipeline import row_error
 from splinellm.io.readers import open_source
 from splinellm.io.rows import Chunk, Problem
@@ -32,7 +33,7 @@ class Dataset:
     name : str
         File name, for the card.
     sha256 : str
-        Of the file; empty for a folder or standard input.
+        Of the file; empty for several, for folders and standard input.
     columns : dict of str to list
         All input columns.
     texts : list of str or None
@@ -107,7 +108,7 @@ class Dataset:
 
 
 def read_dataset(
-    path: str,
+    path: Given,
     *,
     text_column: str = "text",
     on_error: Literal["fail", "skip"] = "fail",
@@ -121,7 +122,7 @@ def read_dataset(
 
     Parameters
     ----------
-    path : str
+    path : str, sequence of str or Input
         Anything that ``splinellm extract`` reads, or what it wrote as Parquet, CSV or JSONL.
     text_column : str
         Column that holds the texts.
@@ -137,19 +138,20 @@ def read_dataset(
     InputFileError, RowError, TableFormatError
         The file, a row of it, or its features cannot be used.
     """
-    digest = file_sha256(Path(path)) if Path(path).is_file() else ""
+    given = find_input(path)
+    digest = file_sha256(given.files[0].path) if given.is_plain and not given.is_pipe else ""
     told: dict[str, Any] = {
         "columns": columns,
         "delimiter": delimiter,
         "encoding": encoding,
         "csv_types": "text",  # the classes of a label are what is written there
     }
-    extracted = open_features(path, text_column=text_column, **told)
+    extracted = open_features(given, text_column=text_column, **told)
     records: list[dict[str, Any]] = []
     tables: list[FeatureTable] = []
     skipped = 0
     holds_messages = holds_messages and extracted is None
-    source_of = partial(open_source, path, holds_messages=holds_messages)
+    source_of = partial(open_source, given, holds_messages=holds_messages)
     chats: list[Any] = []
     texts: list[str] = []
     with closing(extracted or source_of(text_column=text_column, **told)) as source:
@@ -172,7 +174,7 @@ def read_dataset(
     has_texts = len(texts) == len(records) and text_column in found
     table = FeatureTable.concatenate(tables) if tables else None
     return Dataset(
-        Path(path).name,
+        Path(given.shown).name,
         digest,
         found,
         texts if has_texts else None,

@@ -139,3 +139,40 @@ def test_unfinished_folder_is_no_input(cli: Cli) -> None:
     result = cli("extract", "out", "-o", "again.csv")
     assert result.code == 1
     assert "has 1 of 2 shares: part-00001-of-00002 is missing (--shard 1/2" in result.stderr
+
+
+def test_several_files_patterns_and_folders_are_one_input(
+    cli: Cli, fake: list[FakeExtractor]
+) -> None:
+    for name in ("d/lang=en/b", "d/lang=de/a", "c"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        write_input(Path(f"{name}.csv"), [{"text": name, "n": 1}])
+    assert cli("extract", "c.csv", "d/*/b.csv", "-o", "out.parquet", "--columns", "n").code == 0
+    assert fake[-1].seen == ["c", "d/lang=en/b"]
+    assert cli("extract", "d", "-o", "out/", "--shard", "1/1").code == 0
+    assert fake[-1].seen == ["d/lang=de/a", "d/lang=en/b"]
+    assert pd.read_parquet("out")[["lang", "n"]].to_dict("list") == {
+        "lang": ["de", "en"],
+        "n": [1, 1],
+    }
+
+
+@pytest.mark.parametrize(
+    ("inputs", "code", "message"),
+    [
+        (("-", "in.csv"), 2, "standard input, -, cannot be read together with files"),
+        (("in.csv", "in.csv"), 2, "'in.csv' is given twice"),
+        (("in.csv", "other.csv"), 1, "'other.csv' does not have the columns of 'in.csv'"),
+        (("no/*.csv",), 1, "no file matches 'no/*.csv'"),
+    ],
+)
+def test_inputs_that_cannot_be_read_together(
+    cli: Cli, fake: list[FakeExtractor], inputs: tuple[str, ...], code: int, message: str
+) -> None:
+    write_input(Path("in.csv"), [{"text": "a"}])
+    write_input(Path("other.csv"), [{"text": "a", "more": 1}])
+    result = cli("extract", *inputs, "-o", "out.csv")
+    assert (result.code, result.stderr.count("\n")) == (code, 1)
+    assert message in result.stderr
+    assert not fake
+    assert not Path("out.csv").exists()

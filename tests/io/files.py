@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -60,12 +61,20 @@ def set_chunk_rows(monkeypatch: pytest.MonkeyPatch, n_rows: int) -> None:
     monkeypatch.setattr(open_source, "__kwdefaults__", defaults)
 
 
-def read_chunks(path: str | Path, **options: Any) -> list[Chunk]:
-    with closing(open_source(str(path), **{"csv_types": "text", **options})) as source:
+Paths = str | Path | Sequence[str]
+
+
+def given(paths: Paths) -> str | list[str]:
+    """An input, as the readers take it."""
+    return str(paths) if isinstance(paths, str | Path) else list(paths)
+
+
+def read_chunks(path: Paths, **options: Any) -> list[Chunk]:
+    with closing(open_source(given(path), **{"csv_types": "text", **options})) as source:
         return list(source.chunks())
 
 
-def read_good(path: str | Path, **options: Any) -> list[dict[str, Any]]:
+def read_good(path: Paths, **options: Any) -> list[dict[str, Any]]:
     """Records of the good rows."""
     return [
         record
@@ -76,7 +85,7 @@ def read_good(path: str | Path, **options: Any) -> list[dict[str, Any]]:
     ]
 
 
-def read_problems(path: str | Path, **options: Any) -> dict[int, tuple[str, str]]:
+def read_problems(path: Paths, **options: Any) -> dict[int, tuple[str, str]]:
     """Code and reason of bad rows, by row number."""
     return {
         chunk.number(i): (problem.code, problem.reason)
@@ -86,7 +95,7 @@ def read_problems(path: str | Path, **options: Any) -> dict[int, tuple[str, str]
 
 
 def run(
-    source_path: str | Path,
+    source_path: Paths,
     output: str | Path,
     extractor: FakeExtractor | None = None,
     on_error: Any = "fail",
@@ -98,7 +107,7 @@ def run(
 ) -> FakeExtractor:
     """The whole loop; returns the extractor, which knows the texts it saw."""
     extractor = extractor or FakeExtractor()
-    with closing(open_source(str(source_path), share=share, **options)) as source:
-        sink = open_sink(str(output), str(source_path), resume=resume, share=share, force=force)
+    with closing(open_source(given(source_path), share=share, **options)) as source:
+        sink = open_sink(str(output), given(source_path), resume=resume, share=share, force=force)
         annotate_rows(source, sink, FeatureAnnotator(extractor), on_error=on_error)
     return extractor

@@ -1,0 +1,305 @@
+"""What INPUT names: the files of arguments, patterns and folders, in the order they are read in.
+
+Arguments keep their order. Files of a pattern or a folder are sorted by their path, so that every
+machine that works on a share of them sees the same input.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from splinellm.errors import ConfigurationError, InputFileError
+from splinellm.io.byte_stream import reading
+from splinellm.io.formats import (
+    STANDARD_STREAM,
+    Format,
+    format_of_name,
+    input_format,
+)
+from splinellm.io.partitions import Partition, partition_of
+from splinellm.io.shares import Share
+
+_MAGIC = re.compile(r"[*?[]")
+_BESIDE = (".rejects.jsonl", ".provenance.json")
+"""What a run leaves beside its output, which is no data."""
+_ALIKE = {"tsv": "csv"}
+"""Formats that one reader reads, told apart by each file."""
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One file of an input.
+
+    Parameters
+    ----------
+    path : Path
+        Where it is.
+    partition : tuple
+        Names and values that its folders, such as ``lang=en``, give to all of its rows.
+    """
+
+    path: Path
+    partition: Partition = ()
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def size(self) -> int:
+        """Bytes of the file."""
+        with reading(str(self)):
+            return self.path.stat().st_size
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a run reads.
+
+    Parameters
+    ----------
+    shown : str
+        What messages call it.
+    files : tuple of InputFile
+        In order; none is standard input.
+    kind : Format or None
+        Of all files; of standard input only what it begins with tells.
+    folders : tuple of Path
+        Those that were given as such.
+    """
+
+    shown: str
+    files: tuple[InputFile, ...] = ()
+    kind: Format | None = None
+    folders: tuple[Path, ...] = ()
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether it is standard input."""
+        return not self.files
+
+    @property
+    def is_pipe(self) -> bool:
+        """Whether it is a pipe with a name, as of ``<(zcat x)``."""
+        return len(self.files) == 1 and is_pipe(self.files[0].path)
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it can be read only once."""
+        return self.is_standard or self.is_pipe
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is one file and nothing else."""
+        return len(self.files) == 1 and not self.files[0].partition
+
+    @property
+    def has_features(self) -> bool:
+        """Whether extract may have written it."""
+        return self.kind is not None and bool(self.kind.features)
+
+    def identity(self) -> dict[str, str]:
+        """What tells it from others; which rows it has is compared part by part."""
+        if self.is_stream:
+            return {"input": "a pipe"}
+        if len(self.files) == 1 or (len(self.folders) == 1 and self.shown == str(self.folders[0])):
+            where = self.folders[0] if self.folders else self.files[0].path
+            n_bytes = sum(file.size() for file in self.files)
+            return {"input": os.path.realpath(where), "size of the input": f"{n_bytes:,} bytes"}
+        told = {
+            f"input file {number:,}": f"{os.path.realpath(file.path)}, {file.size():,} bytes"
+            for number, file in enumerate(self.files, 1)
+        }
+        return {**told, "number of input files": f"{len(self.files):,}"}
+
+
+Given: TypeAlias = str | Sequence[str] | Input
+"""An input as callers name it: one or several files, folders or patterns, or what was found."""
+
+
+def find_input(given: Given, format: str | None = None) -> Input:  # noqa: A002 (as open_source)
+    """Look up the files that an input is made of; none is opened.
+
+    Parameters
+    ----------
+    given : str, sequence of str or Input
+        Files, folders, patterns such as ``data/**/*.csv``, or ``-`` alone.
+    format : str, optional
+        Overrides the names of files, and chooses among those of a folder.
+
+    Raises
+    ------
+    ConfigurationError
+        A file is there twice, or a pipe is not alone.
+    InputFileError
+        Nothing matches, or files are of different or unknown formats.
+    """
+    if isinstance(given, Input):
+        return given
+    arguments = [given] if isinstance(given, str) else list(given)
+    if STANDARD_STREAM in arguments:
+        if len(arguments) > 1:
+            raise ConfigurationError(
+                "standard input, -, cannot be read together with files",
+                hint="give it alone, or cat all of it into one pipe",
+            )
+        return Input(STANDARD_STREAM)
+    files: list[InputFile] = []
+    folders: list[Path] = []
+    for argument in arguments:
+        files += _files_of(argument, format, folders)
+    _require_distinct(files)
+    return Input(_shown(arguments, files), tuple(files), _kind(files, format), tuple(folders))
+
+
+def is_pipe(path: Path | str) -> bool:
+    """Whether a path is that of something that can be read only once, as of ``<(zcat x)``."""
+    place = Path(path)
+    return place.exists() and not place.is_file() and not place.is_dir()
+
+
+def _files_of(argument: str, given: str | None, folders: list[Path]) -> list[InputFile]:
+    path = Path(argument)
+    if path.is_dir():
+        folders.append(path)
+        return _files_in(path, path, given)
+    if not _MAGIC.search(argument) or path.exists():
+        return [InputFile(path)]
+    root = _fixed_part(argument)
+    matches = [found for found in _matches(argument) if not _is_hidden(root, found)]
+    files = [found for found in matches if not found.is_dir()]
+    if files:
+        return [InputFile(file, partition_of(root, file)) for file in files]
+    folders += matches
+    found = [file for folder in matches for file in _files_in(folder, root, given)]
+    if not found:
+        raise InputFileError(f"no file matches '{argument}'")
+    return found
+
+
+def _fixed_part(pattern: str) -> Path:
+    """The folders of a pattern before the first that is one itself."""
+    parts = Path(pattern).parts
+    fixed = next(i for i, part in enumerate(parts) if _MAGIC.search(part))
+    return Path(*parts[:fixed])
+
+
+def _matches(pattern: str) -> list[Path]:
+    import glob
+
+    with reading(pattern):
+        return [Path(found) for found in sorted(set(glob.glob(pattern, recursive=True)))]  # noqa: PTH207 (with the pattern's own root)
+
+
+def _is_hidden(root: Path, path: Path) -> bool:
+    """Whether it lies in a folder that readers of data take no notice of."""
+    return any(_is_other(part) for part in path.relative_to(root).parts[:-1])
+
+
+def _is_other(name: str) -> bool:
+    # Spark and others leave _SUCCESS and .crc files beside the data; we leave OUTPUT.partial.
+    return name.startswith(("_", ".")) or name.endswith(".partial")
+
+
+def _files_in(folder: Path, root: Path, given: str | None) -> list[InputFile]:
+    """Files of a folder and those below it, all of one format."""
+    by_format: dict[str, list[Path]] = {}
+    with reading(str(folder)):
+        for path in sorted(_walk(folder), key=str):
+            known = None if path.name.endswith(_BESIDE) else format_of_name(path.name)
+            if known is not None and known.reader:
+                by_format.setdefault(known.name, []).append(path)
+    if given is not None:
+        by_format = {given: by_format.get(given, [])}
+    elif "parquet" in by_format:
+        by_format = {"parquet": by_format["parquet"]}
+    if len(by_format) > 1:
+        raise InputFileError(
+            f"folder '{folder}' has files of several formats: {', '.join(sorted(by_format))}",
+            hint="--input-format chooses one, or a pattern: 'FOLDER/**/*.csv'",
+        )
+    for files in by_format.values():
+        if files:
+            _require_all_shares(folder, files)
+            return [InputFile(file, partition_of(root, file)) for file in files]
+    what = "input" if given is None else given
+    raise InputFileError(f"folder '{folder}' has no {what} files")
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    seen: set[str] = set()
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for where, below, names in os.walk(folder, onerror=fail, followlinks=True):
+        real = os.path.realpath(where)
+        below[:] = [] if real in seen else [name for name in below if not _is_other(name)]
+        if real not in seen:
+            yield from (Path(where, name) for name in names if not _is_other(name))
+        seen.add(real)
+
+
+def _require_all_shares(folder: Path, files: Sequence[Path]) -> None:
+    """Refuse what ``--shard`` wrote if not all shares are there."""
+    by_folder: dict[Path, list[Share]] = {}
+    for file in files:
+        if (share := Share.of_name(file.stem)) is not None:
+            by_folder.setdefault(file.parent, []).append(share)
+    for where, found in by_folder.items():
+        if any(share.number == 0 for share in found):  # of another program, which counts from 0
+            continue
+        for of in {share.of for share in found}:
+            numbers = {share.number for share in found if share.of == of}
+            missing = [number for number in range(1, of + 1) if number not in numbers]
+            if missing:
+                first = Share(missing[0], of).name
+                raise InputFileError(
+                    f"folder '{where if where != folder else folder}' has {len(numbers):,} of "
+                    f"{of:,} shares: {first}{' and others are' if missing[1:] else ' is'} missing",
+                    hint=f"--shard {missing[0]}/{of} makes it",
+                )
+
+
+def _require_distinct(files: Sequence[InputFile]) -> None:
+    if len(files) < 2:
+        return
+    seen: set[str] = set()
+    for file in files:
+        if is_pipe(file.path):
+            raise ConfigurationError(
+                f"'{file}' is a pipe and cannot be read together with others",
+                hint="cat them into one",
+            )
+        real = os.path.realpath(file.path)
+        if real in seen:
+            raise ConfigurationError(f"'{file}' is given twice", hint="name it once")
+        seen.add(real)
+
+
+def _kind(files: Sequence[InputFile], given: str | None) -> Format:
+    first: Format | None = None
+    for file in files:
+        known = input_format(str(file.path), given)
+        first = first or known
+        if _read_as(known) != _read_as(first):
+            raise InputFileError(
+                f"'{file}' is {known.name}, and '{files[0]}' is {first.name}",
+                hint="give files of one format, or --input-format",
+            )
+    assert first is not None  # noqa: S101 (there is at least one)
+    return first
+
+
+def _read_as(known: Format) -> str:
+    return _ALIKE.get(known.name, known.name)
+
+
+def _shown(arguments: Sequence[str], files: Sequence[InputFile]) -> str:
+    if len(arguments) == 1:
+        return arguments[0]
+    n_more = len(files) - 1
+    return f"{files[0]} and {n_more:,} more" if n_more else str(files[0])
