@@ -15,6 +15,7 @@ from splinellm.errors import TableFormatError
 from splinellm.io.columnar import ColumnarSource, reading_columns
 from splinellm.io.gathering import GatheringWriter
 from splinellm.io.rows import CHUNK_BYTES
+from splinellm.layout import stored_schema
 from splinellm.table import PROVENANCE_KEY, FeatureTable
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class ArrowWriter(GatheringWriter):
     """
 
     def __init__(self, file: BinaryIO, columns: pa.Schema, added: pa.Schema) -> None:
+        added = stored_schema(added)
         schema = pa.schema([*map(_plain, columns), *added], metadata=added.metadata)
         options = pa.ipc.IpcWriteOptions(compression="zstd")
         self._writer = pa.ipc.new_file(file, schema, options=options)

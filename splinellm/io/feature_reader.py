@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 
 from splinellm.errors import TableFormatError
 from splinellm.io.formats import STANDARD_STREAM, Format, format_named, input_format, load
@@ -25,8 +26,10 @@ from splinellm.layout import (
     belongs,
     is_own_column,
     layout_of,
+    schema_of,
     value_names,
 )
+from splinellm.precision import SCALE
 from splinellm.provenance import Provenance, read_sidecar, sidecar
 from splinellm.table import FeatureTable
 
@@ -87,15 +90,22 @@ class FeatureSource(SourceView[FeatureChunk]):
         Of the features; tells the columns.
     layout : {"columns", "list"}
         Of the features.
+    scale : ndarray, shape (L * F,), optional
+        What features that are kept as whole numbers are multiples of; 1 for the others.
     """
 
     def __init__(
-        self, source: Source[Chunk], provenance: Provenance, layout: Layout = "columns"
+        self,
+        source: Source[Chunk],
+        provenance: Provenance,
+        layout: Layout = "columns",
+        scale: np.ndarray | None = None,
     ) -> None:
         super().__init__(source, lambda name: belongs(name, provenance, layout))
         self.provenance = provenance
         self._layout = layout
         self._columns = _columns_of(provenance, layout)
+        self._scale = scale
 
     def chunks(self) -> Iterator[FeatureChunk]:
         """All rows in order; a row without all its features is bad."""
@@ -130,7 +140,8 @@ class FeatureSource(SourceView[FeatureChunk]):
 
     def _table(self, numbers: np.ndarray) -> FeatureTable:
         n_tokens, truncated = numbers[:, 0].astype(np.int64), numbers[:, 1].astype(np.bool_)
-        return FeatureTable(numbers[:, 2:].astype(np.float32), n_tokens, truncated, self.provenance)
+        values = numbers[:, 2:] if self._scale is None else numbers[:, 2:] * self._scale
+        return FeatureTable(values.astype(np.float32), n_tokens, truncated, self.provenance)
 
 
 def open_features(
@@ -180,8 +191,11 @@ def open_features(
         share=share,
         csv_types=csv_types,
     )
-    features = FeatureSource(source, provenance, layout)
-    if Path(path).is_dir() or input_format(path, format).has_header:
+    known = _format_of(path, format)
+    has_codes = provenance.precision == "uint8" and not known.is_text
+    scale = _scale_of(source.schema(), provenance, layout) if has_codes else None
+    features = FeatureSource(source, provenance, layout, scale)
+    if known.has_header:
         try:
             _check_columns(path, source.schema().names, _columns_of(provenance, layout))
         except BaseException:
@@ -212,7 +226,7 @@ def _common(files: Sequence[Path], known: Format) -> Provenance | None:
             first = found
         difference = "one has no features" if (first is None) != (found is None) else None
         if first is not None and found is not None:
-            difference = first.first_difference(found)
+            difference = first.first_difference(found, within=True)
         if difference:
             raise TableFormatError(f"'{file}' is not comparable with '{files[0]}': {difference}")
     return first
@@ -220,7 +234,7 @@ def _common(files: Sequence[Path], known: Format) -> Provenance | None:
 
 def _layout(path: str, given: str | None, provenance: Provenance, encoding: str | None) -> Layout:
     """Look at the columns that are there; in JSON, at the first row's."""
-    known = format_named("parquet") if Path(path).is_dir() else input_format(path, given)
+    known = _format_of(path, given)
     if "list" not in known.layouts:
         return "columns"
     with closing(
@@ -239,6 +253,22 @@ def _layout(path: str, given: str | None, provenance: Provenance, encoding: str 
             if not chunk.problems:
                 return layout_of(list(chunk.records()[0]), provenance)
     return "columns"
+
+
+def _format_of(path: str, given: str | None) -> Format:
+    return format_named("parquet") if Path(path).is_dir() else input_format(path, given)
+
+
+def _scale_of(schema: pa.Schema, provenance: Provenance, layout: Layout) -> np.ndarray:
+    """What numbers are multiples of, by column; another program may have made floats of them."""
+    code = pa.uint8()
+    scale = np.ones(len(schema_of(provenance).names))
+    wanted = value_names(provenance, layout)
+    for position, name in enumerate(wanted):
+        kind = schema.field(name).type if name in schema.names else None
+        if kind is not None and code in (kind, getattr(kind, "value_type", None)):
+            scale[position :: len(wanted)] = SCALE
+    return scale
 
 
 def _check_columns(path: str, names: Sequence[str], wanted: Sequence[str]) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
+from splinellm.layout import stored_columns
+
 if TYPE_CHECKING:
     from splinellm.io.rows import Chunk
 
@@ -28,18 +30,21 @@ class GatheringWriter(ABC):
     columns : pa.Schema
         Input columns.
     schema : pa.Schema
-        Of the file: the input columns, then those that the run adds.
+        Of the file: the input columns, then those that the run adds, as
+        :func:`splinellm.layout.stored_schema` keeps them.
     """
 
     def __init__(self, writer: _Closable, columns: pa.Schema, schema: pa.Schema) -> None:
         self._closable = writer
         self._columns = columns
         self._schema = schema
+        self._stored = pa.schema(list(schema)[len(columns) :])
         self._pending: list[pa.Table] = []
 
     def write(self, rows: Chunk, added: pa.Table) -> None:
         """Append rows to the piece in memory, and write it when it is large."""
-        columns = [*rows.to_arrow(self._columns).columns, *added.columns]
+        kept = stored_columns(added, self._stored)
+        columns = [*rows.to_arrow(self._columns).columns, *kept]
         self._pending.append(pa.Table.from_arrays(self.arranged(columns), schema=self._schema))
         n_rows = sum(len(table) for table in self._pending)
         if n_rows >= _PIECE_ROWS or sum(table.nbytes for table in self._pending) >= _PIECE_BYTES:
