@@ -26,7 +26,7 @@ PRECISION_KEY = b"splinellm.precision"
 
 _ERRORS = {
     "float16": "1 part in 2,048, and less than 0.0000001 below 0.00006",
-    "uint8": "0.00196 for sign blocks; for others 1 part in 2,048, and less than 0.0000001 "
+    "uint8": "0.00197 for sign blocks; for others 1 part in 2,048, and less than 0.0000001 "
     "below 0.00006",
 }
 

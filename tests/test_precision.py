@@ -35,7 +35,7 @@ def shares(n_rows: int = 300, features: str = "paper,blocks:4") -> FeatureTable:
             values[..., place] *= np.float32(1e-4)
         if name == "intrinsic_dimension":
             values[..., place] = np.round(values[..., place] * 2000)
-    values[0], values[1] = 0, 1
+    values[:1], values[1:2] = 0, 1
     return replace(table, values=values.reshape(n_rows, -1))
 
 
@@ -98,8 +98,8 @@ def test_how_far_they_are() -> None:
         gap = np.abs(exact.rounded(precision).array - exact.array)
         blocks = [name.startswith("sign_block") for name in exact.provenance.features]
         if precision == "uint8":
-            assert 0.0019 < gap[..., blocks].max() < 0.00196
-            assert "0.00196" in largest_error(precision)
+            assert 0.0019 < gap[..., blocks].max() < 0.00197
+            assert "0.00197" in largest_error(precision)
             gap = gap[..., np.logical_not(blocks)]
             exact_values = exact.array[..., np.logical_not(blocks)]
         else:
@@ -129,7 +129,7 @@ def test_what_other_readers_see(tmp_path: Path) -> None:
     record = json.loads(pq.read_schema(path).metadata[b"splinellm.precision"])
     scale = record["uint8"]["scale"]
     exact = pd.read_parquet(tmp_path / "plain.parquet")["layer_00.sign_block_03"]
-    assert (frame["layer_00.sign_block_03"] * scale - exact).abs().max() < 0.00196
+    assert (frame["layer_00.sign_block_03"] * scale - exact).abs().max() < 0.00197
     # What pandas read is a table again, and so are floats that somebody made of the numbers.
     provenance = shares().rounded("uint8").provenance
     check_equal(FeatureTable.from_pandas(frame, provenance), shares().rounded("uint8"))
