@@ -86,7 +86,7 @@ def test_text_holds_the_rounded_numbers_themselves(tmp_path: Path, suffix: str) 
     assert source is not None
     check_equal(FeatureTable.concatenate([chunk.features for chunk in source.chunks()]), table)
     source.close()
-    with pytest.raises(ConfigurationError, match="precision 'uint8' is for .parquet, .arrow"):
+    with pytest.raises(ConfigurationError, match=r"precision 'uint8' is for \.parquet, \.arrow"):
         write_features(shares(), tmp_path / f"new.{suffix}", precision="uint8")
     assert not (tmp_path / f"new.{suffix}").exists()
 

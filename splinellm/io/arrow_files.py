@@ -86,7 +86,7 @@ class ArrowWriter(GatheringWriter):
         schema = pa.schema([*map(_plain, columns), *added], metadata=added.metadata)
         options = pa.ipc.IpcWriteOptions(compression="zstd")
         self._writer = pa.ipc.new_file(file, schema, options=options)
-        super().__init__(self._writer, columns, schema)
+        super().__init__(columns, schema)
 
     def arranged(self, columns: list[pa.ChunkedArray]) -> list[pa.ChunkedArray]:
         """Columns without dictionaries."""
@@ -98,6 +98,10 @@ class ArrowWriter(GatheringWriter):
     def put(self, piece: pa.Table) -> None:
         """Write one batch: each has a record of every column."""
         self._writer.write_table(piece.combine_chunks())
+
+    def complete(self) -> None:
+        """Write the footer."""
+        self._writer.close()
 
 
 def read_provenance(path: Path) -> bytes | None:

@@ -15,6 +15,7 @@ from numpy.lib import format as npy
 from splinellm.errors import ConfigurationError
 from splinellm.io.gathering import GatheringWriter
 from splinellm.io.json_columns import to_json
+from splinellm.io.parquet_encoding import COMPRESSION, encodings
 from splinellm.io.writers import check_types
 from splinellm.layout import LAYOUT_KEY, PROVENANCE_KEY, schema_of, stored_schema
 from splinellm.precision import Precision, kind_of, stored
@@ -58,12 +59,24 @@ class ParquetWriter(GatheringWriter):
         added = stored_schema(added)
         schema = pa.schema([*columns, *added], metadata=added.metadata)
         check_types(schema, _is_writable, ".parquet")
-        self._writer = pq.ParquetWriter(file, schema, compression="zstd")
-        super().__init__(self._writer, columns, schema)
+        super().__init__(columns, schema)
+        self._file = file
+        self._writer: pq.ParquetWriter | None = None
 
     def put(self, piece: pa.Table) -> None:
         """Write one row group: thousands of tiny ones would bloat the file's footer."""
+        if self._writer is None:
+            ways = encodings(piece, len(self._stored))
+            self._writer = pq.ParquetWriter(
+                self._file, self._schema, compression=COMPRESSION, **ways
+            )
         self._writer.write_table(piece)
+
+    def complete(self) -> None:
+        """Write the footer, of a file without rows, too."""
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._file, self._schema, compression=COMPRESSION)
+        self._writer.close()
 
 
 def _is_writable(field: pa.Field) -> bool:

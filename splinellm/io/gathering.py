@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -13,20 +13,14 @@ if TYPE_CHECKING:
     from splinellm.io.rows import Chunk
 
 _PIECE_ROWS = 32_768
-_PIECE_BYTES = 64 << 20
-
-
-class _Closable(Protocol):
-    def close(self) -> None: ...
+_PIECE_BYTES = 128 << 20
 
 
 class GatheringWriter(ABC):
-    """Writes rows in pieces of up to 32,768 rows or about 64 MB.
+    """Writes rows in pieces of up to 32,768 rows or about 128 MB.
 
     Parameters
     ----------
-    writer : object
-        pyarrow's writer of the format; closed at the end.
     columns : pa.Schema
         Input columns.
     schema : pa.Schema
@@ -34,8 +28,7 @@ class GatheringWriter(ABC):
         :func:`splinellm.layout.stored_schema` keeps them.
     """
 
-    def __init__(self, writer: _Closable, columns: pa.Schema, schema: pa.Schema) -> None:
-        self._closable = writer
+    def __init__(self, columns: pa.Schema, schema: pa.Schema) -> None:
         self._columns = columns
         self._schema = schema
         self._stored = pa.schema(list(schema)[len(columns) :])
@@ -55,7 +48,7 @@ class GatheringWriter(ABC):
         try:
             self._flush()
         finally:
-            self._closable.close()
+            self.complete()
 
     def arranged(self, columns: list[pa.ChunkedArray]) -> list[pa.ChunkedArray]:
         """Columns as the file's schema has them."""
@@ -64,6 +57,10 @@ class GatheringWriter(ABC):
     @abstractmethod
     def put(self, piece: pa.Table) -> None:
         """Write a piece."""
+
+    @abstractmethod
+    def complete(self) -> None:
+        """Write what comes after the last piece."""
 
     def _flush(self) -> None:
         if self._pending:
