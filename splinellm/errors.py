@@ -170,6 +170,12 @@ class NonFiniteFeaturesError(PromptError):
     code = "non_finite_features"
 
 
+class OutOfRangeError(PromptError):
+    """A feature of this prompt is too large for the precision that features are kept in."""
+
+    code = "out_of_range"
+
+
 class OutOfMemoryError(PromptError):
     """A single prompt does not fit the device's memory, even in a batch of its own."""
 

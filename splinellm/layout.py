@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from splinellm.errors import TableFormatError
+from splinellm.precision import PRECISION_KEY, Precision, described, kind_of, restored, stored
 from splinellm.provenance import Provenance
 from splinellm.schema import FeatureSchema, FeatureSelection, Granularity, is_feature_column
 from splinellm.token_index import token_schema
@@ -103,6 +104,60 @@ def value_columns(values: np.ndarray, provenance: Provenance, layout: Layout) ->
     ]
 
 
+def kind_of_column(name: str, provenance: Provenance) -> Precision | None:
+    """Type in which a column is kept; None if it is none of features'."""
+    if is_feature_column(name):
+        return kind_of(name.partition(".")[2], provenance.precision)
+    return kind_of(name, provenance.precision) if name in provenance.features else None
+
+
+def stored_schema(added: pa.Schema) -> pa.Schema:
+    """Schema of the columns that a run adds, in a file that keeps them rounded.
+
+    Parameters
+    ----------
+    added : pa.Schema
+        As :func:`arrow_schema` makes it; what has no provenance, as predictions, is kept as it is.
+    """
+    metadata = added.metadata or {}
+    provenance = (
+        Provenance.from_json(metadata[PROVENANCE_KEY]) if PROVENANCE_KEY in metadata else None
+    )
+    if provenance is None or provenance.precision == "float32":
+        return added
+    fields = []
+    for field in added:
+        kind = kind_of_column(field.name, provenance)
+        fields.append(field if kind is None else field.with_type(_stored_type(field.type, kind)))
+    return pa.schema(fields, metadata | {PRECISION_KEY: described(provenance.precision)})
+
+
+def stored_columns(added: pa.Table, schema: pa.Schema) -> list[pa.ChunkedArray]:
+    """Columns that a run adds, as a schema of :func:`stored_schema` has them."""
+    return [
+        column if column.type == field.type else pa.chunked_array([_stored(column, field.type)])
+        for column, field in zip(added.columns, schema, strict=True)
+    ]
+
+
+def _stored_type(kind: pa.DataType, number: Precision) -> pa.DataType:
+    stored_as = pa.type_for_alias(number)
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(pa.field("item", stored_as, nullable=False), kind.list_size)
+    return stored_as
+
+
+def _stored(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
+    is_list = pa.types.is_fixed_size_list(kind)
+    array = column.combine_chunks()
+    numbers = np.asarray((array.flatten() if is_list else array).to_numpy(zero_copy_only=False))
+    number: Precision = (
+        "uint8" if pa.types.is_uint8(kind.value_type if is_list else kind) else "float16"
+    )
+    codes = pa.array(stored(numbers, number))
+    return pa.FixedSizeListArray.from_arrays(codes, type=kind) if is_list else codes
+
+
 def read_values(table: pa.Table, provenance: Provenance) -> np.ndarray:
     """Values of an Arrow table in either layout, shape (N, L * F), float32.
 
@@ -125,11 +180,14 @@ def read_values(table: pa.Table, provenance: Provenance) -> np.ndarray:
         raise TableFormatError("the table has missing values")
     values = np.empty((table.num_rows, len(names)), np.float32)
     for position, name in enumerate(wanted):
+        place: int | slice = position
         if layout == "list":
             numbers = _lists(table[name], name, len(provenance.layers))
-            values[:, position :: len(wanted)] = numbers
+            place = slice(position, None, len(wanted))
         else:
-            values[:, position] = table[name].to_numpy()
+            numbers = table[name].to_numpy()
+        is_code = provenance.precision == "uint8" and numbers.dtype == np.uint8
+        values[:, place] = restored(numbers) if is_code else numbers
     return values
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from splinellm.conversations import Count
 from splinellm.errors import TableFormatError
+from splinellm.precision import PRECISIONS, Precision
 from splinellm.schema import SCHEMA_VERSION, FeatureSchema, FeatureSelection, Granularity
 
 _LIBRARIES = ("splinellm", "torch", "transformers", "tokenizers", "numpy")
@@ -106,6 +107,8 @@ class Provenance:
         :data:`splinellm.conversations.Count`.
     chat_template_sha256 : str
         Hash of the template that renders conversations; empty if there is none.
+    precision : {"float32", "float16", "uint8"}
+        What the numbers were rounded to; see :mod:`splinellm.precision`.
     schema_version : int
         Version of the column grammar.
     libraries : dict of str to str
@@ -132,6 +135,7 @@ class Provenance:
     libraries: dict[str, str] = field(default_factory=library_versions)
     count: Count = "all"
     chat_template_sha256: str = ""
+    precision: Precision = "float32"
 
     def to_json(self) -> str:
         """Serialise to one line of ASCII JSON."""
@@ -156,6 +160,9 @@ class Provenance:
                 )
             for name in ("layers", "features", "tokenizer_probe"):
                 record[name] = tuple(record[name])
+            precision = record.get("precision", "float32")
+            if precision not in PRECISIONS:
+                raise TableFormatError(f"precision '{_short(precision)}' is unknown")
             return cls(**record)
         except (ValueError, TypeError, KeyError) as error:
             raise TableFormatError(f"the provenance record is unreadable: {error}") from error
@@ -191,15 +198,23 @@ class Provenance:
                 hint="extract with granularity prompt",
             )
 
-    def first_difference(self, other: Provenance) -> str | None:
+    def first_difference(self, other: Provenance, *, within: bool = False) -> str | None:
         """Name the first fingerprint field in which `other` differs, with both values.
+
+        Parameters
+        ----------
+        other : Provenance
+            Of another table.
+        within : bool
+            Whether both are to be parts of one table, which has one precision. Otherwise rounded
+            numbers are comparable with exact ones.
 
         Returns
         -------
         str or None
             For example ``"dtype is bfloat16, not float32"``; None if the tables are comparable.
         """
-        for name in FINGERPRINT_FIELDS:
+        for name in (*FINGERPRINT_FIELDS, *(("precision",) if within else ())):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
                 return f"{name} is {_short(theirs)}, not {_short(mine)}"

@@ -28,6 +28,7 @@ from splinellm.layout import (
     schema_of,
     value_columns,
 )
+from splinellm.precision import Precision, require_coarser, rounded
 from splinellm.provenance import Provenance
 from splinellm.schema import FeatureSchema, FeatureSelection
 from splinellm.table_views import Aligned, aligned, as_html, described
@@ -180,6 +181,29 @@ class FeatureTable:
         columns = [position[name] for name in names]
         return replace(self, values=self.values[:, columns], provenance=provenance)
 
+    def rounded(self, precision: Precision) -> FeatureTable:
+        """Round the features, for smaller files; see :mod:`splinellm.precision`.
+
+        Parquet and Arrow keep ``float16`` and ``uint8`` as such, ``.npz`` ``float16``.
+
+        Raises
+        ------
+        TableFormatError
+            A number is too large for half precision, or all are coarser already.
+        """
+        require_coarser(self.provenance.precision, precision)
+        values = rounded(self.values, self.provenance.features, precision)
+        if not (is_held := np.isfinite(values)).all():
+            row, column = np.argwhere(~is_held)[0]
+            raise TableFormatError(
+                f"{self.names[column]} of row {row} is {self.values[row, column]:g}, "
+                f"too large for {precision}",
+                hint="keep float32",
+            )
+        return replace(
+            self, values=values, provenance=replace(self.provenance, precision=precision)
+        )
+
     def align(self, other: FeatureTable) -> Aligned:
         """Reduce this table and another one to the layers and features that both have.
 
@@ -235,7 +259,7 @@ class FeatureTable:
             raise TableFormatError("there is no table to concatenate")
         first = tables[0].provenance
         for table in tables[1:]:
-            if difference := first.first_difference(table.provenance):
+            if difference := first.first_difference(table.provenance, within=True):
                 raise TableFormatError(f"the tables are not comparable: {difference}")
         return cls(
             np.concatenate([table.values for table in tables]),

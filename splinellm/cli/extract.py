@@ -17,7 +17,7 @@ from splinellm.cli.streaming import (
     stream,
 )
 from splinellm.errors import ConfigurationError
-from splinellm.io.formats import output_format, output_suffixes, require_layout
+from splinellm.io.formats import output_format, output_suffixes, require_layout, require_precision
 
 
 def extract(
@@ -39,6 +39,7 @@ def extract(
     features: options.Features = "paper",
     granularity: options.GranularityOption = options.Granularity.PROMPT,
     layout: options.LayoutOption = options.Layout.COLUMNS,
+    precision: options.PrecisionOption = options.Precision.FLOAT32,
     text_column: options.TextColumn = "text",
     messages_column: options.MessagesColumn = None,
     count: options.CountOption = options.Count.ALL,
@@ -110,6 +111,7 @@ def extract(
 
     try:
         require_layout(output_format(output), layout.value)
+        require_precision(output_format(output), precision.value)
     except ConfigurationError as error:
         raise typer.BadParameter(str(error)) from error
     by_token = granularity is not options.Granularity.PROMPT
@@ -138,11 +140,18 @@ def extract(
             granularity.value,
             holds_messages=holds_messages,
             layout=layout.value,
+            precision=precision.value,
         ),
         on_error=on_error,
         quiet=quiet,
         resume=resume,
         share=share,
         force=force,
-        asked={**settings, **reading, "granularity": granularity.value, "layout": layout.value},
+        asked={
+            **settings,
+            **reading,
+            "granularity": granularity.value,
+            "layout": layout.value,
+            "precision": precision.value,
+        },
     )

@@ -57,6 +57,14 @@ class Layout(StrEnum):
     TENSOR = "tensor"
 
 
+class Precision(StrEnum):
+    """What features are rounded to; see :mod:`splinellm.precision`."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    UINT8 = "uint8"
+
+
 class Granularity(StrEnum):
     """What a row of the output stands for."""
 
@@ -295,6 +303,15 @@ LayoutOption = Annotated[
         help="A column for each layer and feature, such as layer_07.sign_mean; one of lists for "
         "each feature, by layer, in .parquet, .arrow and .jsonl; or, in .npz, one array by row, "
         "layer and feature.",
+    ),
+]
+PrecisionOption = Annotated[
+    Precision,
+    typer.Option(
+        "--precision",
+        envvar="SPLINELLM_PRECISION",
+        help="What features are rounded to in .parquet, .arrow and .npz: float16 for files of "
+        "about half the size, uint8 to keep sign blocks in 255ths and the others as float16.",
     ),
 ]
 TextColumn = Annotated[

@@ -15,6 +15,7 @@ from splinellm.errors import TableFormatError
 from splinellm.io.columnar import ColumnarSource, reading_columns
 from splinellm.io.gathering import GatheringWriter
 from splinellm.io.rows import CHUNK_BYTES
+from splinellm.layout import stored_schema
 from splinellm.table import PROVENANCE_KEY, FeatureTable
 
 if TYPE_CHECKING:
@@ -81,10 +82,11 @@ class ArrowWriter(GatheringWriter):
     """
 
     def __init__(self, file: BinaryIO, columns: pa.Schema, added: pa.Schema) -> None:
+        added = stored_schema(added)
         schema = pa.schema([*map(_plain, columns), *added], metadata=added.metadata)
         options = pa.ipc.IpcWriteOptions(compression="zstd")
         self._writer = pa.ipc.new_file(file, schema, options=options)
-        super().__init__(self._writer, columns, schema)
+        super().__init__(columns, schema)
 
     def arranged(self, columns: list[pa.ChunkedArray]) -> list[pa.ChunkedArray]:
         """Columns without dictionaries."""
@@ -96,6 +98,10 @@ class ArrowWriter(GatheringWriter):
     def put(self, piece: pa.Table) -> None:
         """Write one batch: each has a record of every column."""
         self._writer.write_table(piece.combine_chunks())
+
+    def complete(self) -> None:
+        """Write the footer."""
+        self._writer.close()
 
 
 def read_provenance(path: Path) -> bytes | None:

@@ -12,10 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.lib import format as npy
 
+from splinellm.errors import ConfigurationError
 from splinellm.io.gathering import GatheringWriter
 from splinellm.io.json_columns import to_json
+from splinellm.io.parquet_encoding import COMPRESSION, encodings
 from splinellm.io.writers import check_types
-from splinellm.layout import LAYOUT_KEY, PROVENANCE_KEY, schema_of
+from splinellm.layout import LAYOUT_KEY, PROVENANCE_KEY, schema_of, stored_schema
+from splinellm.precision import Precision, kind_of, stored
 from splinellm.provenance import Provenance
 from splinellm.table import FeatureTable
 from splinellm.token_index import BEGIN, END, POSITION, ROW, TEXT_LINES
@@ -24,7 +27,19 @@ if TYPE_CHECKING:
     from splinellm.io.rows import Chunk
 
 _DTYPES = {"values": "<f4", "n_tokens": "<i8", "truncated": "|b1", "input_jsonl": "|u1"}
+_NUMBERS: dict[Precision, str] = {"float32": "<f4", "float16": "<f2", "uint8": "|u1"}
 _TOKEN_DTYPES = {**dict.fromkeys((ROW, POSITION, BEGIN, END), "<i8"), TEXT_LINES: "|u1"}
+
+
+def _kind_of_archive(provenance: Provenance) -> Precision:
+    """Type of the one array that an archive has of all features."""
+    kinds = {kind_of(feature, provenance.precision) for feature in provenance.features}
+    if len(kinds) > 1:
+        raise ConfigurationError(
+            ".npz has one array, which cannot keep sign blocks as uint8 and the others as float16",
+            hint="ask for blocks alone, for float16, or write .parquet",
+        )
+    return kinds.pop()
 
 
 class ParquetWriter(GatheringWriter):
@@ -41,14 +56,27 @@ class ParquetWriter(GatheringWriter):
     """
 
     def __init__(self, file: BinaryIO, columns: pa.Schema, added: pa.Schema) -> None:
+        added = stored_schema(added)
         schema = pa.schema([*columns, *added], metadata=added.metadata)
         check_types(schema, _is_writable, ".parquet")
-        self._writer = pq.ParquetWriter(file, schema, compression="zstd")
-        super().__init__(self._writer, columns, schema)
+        super().__init__(columns, schema)
+        self._file = file
+        self._writer: pq.ParquetWriter | None = None
 
     def put(self, piece: pa.Table) -> None:
         """Write one row group: thousands of tiny ones would bloat the file's footer."""
+        if self._writer is None:
+            ways = encodings(piece, len(self._stored))
+            self._writer = pq.ParquetWriter(
+                self._file, self._schema, compression=COMPRESSION, **ways
+            )
         self._writer.write_table(piece)
+
+    def complete(self) -> None:
+        """Write the footer, of a file without rows, too."""
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._file, self._schema, compression=COMPRESSION)
+        self._writer.close()
 
 
 def _is_writable(field: pa.Field) -> bool:
@@ -80,17 +108,21 @@ class NpzWriter:
         self._file = file
         self._provenance = Provenance.from_json(added.metadata[PROVENANCE_KEY])
         self._is_tensor = LAYOUT_KEY in added.metadata
+        self._kind = _kind_of_archive(self._provenance)
         self._n_rows = 0
         # Beside the output, where there must be room for it anyway; /tmp may be small.
         folder = Path(file.name).parent
         has_tokens = self._provenance.granularity != "prompt"
-        self._dtypes = _DTYPES | _TOKEN_DTYPES if has_tokens else _DTYPES
+        self._dtypes = _DTYPES | {"values": _NUMBERS[self._kind]}
+        if has_tokens:
+            self._dtypes |= _TOKEN_DTYPES
         self._parts = {name: tempfile.TemporaryFile(dir=folder) for name in self._dtypes}  # noqa: SIM115 (close() closes it)
 
     def write(self, rows: Chunk, added: pa.Table) -> None:
         """Append rows to the temporary files."""
         features = FeatureTable.from_arrow(added)
-        arrays = {name: getattr(features, name) for name in ("values", "n_tokens", "truncated")}
+        arrays = {name: getattr(features, name) for name in ("n_tokens", "truncated")}
+        arrays["values"] = stored(features.values, self._kind)
         if features.tokens is not None:
             arrays |= features.tokens.arrays()
         for name, array in arrays.items():

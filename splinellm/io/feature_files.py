@@ -21,10 +21,12 @@ from splinellm.io.formats import (
     names_folder,
     output_format,
     require_layout,
+    require_precision,
 )
 from splinellm.io.rows import RecordChunk, Row
 from splinellm.io.writers import compressed, writer_of
 from splinellm.layout import Layout, arrow_schema, belongs, layout_of, schema_of
+from splinellm.precision import Precision, restored
 from splinellm.provenance import Provenance, read_sidecar, sidecar
 from splinellm.table import FeatureTable
 from splinellm.token_index import TokenIndex
@@ -44,6 +46,7 @@ def write_features(
     *,
     format: str | None = None,  # noqa: A002 (as open_source)
     layout: Layout = "columns",
+    precision: Precision | None = None,
 ) -> None:
     """Write a table as ``splinellm extract`` would, without input columns.
 
@@ -57,18 +60,25 @@ def write_features(
         Overrides the name's.
     layout : {"columns", "list", "tensor"}
         See :mod:`splinellm.layout`.
+    precision : {"float32", "float16", "uint8"}, optional
+        Round the numbers to this; see :mod:`splinellm.precision`. The table's own by default.
 
     Raises
     ------
     OutputError
         It is a folder.
     ConfigurationError
-        The format does not have the layout.
+        The format does not have the layout, or the precision.
+    TableFormatError
+        A number is too large for the precision.
     """
     if names_folder(fspath(path)):
         raise OutputError(f"cannot write {path}: it is a folder", hint="name a file in it")
     known = _known(path, format)
     require_layout(known, layout)
+    if precision is not None:
+        require_precision(known, precision)
+        table = table.rounded(precision)
     added = table.to_arrow(layout)
     with open(path, "wb") as file:
         stream = compressed(file) if is_gzipped(fspath(path)) else file
@@ -165,6 +175,8 @@ def read_npz(path: Path, provenance: Provenance | None) -> FeatureTable:
             )
             if values.ndim == 3 and values.shape[1:] == schema_of(provenance).shape:
                 values = values.reshape(len(values), -1)
+            if values.dtype == np.float16 or provenance.precision == "uint8":
+                values = restored(values)
             return FeatureTable(values, n_tokens, truncated, provenance, tokens)
     except _NOT_AN_ARCHIVE as error:
         raise TableFormatError(f"'{path}' is not a feature archive: {error}") from error

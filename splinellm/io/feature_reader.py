@@ -9,6 +9,7 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 
 from splinellm.errors import TableFormatError
 from splinellm.io.formats import load
@@ -24,8 +25,10 @@ from splinellm.layout import (
     belongs,
     is_own_column,
     layout_of,
+    schema_of,
     value_names,
 )
+from splinellm.precision import SCALE
 from splinellm.provenance import Provenance, read_sidecar, sidecar
 from splinellm.table import FeatureTable
 
@@ -89,15 +92,22 @@ class FeatureSource(SourceView[FeatureChunk]):
         Of the features; tells the columns.
     layout : {"columns", "list"}
         Of the features.
+    scale : ndarray, shape (L * F,), optional
+        What features that are kept as whole numbers are multiples of; 1 for the others.
     """
 
     def __init__(
-        self, source: Source[Chunk], provenance: Provenance, layout: Layout = "columns"
+        self,
+        source: Source[Chunk],
+        provenance: Provenance,
+        layout: Layout = "columns",
+        scale: np.ndarray | None = None,
     ) -> None:
         super().__init__(source, lambda name: belongs(name, provenance, layout))
         self.provenance = provenance
         self._layout = layout
         self._columns = _columns_of(provenance, layout)
+        self._scale = scale
 
     def chunks(self) -> Iterator[FeatureChunk]:
         """All rows in order; a row without all its features is bad."""
@@ -132,7 +142,8 @@ class FeatureSource(SourceView[FeatureChunk]):
 
     def _table(self, numbers: np.ndarray) -> FeatureTable:
         n_tokens, truncated = numbers[:, 0].astype(np.int64), numbers[:, 1].astype(np.bool_)
-        return FeatureTable(numbers[:, 2:].astype(np.float32), n_tokens, truncated, self.provenance)
+        values = numbers[:, 2:] if self._scale is None else numbers[:, 2:] * self._scale
+        return FeatureTable(values.astype(np.float32), n_tokens, truncated, self.provenance)
 
 
 def open_features(
@@ -183,8 +194,11 @@ def open_features(
         share=share,
         csv_types=csv_types,
     )
-    features = FeatureSource(source, provenance, layout)
-    if given.kind is not None and given.kind.has_header:
+    known = given.kind
+    has_codes = provenance.precision == "uint8" and known is not None and not known.is_text
+    scale = _scale_of(source.schema(), provenance, layout) if has_codes else None
+    features = FeatureSource(source, provenance, layout, scale)
+    if known is not None and known.has_header:
         try:
             _check_columns(given.shown, source.schema().names, _columns_of(provenance, layout))
         except BaseException:
@@ -204,7 +218,7 @@ def _provenance_of(given: Input) -> Provenance | None:
             first = found
         difference = "one has no features" if (first is None) != (found is None) else None
         if first is not None and found is not None:
-            difference = first.first_difference(found)
+            difference = first.first_difference(found, within=True)
         if difference:
             raise TableFormatError(
                 f"'{file}' is not comparable with '{given.files[0]}': {difference}"
@@ -244,6 +258,18 @@ def _layout(
             if not chunk.problems:
                 return layout_of(list(chunk.records()[0]), provenance)
     return "columns"
+
+
+def _scale_of(schema: pa.Schema, provenance: Provenance, layout: Layout) -> np.ndarray:
+    """What numbers are multiples of, by column; another program may have made floats of them."""
+    code = pa.uint8()
+    scale = np.ones(len(schema_of(provenance).names))
+    wanted = value_names(provenance, layout)
+    for position, name in enumerate(wanted):
+        kind = schema.field(name).type if name in schema.names else None
+        if kind is not None and code in (kind, getattr(kind, "value_type", None)):
+            scale[position :: len(wanted)] = SCALE
+    return scale
 
 
 def _check_columns(path: str, names: Sequence[str], wanted: Sequence[str]) -> None:

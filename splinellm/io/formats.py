@@ -7,6 +7,7 @@ Imports nothing heavy: a record names the code that reads and writes its format,
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -58,6 +59,8 @@ class Format:
         Whether nothing but features can be written.
     layouts : tuple of str
         How features can be laid out in it; see :mod:`splinellm.layout`.
+    precisions : tuple of str
+        What it can keep features as; see :mod:`splinellm.precision`.
     """
 
     name: str
@@ -75,6 +78,7 @@ class Format:
     needs_schema: bool = True
     features_only: bool = False
     layouts: tuple[str, ...] = ("columns",)
+    precisions: tuple[str, ...] = ("float32",)
 
     @property
     def needs_sidecar(self) -> bool:
@@ -115,6 +119,7 @@ FORMATS = (
         may_be_gzipped=False,
         begins=(b"PAR1",),
         layouts=("columns", "list"),
+        precisions=("float32", "float16", "uint8"),
     ),
     Format(
         "arrow",
@@ -127,6 +132,7 @@ FORMATS = (
         may_be_gzipped=False,
         begins=(b"ARROW1", b"\xff\xff\xff\xff"),  # a file, a stream
         layouts=("columns", "list"),
+        precisions=("float32", "float16", "uint8"),
     ),
     Format(
         "npz",
@@ -138,6 +144,7 @@ FORMATS = (
         needs_schema=False,
         features_only=True,
         layouts=("columns", "tensor"),
+        precisions=("float32", "float16", "uint8"),
     ),
 )
 
@@ -230,11 +237,28 @@ def require_layout(known: Format, layout: str) -> None:
     ConfigurationError
         Says which formats have it.
     """
-    if layout not in known.layouts:
-        others = [f".{one.name}" for one in FORMATS if layout in one.layouts and one.writer]
+    _require(known, "layout", layout, lambda one: one.layouts)
+
+
+def require_precision(known: Format, precision: str) -> None:
+    """Refuse a precision that a format cannot keep.
+
+    Raises
+    ------
+    ConfigurationError
+        Says which formats can.
+    """
+    _require(known, "precision", precision, lambda one: one.precisions)
+
+
+def _require(
+    known: Format, what: str, value: str, having: Callable[[Format], tuple[str, ...]]
+) -> None:
+    if value not in having(known):
+        others = [f".{one.name}" for one in FORMATS if value in having(one) and one.writer]
         raise ConfigurationError(
-            f"layout '{layout}' is for {', '.join(others) or 'nothing'}, not for .{known.name}",
-            hint=f"known there: {', '.join(known.layouts)}",
+            f"{what} '{value}' is for {', '.join(others) or 'nothing'}, not for .{known.name}",
+            hint=f"known there: {', '.join(having(known))}",
         )
 
 

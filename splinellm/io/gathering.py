@@ -3,43 +3,41 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
+
+from splinellm.layout import stored_columns
 
 if TYPE_CHECKING:
     from splinellm.io.rows import Chunk
 
 _PIECE_ROWS = 32_768
-_PIECE_BYTES = 64 << 20
-
-
-class _Closable(Protocol):
-    def close(self) -> None: ...
+_PIECE_BYTES = 128 << 20
 
 
 class GatheringWriter(ABC):
-    """Writes rows in pieces of up to 32,768 rows or about 64 MB.
+    """Writes rows in pieces of up to 32,768 rows or about 128 MB.
 
     Parameters
     ----------
-    writer : object
-        pyarrow's writer of the format; closed at the end.
     columns : pa.Schema
         Input columns.
     schema : pa.Schema
-        Of the file: the input columns, then those that the run adds.
+        Of the file: the input columns, then those that the run adds, as
+        :func:`splinellm.layout.stored_schema` keeps them.
     """
 
-    def __init__(self, writer: _Closable, columns: pa.Schema, schema: pa.Schema) -> None:
-        self._closable = writer
+    def __init__(self, columns: pa.Schema, schema: pa.Schema) -> None:
         self._columns = columns
         self._schema = schema
+        self._stored = pa.schema(list(schema)[len(columns) :])
         self._pending: list[pa.Table] = []
 
     def write(self, rows: Chunk, added: pa.Table) -> None:
         """Append rows to the piece in memory, and write it when it is large."""
-        columns = [*rows.to_arrow(self._columns).columns, *added.columns]
+        kept = stored_columns(added, self._stored)
+        columns = [*rows.to_arrow(self._columns).columns, *kept]
         self._pending.append(pa.Table.from_arrays(self.arranged(columns), schema=self._schema))
         n_rows = sum(len(table) for table in self._pending)
         if n_rows >= _PIECE_ROWS or sum(table.nbytes for table in self._pending) >= _PIECE_BYTES:
@@ -50,7 +48,7 @@ class GatheringWriter(ABC):
         try:
             self._flush()
         finally:
-            self._closable.close()
+            self.complete()
 
     def arranged(self, columns: list[pa.ChunkedArray]) -> list[pa.ChunkedArray]:
         """Columns as the file's schema has them."""
@@ -59,6 +57,10 @@ class GatheringWriter(ABC):
     @abstractmethod
     def put(self, piece: pa.Table) -> None:
         """Write a piece."""
+
+    @abstractmethod
+    def complete(self) -> None:
+        """Write what comes after the last piece."""
 
     def _flush(self) -> None:
         if self._pending:

@@ -81,7 +81,8 @@ def read_features(path: Path, provenance: Provenance | None = None) -> FeatureTa
             raise TableFormatError(f"'{file}' is not a Parquet file: {error}") from error
         features = FeatureTable.from_arrow(table)
         first = first or features
-        if difference := first.provenance.first_difference(features.provenance):
+        difference = first.provenance.first_difference(features.provenance, within=True)
+        if difference:
             raise TableFormatError(f"'{file}' is not comparable with '{files[0]}': {difference}")
         tables.append(features.to_arrow())
     return FeatureTable.from_arrow(pa.concat_tables(tables))
