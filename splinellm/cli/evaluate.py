@@ -26,6 +26,7 @@ def _check_report(report: Path | None) -> Path | None:
 
 
 def evaluate(
+    context: typer.Context,
     data: labelled_data.Data,
     label: labelled_data.Label,
     group: labelled_data.Group = None,
@@ -75,7 +76,7 @@ def evaluate(
             metavar="FILE",
             envvar="SPLINELLM_REPORT",
             callback=_check_report,
-            help="Also write .html, .csv or .json.",
+            help="Also write .html (with figures), .csv or .json.",
         ),
     ] = None,
     seed: labelled_data.Seed = 0,
@@ -107,7 +108,6 @@ def evaluate(
     from splinellm.learn.evaluation import length_warning
     from splinellm.learn.fairness import out_of_fold_subgroups
     from splinellm.learn.out_of_fold import OutOfFold
-    from splinellm.learn.report import write_report
 
     if leave_out is not None and group is not None:
         raise typer.BadParameter("--leave-out and --group exclude each other")
@@ -158,10 +158,24 @@ def evaluate(
     found = out_of_fold_subgroups(kept, labels, members)
     if found:
         typer.echo(fairness.subgroups_table(found))
-    if warning := length_warning(scores):
+    warning = length_warning(scores)
+    if warning:
         say(f"warning: {warning}")
-    if report is not None:
-        write_report(scores, report, title=f"{rows.name}: {label}", subgroups=found)
+    if report is None:
+        return
+    from splinellm.report import evaluation_page, report_records, write_records, write_report
+
+    if report.suffix != ".html":
+        write_records(report_records(scores, found), report)
+        return
+    made_of = labelled_data.made_of(
+        context, rows, table.provenance, label=label, splits=sum(map(len, splits.values()))
+    )
+    page = evaluation_page(
+        scores, title=f"{rows.name}: {label}", made_of=made_of, labels=labels, kept=kept,
+        subgroups=found, warning=warning,
+    )  # fmt: skip
+    write_report(page, report)
 
 
 def _shares(text: str) -> list[float]:

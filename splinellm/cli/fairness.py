@@ -93,14 +93,11 @@ def _area(area: Area | None) -> str:
 
 def card_table(figures: Mapping[str, Any]) -> str:
     """Lay out a card's figures of groups."""
+    from splinellm.report.cells import GROUP_FIGURES, plain_cell
+
     rows = {name: row for name, row in figures.items() if isinstance(row, dict)}
-    columns = ("rows", "positive", "subgroup_auc", "BPSN_auc", "BNSP_auc", "fpr")
-    cells = [(name, *(_figure(row.get(c)) for c in columns)) for name, row in rows.items()]
-    titles = ("group", "rows", "positive", "subgroup AUC", "BPSN AUC", "BNSP AUC", "FPR")
-    return table(titles, cells, numbers_from=1)
-
-
-def _figure(value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:,}" if isinstance(value, int) else f"{value:.2%}"
+    cells = [
+        (name, *(plain_cell(row.get(key)) for key in GROUP_FIGURES.values()))
+        for name, row in rows.items()
+    ]
+    return table(("group", *GROUP_FIGURES), cells, numbers_from=1)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from splinellm.cli import loading, options
+from splinellm.cli.command_line import command_line
 from splinellm.cli.messages import counted, say
 from splinellm.cli.progress import AllRead, progress_bar
 from splinellm.cli.streaming import input_of
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from splinellm.learn.labels import Labels
     from splinellm.learn.metrics import Target
     from splinellm.learn.pooled_training import PooledSettings
+    from splinellm.provenance import Provenance
     from splinellm.table import FeatureTable
 
 Data = Annotated[
@@ -185,39 +187,41 @@ def _selected(table: FeatureTable, settings: dict[str, Any]) -> FeatureTable:
     )
 
 
+def made_of(
+    context: typer.Context, rows: Dataset, provenance: Provenance, **told: object
+) -> dict[str, str]:
+    """What a report says of how it was made."""
+    from splinellm.report.figures import columns_of, made_of
+
+    return made_of(
+        command_line(context),
+        rows.name,
+        rows.sha256,
+        len(next(iter(rows.columns.values()))),
+        provenance,
+        **told,
+        features=columns_of(provenance.layers, provenance.features),
+    )
+
+
 def figures_table(
     figures: Mapping[str, Any], thresholds: Mapping[str, float], *, title: str = "held out"
 ) -> str:
     """Format held-out figures, or others with the same names, for the terminal."""
-    shown = {
-        "ROC-AUC": ("roc_auc", ".2%"),
-        "avg. precision": ("average_precision", ".2%"),
-        "Brier": ("brier", ".4f"),
-        "precision": ("precision", ".2%"),
-        "recall": ("recall", ".2%"),
-        "false positives": ("fpr", ".2%"),
-    }
+    from splinellm.report.cells import FIGURES, figure_cell
+
     rows = [
         (
             name,
             f"{row['rows']:,}",
-            *(_figure(row, key, form) for key, form in shown.values()),
-            _figure({**row, "threshold": thresholds[name]}, "threshold", ".4f"),
+            *(figure_cell(row, key, form) for key, form in FIGURES.values()),
+            f"{thresholds[name]:.4f}",
         )
         for name, row in figures.items()
         if isinstance(row, dict)
     ]
-    cells = table(("", "rows", *shown, "threshold"), rows, numbers_from=1)
+    cells = table(("", "rows", *FIGURES, "threshold"), rows, numbers_from=1)
     return f"{title}: {figures['measured on']}; in brackets 95 % intervals (bootstrap)\n{cells}"
-
-
-def _figure(row: Mapping[str, Any], key: str, form: str) -> str:
-    """A figure and its interval, in one cell."""
-    interval = row.get("intervals", {}).get(key)
-    if interval is None:
-        return format(row[key], form)
-    low, high = (format(value, form) for value in interval)
-    return f"{row[key]:{form}} [{low}, {high}]"
 
 
 def target_warnings(
@@ -225,12 +229,13 @@ def target_warnings(
 ) -> list[str]:
     """What must be said of a target that no threshold reaches, or that is missed held out."""
     from splinellm.learn.metrics import misses
+    from splinellm.report.cells import figure_cell
 
     found = []
     for name, row in figures.items():
         if target is None or not isinstance(row, dict):
             continue
-        reached = _figure(row, target.measure, ".2%")
+        reached = figure_cell(row, target.measure, ".2%")
         wanted = f"{target.measure} {target.value:g}"
         if name in unreached:
             found.append(

@@ -10,10 +10,12 @@ import typer
 
 from splinellm.cli import fairness, labelled_data, options
 from splinellm.cli.messages import say
+from splinellm.cli.pictures import check_page
 from splinellm.io.formats import FORMATS
 
 if TYPE_CHECKING:
     from splinellm.learn.classifier import Classifier
+    from splinellm.table import FeatureTable
 
 
 _OTHER_SUFFIXES = (
@@ -26,6 +28,11 @@ _FILE_SUFFIXES = frozenset(
     ]
 )
 """Names that end so are files' to everybody."""
+
+
+def _check_page(report: Path | None) -> Path | None:
+    check_page(None if report is None else str(report))
+    return report
 
 
 class Pool(StrEnum):
@@ -46,6 +53,7 @@ class Estimator(StrEnum):
 
 
 def train(
+    context: typer.Context,
     data: labelled_data.Data,
     label: labelled_data.Label,
     output: Annotated[
@@ -200,6 +208,15 @@ def train(
     ] = False,
     subgroups: fairness.Subgroups = None,
     identity_terms: fairness.IdentityTerms = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            envvar="SPLINELLM_TRAIN_REPORT",
+            callback=_check_page,
+            help="Also write a page, .html, with figures and a learning curve.",
+        ),
+    ] = None,
     seed: labelled_data.Seed = 0,
     model: options.Model = "smollm2-135m",
     layers: options.Layers = None,
@@ -232,6 +249,7 @@ def train(
         raise typer.BadParameter("--spans needs --pool: windows are what it labels")
     _require_folder(output)
     from splinellm.learn.artifact import save_classifier
+    from splinellm.learn.out_of_fold import OutOfFold
     from splinellm.learn.training import FEW_ROWS, N_FOLDS
     from splinellm.learn.training import train as fit
     from splinellm.normalisation import VERSION
@@ -257,6 +275,8 @@ def train(
     if normalise:
         rows = rows.normalised()
     labels = rows.labels(labelled_data.names(label))
+    kept = OutOfFold(len(labels))
+    table: FeatureTable | None = None
     common: dict[str, Any] = {
         "name": output.name,
         "groups": labelled_data.groups_of(rows, group),
@@ -268,6 +288,7 @@ def train(
         "data": rows.describe(),
         "normalisation": VERSION if normalise else None,
         "members": fairness.members_of(rows, labels, subgroups, identity_terms),
+        "kept": kept,
     }
     classifier: Classifier
     if is_pooled:
@@ -286,13 +307,8 @@ def train(
             rows, labels, settings, wanted, marks=marks, common=common, quiet=quiet
         )
     else:
-        classifier = fit(
-            labelled_data.features_of(rows, settings, default_features="blocks", quiet=quiet),
-            labels,
-            estimator=estimator.value,
-            seed=seed,
-            **common,
-        )
+        table = labelled_data.features_of(rows, settings, default_features="blocks", quiet=quiet)
+        classifier = fit(table, labels, estimator=estimator.value, seed=seed, **common)
     card = save_classifier(classifier, output).card
     typer.echo(labelled_data.figures_table(card.metrics["held out"], card.thresholds))
     for title in ("channels", "uncertain"):
@@ -310,6 +326,14 @@ def train(
             f"{len(labels):,} rows are few: every figure is over {N_FOLDS} splits, and its "
             "interval says how far it can be trusted"
         )
+    if report is not None:
+        from splinellm.report import training_page, write_report
+        from splinellm.report.training import Learned
+
+        made_of = labelled_data.made_of(context, rows, card.provenance, label=label)
+        learned = None if table is None else Learned(table, common["groups"], seed)
+        page = training_page(classifier, made_of=made_of, labels=labels, kept=kept, learned=learned)
+        write_report(page, report)
     if not quiet:
         say(f"classifier written to {output}")
 

@@ -124,7 +124,7 @@ def evaluate(
     def run(
         section: str, item: str, scores: Scores, kept: OutOfFold | None = None
     ) -> Iterator[Score]:
-        yield from _scores(section, item, scores, labels, splits, kept)
+        yield from split_scores(section, item, scores, labels, splits, kept)
 
     def on(values: np.ndarray, name: EstimatorName = estimator) -> Scores:
         return _on(values, name, tuning_groups)
@@ -166,7 +166,7 @@ def _depths(n_layers: int) -> list[int]:
     return [k for k in (1, 2, 3, 5, 7, 10, 15, 20, 25, 30, 40, 50, 60, 80) if k < n_layers]
 
 
-def _scores(
+def split_scores(
     section: str,
     item: str,
     scores: Scores,
@@ -174,6 +174,7 @@ def _scores(
     splits: Sequence[Split],
     kept: OutOfFold | None,
 ) -> Iterator[Score]:
+    """ROC-AUC on the test rows of each split, class by class; see :func:`evaluate`."""
     values: dict[str, list[float]] = {name: [] for name in labels.scored_classes}
     for learn, test in splits:
         for name, probability in _by_class(scores, labels, learn, test):

@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from splinellm.learn.fairness import Members
 from splinellm.learn.metrics import recall_at_fpr, reliability_by_length
+from splinellm.learn.out_of_fold import OutOfFold
 from splinellm.learn.pooled import probabilities_of
 from splinellm.learn.pooled_fit import Bags
 from splinellm.learn.pooled_material import INNER_FOLDS, Material
@@ -46,6 +47,7 @@ def pooled_figures(
     trials: Sequence[PooledTrial],
     groups: np.ndarray | None,
     members: Members | None = None,
+    kept: OutOfFold | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Measure scorers: held out, by group of people, and the first by channel and by length.
 
@@ -59,6 +61,8 @@ def pooled_figures(
         Of all rows: those of one are on one side of every split.
     members : mapping of str to ndarray, shape (N,), bool, optional
         Of all rows, which are of which group of people.
+    kept : OutOfFold, optional
+        Gets the probabilities of the rows that were measured.
     """
     first, *others = trials
     labels = material.labels
@@ -72,6 +76,7 @@ def pooled_figures(
         labels,
         groups,
         members,
+        kept,
     )
     measured_on = held_out(len(first.rows), len(labels), groups)
     longer = ", and the same among clean texts" if material.settings.augment else ""

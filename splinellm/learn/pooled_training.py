@@ -15,6 +15,7 @@ from splinellm.learn.fairness import Members
 from splinellm.learn.labels import Labels
 from splinellm.learn.marking import fit_marker
 from splinellm.learn.metrics import Target
+from splinellm.learn.out_of_fold import OutOfFold
 from splinellm.learn.pooled import Pooled, probabilities_of
 from splinellm.learn.pooled_figures import PooledTrial, pooled_figures
 from splinellm.learn.pooled_material import Material, PooledSettings
@@ -92,6 +93,7 @@ def train_windows(
     weaknesses: Sequence[str] = (),
     normalisation: str | None = None,
     members: Members | None = None,
+    kept: OutOfFold | None = None,
 ) -> Pooled:
     """Train a pooled classifier, and measure it on a fifth of the rows kept aside.
 
@@ -112,7 +114,7 @@ def train_windows(
         Annotated characters of each text; see :mod:`splinellm.learn.annotated`. For two classes.
     weights : ndarray, shape (N,), optional
         How much each text counts in fitting and calibration; alike without.
-    groups, tuning_groups, target, abstain, data, weaknesses, normalisation, members
+    groups, tuning_groups, target, abstain, data, weaknesses, normalisation, members, kept
         See :func:`splinellm.learn.training.train`.
 
     Raises
@@ -138,7 +140,7 @@ def train_windows(
         )
         trials.append(PooledTrial(tried.scorer, test, chosen))
     decisions = trials[0].decisions
-    metrics = pooled_figures(material, trials, groups, members)
+    metrics = pooled_figures(material, trials, groups, members, kept)
     final = material.fit(np.arange(len(labels)), inner)
     marker = None if marks is None else fit_marker(texts, marks)
     final.scorer.marker_ = marker

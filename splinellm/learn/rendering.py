@@ -1,4 +1,4 @@
-"""Texts made from the templates beside this module."""
+"""Texts made from templates."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 
-def render(template: str, /, *filters: Callable[..., Any], **facts: Any) -> str:
+def render(
+    template: str, /, *filters: Callable[..., Any], package: str = "splinellm.learn", **facts: Any
+) -> str:
     """Fill in a template.
 
     Parameters
@@ -17,11 +19,13 @@ def render(template: str, /, *filters: Callable[..., Any], **facts: Any) -> str:
         File name. In ``.html.j2``, what is filled in is escaped.
     *filters : callable
         What the template calls by their names, without the leading underscore.
+    package : str
+        Whose folder ``templates`` it is in.
     **facts
         What it is about; a name that is not among them is an error.
     """
     environment = Environment(
-        loader=PackageLoader("splinellm.learn"),
+        loader=PackageLoader(package),
         autoescape=select_autoescape(["html.j2"]),
         undefined=StrictUndefined,
         trim_blocks=True,

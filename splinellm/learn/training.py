@@ -23,6 +23,7 @@ from splinellm.learn.estimators import EstimatorName, fit_calibrated
 from splinellm.learn.fairness import FAIRNESS, Members, fairness_figures, members_among
 from splinellm.learn.labels import Labels
 from splinellm.learn.metrics import Target, choose_threshold, class_figures, nearest_threshold
+from splinellm.learn.out_of_fold import OutOfFold
 from splinellm.learn.predictions import DEFAULT_THRESHOLD
 from splinellm.learn.splits import Split, stratified_splits
 from splinellm.normalisation import require_known
@@ -48,6 +49,7 @@ def train(
     normalisation: str | None = None,
     abstain: float | None = None,
     members: Members | None = None,
+    kept: OutOfFold | None = None,
     seed: int = 0,
 ) -> Classifier:
     """Train a classifier, and measure it on a fifth of the rows kept aside.
@@ -86,6 +88,8 @@ def train(
     members : mapping of str to ndarray, shape (N,), bool, optional
         Which rows are of which group of people, for the card's figures of unintended bias; see
         :mod:`splinellm.learn.fairness`.
+    kept : OutOfFold, optional
+        Gets the probabilities of the rows that were kept aside, for a report.
     seed : int
         Of shuffles and forests.
 
@@ -133,7 +137,7 @@ def train(
         provenance=table.provenance,
         data=data or {"rows": len(labels)},
         settings=settings,
-        metrics=trial_figures(trials, labels, groups, members),
+        metrics=trial_figures(trials, labels, groups, members, kept),
         weaknesses=tuple(weaknesses),
         libraries={**library_versions(), "scikit-learn": metadata.version("scikit-learn")},
     )
@@ -315,10 +319,14 @@ def trial_figures(
     labels: Labels,
     groups: np.ndarray | None,
     members: Members | None = None,
+    kept: OutOfFold | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Measure trials, each by its own thresholds, for a card; groups of people, too, if any."""
     rows = np.concatenate([trial.rows for trial in trials])
     probabilities = np.concatenate([trial.probabilities for trial in trials])
+    if kept is not None:
+        for name in labels.scored_classes:
+            kept.add(name, rows, probabilities[:, labels.classes.index(name)])
     first = trials[0]
     thresholds = {
         name: np.concatenate(

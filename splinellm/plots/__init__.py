@@ -7,7 +7,6 @@ except ImportError as error:
 
 from splinellm.plots.classifiers import (
     coefficients_picture,
-    learning_picture,
     precision_recall_picture,
     reliability_picture,
     roc_picture,
@@ -15,6 +14,7 @@ from splinellm.plots.classifiers import (
 from splinellm.plots.layers import comparison_picture, effects_picture, layers_picture
 from splinellm.plots.maps import map_picture
 from splinellm.plots.regions import slice_picture, training_picture
+from splinellm.plots.scores import areas_picture, learning_picture
 from splinellm.plots.tokens import dimension_picture, prefix_picture, tokens_picture
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "precision_recall_picture",
     "coefficients_picture",
     "learning_picture",
+    "areas_picture",
     "comparison_picture",
     "slice_picture",
     "training_picture",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
@@ -15,9 +15,14 @@ from sklearn.metrics import (
 )
 
 from splinellm.errors import ConfigurationError
-from splinellm.plots.style import DIVERGING, PALETTE, Theme, add_band, finish, text_of
+from splinellm.plots.style import DIVERGING, PALETTE, Theme, finish, text_of
 
 _GREY = "#888888"
+_MARKS = ("diamond", "square", "circle", "cross", "x")
+_MOST_POINTS = 1000
+"""Of a curve: more are not seen, and make a page slow."""
+_Side = tuple[str, np.ndarray, Callable[[np.ndarray], float]]
+"""Of a trade-off: what it is called, its curve, and its value of the rows that are flagged."""
 _SQUARE = {"height": 620, "width": 720}
 
 
@@ -89,15 +94,16 @@ def roc_picture(
     """
     truth, found = _checked(truth, scores)
     x, y, _ = roc_curve(truth, found)
-    figure = _square([0, 1], [0, 1], "chance")
-    area = float(roc_auc_score(truth, found))
-    _add_curve(figure, x, y, f"classifier (AUC {area:.3f})")
-    for name, limit in (thresholds or {}).items():
-        flagged = found >= limit
-        _mark(figure, flagged[truth == 0].mean(), flagged[truth == 1].mean(), name, limit)
-    figure.update_xaxes(title="false positive rate")
-    figure.update_yaxes(title="true positive rate")
-    return finish(figure, theme, title or f"ROC, {len(truth):,} rows", **_SQUARE)
+    return _trade_off(
+        found,
+        ("false positive rate", x, lambda flagged: flagged[truth == 0].mean()),
+        ("true positive rate", y, lambda flagged: flagged[truth == 1].mean()),
+        chance=([0, 1], "chance"),
+        name=f"classifier (AUC {roc_auc_score(truth, found):.3f})",
+        thresholds=thresholds,
+        title=title or f"ROC, {len(truth):,} rows",
+        theme=theme,
+    )
 
 
 def precision_recall_picture(
@@ -112,16 +118,17 @@ def precision_recall_picture(
     truth, found = _checked(truth, scores)
     precision, recall, _ = precision_recall_curve(truth, found)
     share = float(truth.mean())
-    figure = _square([0, 1], [share, share], f"chance ({share:.0%} have the class)")
-    average = float(average_precision_score(truth, found))
-    _add_curve(figure, recall, precision, f"classifier (average precision {average:.3f})")
-    for name, limit in (thresholds or {}).items():
-        flagged = found >= limit
-        if flagged.any():
-            _mark(figure, flagged[truth == 1].mean(), truth[flagged].mean(), name, limit)
-    figure.update_xaxes(title="recall")
-    figure.update_yaxes(title="precision")
-    return finish(figure, theme, title or f"precision and recall, {len(truth):,} rows", **_SQUARE)
+    return _trade_off(
+        found,
+        ("recall", recall, lambda flagged: flagged[truth == 1].mean()),
+        # Of nothing that is flagged, nothing is wrong: where the curve begins.
+        ("precision", precision, lambda flagged: truth[flagged].mean() if flagged.any() else 1.0),
+        chance=([share, share], f"chance ({share:.0%} have the class)"),
+        name=f"classifier (average precision {average_precision_score(truth, found):.3f})",
+        thresholds=thresholds,
+        title=title or f"precision and recall, {len(truth):,} rows",
+        theme=theme,
+    )
 
 
 def coefficients_picture(
@@ -129,6 +136,7 @@ def coefficients_picture(
     layers: Sequence[int],
     features: Sequence[str],
     *,
+    unit: str = "per sd",
     title: str = "",
     theme: Theme = "light",
 ) -> go.Figure:
@@ -140,6 +148,8 @@ def coefficients_picture(
         Of features on one scale.
     layers, features : sequence
         L and F of them.
+    unit : str
+        How much of a feature a coefficient is for.
     title, theme : str
         What is written above; light or dark.
 
@@ -163,56 +173,13 @@ def coefficients_picture(
         reversescale=True,
         zmin=-limit,
         zmax=limit,
-        colorbar={"title": {"text": "coefficient<br>(per sd)"}},
+        colorbar={"title": {"text": f"coefficient<br>({text_of(unit)})"}},
     )
     figure = go.Figure(heat)
     figure.update_xaxes(title="feature or block", type="category", automargin=True)
     figure.update_yaxes(autorange="reversed", automargin=True)
     height = max(300, 200 + 22 * len(layers))
     return finish(figure, theme, title or "coefficients", height=height, width=1000)
-
-
-def learning_picture(
-    sizes: Sequence[int] | np.ndarray,
-    train_scores: np.ndarray,
-    test_scores: np.ndarray,
-    *,
-    score_name: str = "ROC-AUC",
-    title: str = "",
-    theme: Theme = "light",
-) -> go.Figure:
-    """Draw scores against the number of rows learned from: mean and range over folds.
-
-    Parameters
-    ----------
-    sizes : array-like, shape (S,)
-        Rows.
-    train_scores, test_scores : ndarray, shape (S, folds)
-        As ``sklearn.model_selection.learning_curve`` gives them.
-    score_name, title, theme : str
-        What they are; what is written above; light or dark.
-
-    Raises
-    ------
-    ConfigurationError
-        The sizes do not fit.
-    """
-    figure = go.Figure()
-    for colour, name, scores in zip(
-        PALETTE, ("training rows", "held-out rows"), (train_scores, test_scores), strict=False
-    ):
-        array = np.atleast_2d(np.asarray(scores, np.float64))
-        if len(array) != len(sizes) or not np.isfinite(array).all():
-            raise ConfigurationError(f"{len(array)} rows of scores do not fit {len(sizes)} sizes")
-        low, high = array.min(axis=1), array.max(axis=1)
-        x = [int(size) for size in sizes]
-        add_band(
-            figure, x, low, array.mean(axis=1), high, colour=colour, name=name, shows_legend=True
-        )
-    figure.update_xaxes(title="rows learned from")
-    figure.update_yaxes(title=text_of(score_name))
-    told = title or "learning curve, mean and range over folds"
-    return finish(figure, theme, told, height=520, width=900)
 
 
 def _checked(truth: object, scores: object) -> tuple[np.ndarray, np.ndarray]:
@@ -243,16 +210,41 @@ def _square(x: Sequence[float], y: Sequence[float], name: str) -> go.Figure:
     return figure.update_layout(legend={"orientation": "h", "y": -0.18})
 
 
-def _add_curve(figure: go.Figure, x: np.ndarray, y: np.ndarray, name: str) -> None:
-    line = {"color": PALETTE[0], "width": 2.2}
-    figure.add_scatter(x=x.tolist(), y=y.tolist(), mode="lines", name=name, line=line)
-
-
-def _mark(figure: go.Figure, x: float, y: float, name: str, limit: float) -> None:
+def _trade_off(
+    scores: np.ndarray,
+    across: _Side,
+    upward: _Side,
+    *,
+    chance: tuple[Sequence[float], str],
+    name: str,
+    thresholds: Mapping[str, float] | None,
+    title: str,
+    theme: Theme,
+) -> go.Figure:
+    """What a classifier gains and pays at every threshold, and where some of them are."""
+    figure = _square([0, 1], *chance)
+    kept = np.unique(np.linspace(0, len(across[1]) - 1, _MOST_POINTS).round().astype(int))
     figure.add_scatter(
-        x=[float(x)],
-        y=[float(y)],
-        mode="markers",
-        name=f"{text_of(name)} ≥ {limit:.3g}",
-        marker={"size": 11, "color": PALETTE[1], "symbol": "diamond"},
+        x=across[1][kept].tolist(),
+        y=upward[1][kept].tolist(),
+        mode="lines",
+        name=name,
+        line={"color": PALETTE[0], "width": 2.2},
     )
+    for place, (told, limit) in enumerate((thresholds or {}).items()):
+        flagged = scores >= limit
+        marker = {
+            "size": 11,
+            "color": PALETTE[1 + place % (len(PALETTE) - 1)],
+            "symbol": _MARKS[place % len(_MARKS)],
+        }
+        figure.add_scatter(
+            x=[float(across[2](flagged))],
+            y=[float(upward[2](flagged))],
+            mode="markers",
+            name=f"{text_of(told)} ≥ {limit:.3g}",
+            marker=marker,
+        )
+    figure.update_xaxes(title=across[0])
+    figure.update_yaxes(title=upward[0])
+    return finish(figure, theme, title, **_SQUARE)
