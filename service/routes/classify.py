@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from service.errors import InvalidRequestError
 from service.inputs import parse_input
 from service.middleware.deltas import NDJSON
 from service.routes.call import Call, CallOf
-from service.routes.judging import Judgement, judge, require_spans
+from service.routes.judging import Judgement, judge, require_spans, tells_spans
 from service.routes.streaming import streaming_route
 from service.schemas.classify import ClassifyAnswer, ClassifyRequest, SeveralAnswer
 from service.schemas.errors import COMPUTING
@@ -41,7 +41,7 @@ def _chosen(call: Call, body: ClassifyRequest) -> list[ServedClassifier]:
                 f"classifier '{one.name}' was trained on '{counted}', not on '{body.count}'",
                 param="count",
             )
-        if body.spans:
+        if body.spans is True:
             require_spans(call.catalog, one)
     if body.threshold is not None:
         return with_thresholds(call.catalog, classifiers, body.threshold)
@@ -85,6 +85,13 @@ def with_thresholds(
     return found
 
 
+def _told(call: Call, body: ClassifyRequest, classifiers: Sequence[ServedClassifier]) -> set[str]:
+    """Names of those whose spans are wanted, and that tell them."""
+    if not body.spans:
+        return set()
+    return {one.name for one in classifiers if tells_spans(call.catalog, one)}
+
+
 def _answer(classifier: ServedClassifier, judgement: Judgement, *, spans: bool) -> dict[str, Any]:
     verdicts = judgement.verdicts[classifier.name]
     return {
@@ -101,7 +108,7 @@ def _answer(classifier: ServedClassifier, judgement: Judgement, *, spans: bool) 
 
 
 def _several(
-    classifiers: Sequence[ServedClassifier], judgement: Judgement, *, spans: bool
+    classifiers: Sequence[ServedClassifier], judgement: Judgement, *, told: Container[str]
 ) -> dict[str, Any]:
     names = [one.name for one in classifiers]
     by_input = zip(*(judgement.verdicts[name] for name in names), strict=True)
@@ -115,7 +122,7 @@ def _several(
             {
                 "index": index,
                 "verdicts": {
-                    name: _row(verdict, spans=spans)
+                    name: _row(verdict, spans=name in told)
                     for name, verdict in zip(names, verdicts, strict=True)
                 },
             }
@@ -179,10 +186,11 @@ async def classify(body: ClassifyRequest, call: CallOf) -> Response:
     judgement = await judge(
         call, classifiers, inputs, body.overflow, grows=body.stream, count=body.count
     )
+    told = _told(call, body, classifiers)
     if isinstance(body.classifier, list):
         return await call.answer(
-            lambda: _several(classifiers, judgement, spans=body.spans), n_rows=len(inputs)
+            lambda: _several(classifiers, judgement, told=told), n_rows=len(inputs)
         )
     return await call.answer(
-        lambda: _answer(classifiers[0], judgement, spans=body.spans), n_rows=len(inputs)
+        lambda: _answer(classifiers[0], judgement, spans=bool(told)), n_rows=len(inputs)
     )

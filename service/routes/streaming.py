@@ -33,7 +33,7 @@ from service.logs import log_exception
 from service.middleware.deltas import sends_deltas
 from service.record import record_of
 from service.routes.call import Call, open_call
-from service.routes.judging import judge
+from service.routes.judging import judge, tells_spans
 from service.schemas.classify import StreamRequest
 
 if TYPE_CHECKING:
@@ -141,6 +141,7 @@ class _Stream:
         self._request, self._call, self._lines = request, call, lines
         self._body, self._classifier, self._growing = body, classifier, growing
         self._row_of = row_of
+        self._tells_spans = bool(body.spans) and tells_spans(call.catalog, classifier)
         self._n_deltas = self._n_tokens = 0
         self._last: dict[str, Any] | None = None
 
@@ -193,7 +194,7 @@ class _Stream:
                 count=self._body.count,
             )
             self._n_tokens += found.n_tokens
-            self._last = self._row_of(found.verdicts[name][0], spans=self._body.spans)
+            self._last = self._row_of(found.verdicts[name][0], spans=self._tells_spans)
         return self._last
 
     def _usage(self) -> dict[str, int]:

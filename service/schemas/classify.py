@@ -60,11 +60,12 @@ class ClassifyRequest(OwnRequest):
     ] = False
 
     spans: Annotated[
-        bool,
+        bool | Literal["available"],
         Field(
             title=SPANS,
             description="Whether to say where in each text a class is. Classifiers with `spans` in "
-            "`GET /v1/classifiers` can; for the others it is an error, `spans_unavailable`.",
+            "`GET /v1/classifiers` can; for the others it is an error, `spans_unavailable`. "
+            "`available` is none: verdicts of the others are without.",
         ),
     ] = False
 
@@ -98,7 +99,9 @@ class ClassifyVerdict(Answer):
     truncated: bool
     windows: int = Field(description="Overlapping parts that the text was read in.")
     spans: list[Span] = Field(
-        default=[], description="Where its classes are; only if the request asks for them."
+        default=[],
+        description="Where its classes are; only if the request asks for them, and of "
+        "classifiers that tell.",
     )
     decided_by: str | None = Field(
         default=None,

@@ -60,7 +60,7 @@ def apply_limits(document: Schema, settings: Settings, catalog: ModelCatalog | N
         names = threshold_classes(catalog.classifiers.values())
         changes[common.THRESHOLD] = lambda schema: _name_keys(schema, names)
         if not any(one.pooled for one in catalog.classifiers.values()):
-            changes[common.SPANS] = lambda schema: schema.update(enum=[False])
+            changes[common.SPANS] = lambda schema: schema.update(enum=[False, "available"])
     for schema in _schemas(document):
         change = changes.get(schema.get("title", ""))
         if change is not None:

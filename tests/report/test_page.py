@@ -14,7 +14,7 @@ from splinellm.learn.evaluation import Score
 from splinellm.learn.labels import Labels
 from splinellm.learn.out_of_fold import OutOfFold
 from splinellm.report import Cell, Page, Section, Table, evaluation_page, write_report
-from tests.browser import opened
+from tests.opening import opened
 
 HOSTILE = "</script><script>document.title='taken'</script><b>\u202e\x00🙂"
 
