@@ -188,7 +188,7 @@ def soak_predict(options: argparse.Namespace) -> None:
         early = last = peak = 0
         while process.poll() is None:
             try:
-                last = process.memory_info().rss
+                last = process.memory_info().rss or last  # 0 of one that has just ended
             except psutil.NoSuchProcess:
                 break
             peak = max(peak, last)
