@@ -31,7 +31,7 @@ def catalog() -> Iterator[ModelCatalog]:
 @pytest.fixture
 def ask(catalog: ModelCatalog) -> Iterator[Ask]:
     """Ask a server over `catalog`: a path, or features of a text, each on its own connection."""
-    app = create_app(Settings(request_timeout_s=1), load=lambda _settings, _listener: catalog)
+    app = create_app(Settings(), load=lambda _settings, _listener: catalog)
 
     def send(text: str) -> httpx.Response:
         if text.startswith("/"):
@@ -108,7 +108,7 @@ def test_a_slow_model() -> None:
     """Callers hear of their deadline; new ones are refused, and taken once it is over."""
     catalog = fake_catalog(limits=EngineLimits(batch_wait_s=0, max_wait_s=0.5))
     backbone = backbone_of(catalog.default)
-    app = create_app(Settings(request_timeout_s=1), load=lambda _settings, _listener: catalog)
+    app = create_app(Settings(request_timeout_s=3), load=lambda _settings, _listener: catalog)
     with serving(app) as url, ThreadPoolExecutor(4) as pool:
 
         def ask(text: str) -> httpx.Response:
@@ -124,8 +124,10 @@ def test_a_slow_model() -> None:
             assert time.monotonic() < ends
         assert ask("/healthz").status_code == 200  # a new process would be as slow
         refused(ask)
-        for answer in (held, *waiting):
-            assert code_of(answer.result()) == (504, "deadline_exceeded")
+        assert code_of(held.result()) == (504, "deadline_exceeded")
+        for answer in waiting:  # some came when it was known already
+            told = (504, "deadline_exceeded"), (503, "not_ready")
+            assert code_of(answer.result()) in told
         backbone.gate.open()
         while ask("/readyz").status_code != 200:
             assert time.monotonic() < ends
