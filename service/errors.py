@@ -215,7 +215,7 @@ class RateLimitError(ServiceError):
 
 
 class NotReadyError(ServiceError):
-    """The model is still loading."""
+    """The model is still loading, or does not answer any more."""
 
     code = "not_ready"
 

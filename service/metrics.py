@@ -122,6 +122,7 @@ class Metrics:
         self._retried = counter("retried_batches", "Batches computed prompt by prompt after all")
         self._dropped = counter("dropped_inputs", "Prompts whose client had gone")
         self._refused = counter("queue_refused", "Requests an engine refused", "reason")
+        self._restarted = counter("engine_restarts", "Ends of an engine's thread that it survived")
         self._unanswered = counter("unanswered_inputs", "Prompts that the end came before")
 
     def request_done(self, route: str, status: int, record: RequestRecord) -> None:
@@ -177,6 +178,11 @@ class Metrics:
         del inputs  # a request is refused as a whole
         self._refused.labels(engine, reason).inc()
 
+    def restarted(self, engine: str) -> None:
+        """Count a thread that ended and was started anew."""
+        self._restarted.labels(engine).inc()
+        log_event("engine_restarted", model=engine)
+
     def stopped(self, engine: str, unanswered: int) -> None:
         """Count prompts that were still waiting at the end."""
         self._unanswered.labels(engine).inc(unanswered)
@@ -211,11 +217,13 @@ class Metrics:
                 prefix_bytes.labels(model.name).set_function(partial(getattr, cache, "n_bytes"))
         queue_inputs = gauge("queue_inputs", "Prompts that wait for a batch")
         queue_tokens = gauge("queue_tokens", "Tokens that wait for a batch")
+        ready = gauge("model_ready", "Whether a model answers")
         info = Info("splinellm_model", "Loaded models", ["model"], registry=self.registry)
         for model in models:
             engine = model.engine
             queue_inputs.labels(model.name).set_function(partial(getattr, engine, "queued_inputs"))
             queue_tokens.labels(model.name).set_function(partial(getattr, engine, "queued_tokens"))
+            ready.labels(model.name).set_function(partial(getattr, engine, "answers"))
             provenance = model.provenance(model.plan())
             info.labels(model.name).info(
                 {

@@ -184,7 +184,7 @@ def test_records_without_it_are_exact() -> None:
     record = json.loads(shares(1).provenance.to_json())
     del record["precision"]
     assert Provenance.from_json(json.dumps(record)).precision == "float32"
-    with pytest.raises(TableFormatError, match="precision int4 is unknown"):
+    with pytest.raises(TableFormatError, match="precision 'int4' is unknown"):
         Provenance.from_json(json.dumps(record | {"precision": "int4"}))
 
 

@@ -27,13 +27,15 @@ class Batch:
     ----------
     prompts : dict of bytes to TokenizedPrompt
         The distinct prompts, by their key.
+    plan : Plan
+        Of all of them.
     results : dict of bytes to (Rows or SplineLLMError)
         What has been computed of them.
     """
 
     def __init__(self, entries: Sequence[Entry], start_s: float) -> None:
         self._entries = entries
-        self._plan: Plan = entries[0].request.plan
+        self.plan: Plan = entries[0].request.plan
         self._requests = list(dict.fromkeys(entry.request for entry in entries))
         self._waits_s = tuple(start_s - entry.arrived_s for entry in entries)
         self._is_possible = False
@@ -52,6 +54,10 @@ class Batch:
         """Number of distinct prompts times the longest of them."""
         return len(self.prompts) * max(len(prompt.ids) for prompt in self.prompts.values())
 
+    def apart(self) -> list[list[Entry]]:
+        """The entries by what is computed for them, as batches of one prompt each."""
+        return [[entry for entry in self._entries if entry.key == key] for key in self.prompts]
+
     def compute(self, reader_of: Callable[[Plan], Reader], *, only: bytes | None = None) -> None:
         """Compute all prompts, or one of them, into :attr:`results`.
 
@@ -61,14 +67,14 @@ class Batch:
             Whatever the reader raises; :attr:`results` is as before.
         """
         prompts = self.prompts if only is None else {only: self.prompts[only]}
-        reader = reader_of(self._plan)
+        reader = reader_of(self.plan)
         self._is_possible = True
-        found = reader.read(prompts, granularity=self._plan.granularity)
+        found = reader.read(prompts, granularity=self.plan.granularity)
         # Strict: a row more or less must not give anyone another one's features.
         if found.keys() != prompts.keys():
             raise ValueError("not every prompt has rows or an error")
         for key, rows in found.items():
-            shape = n_rows(prompts[key], self._plan.granularity), self._plan.n_columns
+            shape = n_rows(prompts[key], self.plan.granularity), self.plan.n_columns
             if not isinstance(rows, PromptError) and rows.shape != shape:
                 raise ValueError(f"rows of shape {rows.shape} instead of {shape}")
         self.results |= found

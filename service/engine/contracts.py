@@ -119,12 +119,16 @@ class EngineListener(Protocol):
     def rejected(self, engine: str, reason: str, inputs: int) -> None:
         """A request was refused; `reason` is one of :data:`REJECTIONS`."""
 
+    def restarted(self, engine: str) -> None:
+        """The thread ended, and another one goes on."""
+
     def stopped(self, engine: str, unanswered: int) -> None:
         """The thread has ended; so many prompts got an error instead of an answer."""
 
 
-REJECTIONS = ("inputs", "tokens", "wait", "too_long", "too_many", "stopping")
-"""Queue full of prompts or of tokens, too long a wait, never fits (one prompt, all), stopping."""
+REJECTIONS = ("inputs", "tokens", "wait", "too_long", "too_many", "trouble", "stopping")
+"""Queue full of prompts or of tokens, too long a wait, never fits (one prompt, all), a model that
+does not answer, stopping."""
 
 
 class SilentListener:
@@ -140,6 +144,9 @@ class SilentListener:
         """Ignore it."""
 
     def rejected(self, engine: str, reason: str, inputs: int) -> None:
+        """Ignore it."""
+
+    def restarted(self, engine: str) -> None:
         """Ignore it."""
 
     def stopped(self, engine: str, unanswered: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import math
 import time
@@ -26,8 +27,10 @@ from service.engine.errors import (
     ShuttingDownError,
 )
 from service.engine.estimate import Speed
+from service.engine.health import RETRY_S, Health
 from service.engine.queue import Entry, Queue
 from service.engine.request import Request
+from service.errors import NotReadyError
 from splinellm.errors import SplineLLMError
 from splinellm.extraction.base import Reader
 from splinellm.extraction.tokens import TokenizedPrompt
@@ -35,6 +38,7 @@ from splinellm.plan import Plan
 
 MAX_RETRY_AFTER_S = 60
 SILENT = SilentListener()
+_DEAD = "the engine of a model has stopped"
 
 _logger = logging.getLogger(__name__)
 
@@ -44,7 +48,8 @@ class Engine:
 
     A request is taken as a whole or refused at once. What is taken is always answered: with an
     outcome, with an error if the engine stops before, or not at all if its future is cancelled,
-    which frees its place in the queue.
+    which frees its place in the queue. A thread that ends is started anew: what it was at is
+    computed prompt by prompt, what waits is still computed.
 
     Parameters
     ----------
@@ -78,12 +83,19 @@ class Engine:
         self._changed = Condition()  # guards all that follows
         self._queue = Queue()
         self._speed = Speed()
+        self._health = Health(self.limits.max_wait_s, clock)
+        self._batch: Batch | None = None
+        self._suspects: list[list[Entry]] = []  # prompts with which the thread ended
         self._open: set[Request] = set()  # taken and not answered
         self._running_tokens = 0
         self._had_company = False
         self._is_stopping = False
         self._is_finished = False
-        self._thread = Thread(target=self._run, name=f"engine {name}", daemon=True)
+        self._is_dead = False
+        self._thread = self._make_thread()
+
+    def _make_thread(self) -> Thread:
+        return Thread(target=self._run, name=f"engine {self.name}", daemon=True)
 
     def start(self) -> None:
         """Start the thread; prompts may have been submitted before."""
@@ -92,7 +104,19 @@ class Engine:
     @property
     def alive(self) -> bool:
         """Whether prompts are being taken and computed."""
-        return self._thread.is_alive() and not self._is_stopping
+        with self._changed:
+            return self._thread.is_alive() and not self._is_stopping and not self._health.is_lost
+
+    @property
+    def trouble(self) -> str | None:
+        """Why no requests are taken now, if so, though they may be later."""
+        with self._changed:
+            return self._health.trouble
+
+    @property
+    def answers(self) -> bool:
+        """Whether requests are taken now."""
+        return self.alive and self.trouble is None
 
     @property
     def queued_inputs(self) -> int:
@@ -125,6 +149,8 @@ class Engine:
             A prompt, or all together, would not even fit the empty queue.
         QueueFullError
             There is no room now, or the wait would be too long.
+        NotReadyError
+            The model does not answer, or its thread has ended for good.
         ShuttingDownError
             The engine is stopping or has stopped.
         """
@@ -161,10 +187,13 @@ class Engine:
             Whether the thread ended in time.
         """
         self.close()
-        if self._thread.ident is not None:
-            self._thread.join(timeout_s)
+        ends_s = time.monotonic() + timeout_s
+        joined: Thread | None = None
+        while self._thread.ident is not None and self._thread is not joined:  # it may start another
+            joined = self._thread
+            joined.join(max(0.0, ends_s - time.monotonic()))
         has_ended = not self._thread.is_alive()
-        self._finish("the service is shutting down")
+        self._finish(ShuttingDownError("the service is shutting down"))
         return has_ended
 
     def estimated_wait_s(self) -> float:
@@ -176,8 +205,12 @@ class Engine:
 
     def _refusal(self, entries: Sequence[Entry]) -> tuple[str, SplineLLMError] | None:
         """Say why a request cannot be taken: a reason for the listener, an error for the caller."""
+        if self._is_dead:
+            return "trouble", NotReadyError(_DEAD, retry_after_s=RETRY_S)
         if self._is_stopping:
             return "stopping", ShuttingDownError("the service is shutting down")
+        if trouble := self._health.trouble:
+            return "trouble", NotReadyError(trouble, retry_after_s=RETRY_S)
         limits, n_tokens = self.limits, sum(entry.n_tokens for entry in entries)
         for entry in entries:
             if entry.n_tokens > limits.max_queue_tokens:
@@ -234,15 +267,37 @@ class Engine:
             while entries := self._next_entries():
                 self._serve(entries)
         except BaseException as error:  # noqa: BLE001  # whatever it is, callers must not hang
-            self._log("the engine has ended", error)
-        finally:
-            self._finish("the engine has stopped")
+            self._log("the thread has ended", error)
+            self._on_death()
+        else:
+            self._finish(ShuttingDownError("the engine has stopped"))
+
+    def _on_death(self) -> None:
+        """Go on in another thread, unless that has been no use."""
+        batch, self._batch = self._batch, None
+        with self._changed:
+            goes_on = self._health.died() and not self._is_finished
+            self._is_dead = not goes_on and not self._is_finished
+            self._running_tokens = 0
+            if goes_on and batch is not None and len(batch.prompts) > 1:
+                self._suspects += batch.apart()
+        if not goes_on:
+            self._finish(NotReadyError(_DEAD, retry_after_s=RETRY_S))
+            return
+        if batch is not None and len(batch.prompts) == 1:
+            self._blame(batch, *batch.prompts)
+            batch.answer(0.0)
+        self._tell(lambda: self._listener.restarted(self.name))
+        self._thread = self._make_thread()
+        self._thread.start()
 
     def _next_entries(self) -> list[Entry]:
         """Wait for the next batch; an empty one if there will be none."""
         with self._changed:
             self._running_tokens = 0
             while True:
+                if self._suspects:
+                    return self._suspects.pop()
                 if self._queue:
                     budget = self._budget(self._queue.oldest.request.plan)
                     wait_s = self._wait_s(budget)
@@ -251,6 +306,10 @@ class Engine:
                     self._changed.wait(wait_s)
                 elif self._is_stopping:
                     return []
+                elif self._health.is_failing:
+                    self._changed.wait(RETRY_S)
+                    if not self._queue and not self._is_stopping:
+                        self._look_again()
                 else:
                     self._changed.wait()
             self._had_company = len(self._open) > 1
@@ -260,7 +319,9 @@ class Engine:
 
     def _serve(self, entries: list[Entry]) -> None:
         start_s = self._clock()
-        batch = Batch(entries, start_s)
+        batch = self._batch = Batch(entries, start_s)
+        with self._changed:
+            self._health.begin()
         try:
             batch.compute(self._reader_of)
         except Exception as error:  # noqa: BLE001  # of torch, of the driver, of a tokenizer
@@ -272,7 +333,9 @@ class Engine:
             inference_s = self._clock() - start_s
             with self._changed:
                 self._speed.add(batch.n_tokens, inference_s)
+        self._note(batch)
         report = batch.answer(inference_s)
+        self._batch = None
         self._tell(lambda: self._listener.batch_done(self.name, report))
 
     def _retry(self, batch: Batch) -> None:
@@ -283,18 +346,45 @@ class Engine:
                 batch.results[key] = error
             except Exception as error:  # noqa: BLE001  # as above
                 self._log("a prompt failed", error)
-                batch.results[key] = InferenceError("the model failed on this prompt")
+                self._blame(batch, key)
 
-    def _finish(self, message: str) -> None:
+    @staticmethod
+    def _blame(batch: Batch, key: bytes) -> None:
+        batch.results[key] = InferenceError("the model failed on this prompt")
+
+    def _note(self, batch: Batch) -> None:
+        """Learn from a batch how the model is; if all failed, see whether it is the prompts."""
+        found = batch.results
+        good = next((k for k, it in found.items() if not isinstance(it, SplineLLMError)), None)
+        all_failed = all(isinstance(it, InferenceError) for it in found.values())
+        fails = all_failed and not self._health.answers(self._reader_of)
+        with self._changed:
+            self._health.end()
+            if good is not None:
+                self._health.succeeded(batch.plan, batch.prompts[good])
+            elif fails:
+                self._health.is_failing = True
+
+    def _look_again(self) -> None:
+        """Try the model while nobody is waiting; the lock is held, and let go meanwhile."""
+        self._health.begin()
+        self._changed.release()
+        try:
+            answers = self._health.answers(self._reader_of)
+        finally:
+            self._changed.acquire()
+        self._health.end()
+        self._health.is_failing = not answers
+
+    def _finish(self, error: SplineLLMError) -> None:
         """Answer what is still open; the second call finds nothing to do."""
         with self._changed:
             is_first = not self._is_finished
             self._is_stopping = self._is_finished = True
             self._queue.clear()
+            self._suspects.clear()
             left = list(self._open)
-        n_left = sum(
-            len(request.prompts) for request in left if request.fail(ShuttingDownError(message))
-        )
+        n_left = sum(len(request.prompts) for request in left if request.fail(copy.copy(error)))
         if is_first:
             self._tell(lambda: self._listener.stopped(self.name, n_left))
 

@@ -9,6 +9,8 @@ from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from service.engine import Engine
+from service.engine.health import RETRY_S
 from service.errors import NotReadyError, ShuttingDownError
 from service.schemas.errors import error_responses
 
@@ -38,6 +40,9 @@ async def readyz(request: Request) -> Health:
         raise ShuttingDownError("the service is shutting down")
     if not lifecycle.ready:
         raise NotReadyError("the model is still loading")
+    for engine in _engines(request):
+        if trouble := engine.trouble:
+            raise NotReadyError(trouble, retry_after_s=RETRY_S)
     _require_engines(request)
     return Health()
 
@@ -57,9 +62,11 @@ def metrics(request: Request) -> Response:
     return Response(encode(registry), headers={"content-type": content_type})
 
 
-def _require_engines(request: Request) -> None:
+def _engines(request: Request) -> list[Engine]:
     catalog = getattr(request.app.state, "catalog", None)
-    if catalog is None:
-        return
-    if not all(catalog.get(name).engine.alive for name in catalog.names):
+    return [] if catalog is None else [catalog.get(name).engine for name in catalog.names]
+
+
+def _require_engines(request: Request) -> None:
+    if not all(engine.alive for engine in _engines(request)):
         raise NotReadyError("the engine of a model has stopped")

@@ -9,7 +9,7 @@ Words are tokens. What a prompt does is in its words, so that tests say it in pl
     NAN        this prompt alone is not finite
     HUGE       this prompt alone does not fit the memory
     BLOCK      waits until `gate.open()`
-    DIE        ends the engine's thread
+    DIE        ends the engine's thread, which is started anew
 """
 
 from __future__ import annotations
@@ -153,6 +153,8 @@ class FakeBackbone:
         self.dtype = "float32"
         self.memory_tokens = memory_tokens
         self.gate = Gate()
+        self.is_broken = False
+        """Whether it fails on everything."""
         self.seen: list[list[list[int]]] = []
         """Token ids of every batch, failed ones included, over all extractors."""
 
@@ -207,6 +209,8 @@ class FakeExtractor:
             self.backbone.gate.hold()
         if token_of("DIE") in words:
             raise SystemExit
+        if self.backbone.is_broken:
+            raise RuntimeError("device-side assert")
         if token_of("POISON") in words:
             raise RuntimeError("the text was: POISON")
         if token_of("GRUMPY") in words and len(batch) > 1:

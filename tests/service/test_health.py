@@ -66,14 +66,6 @@ def test_a_model_that_cannot_be_loaded_is_no_life() -> None:
         assert code_of(client, "/readyz") == (503, "not_ready")
 
 
-def test_an_engine_that_died_is_no_life(client: TestClient, catalog: ModelCatalog) -> None:
-    assert client.post("/v1/classify", json={"input": "DIE"}).status_code >= 500
-    while catalog.default.engine.alive:
-        pass
-    assert code_of(client, "/healthz") == (503, "not_ready")
-    assert code_of(client, "/readyz") == (503, "not_ready")
-
-
 def test_while_it_drains_new_requests_are_refused_and_the_connection_ends(
     client: TestClient,
 ) -> None:

@@ -70,6 +70,9 @@ class Recorder(SilentListener):
     def rejected(self, engine: str, reason: str, inputs: int) -> None:
         self.events.append(("rejected", reason))
 
+    def restarted(self, engine: str) -> None:
+        self.events.append(("restarted", engine))
+
     def stopped(self, engine: str, unanswered: int) -> None:
         self.events.append(("stopped", unanswered))
 
