@@ -13,7 +13,7 @@ from prometheus_client import (
     Info,
     ProcessCollector,
 )
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from service.engine.contracts import BatchReport
@@ -22,11 +22,12 @@ from service.record import RequestRecord
 from splinellm import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from service.lifecycle import Lifecycle
     from service.models import ModelCatalog
     from service.served_model import ServedModel
+    from service.verdicts import ServedClassifier
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _INPUTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -55,6 +56,31 @@ class _PrefixTokens(Collector):
                 family.add_metric([model.name, "read"], cache.n_read)
                 family.add_metric([model.name, "found"], cache.n_found)
         yield family
+
+
+class _Drift(Collector):
+    """Shows how far what classifiers judged lately is from their references."""
+
+    def __init__(self, classifiers: Iterable[ServedClassifier]) -> None:
+        self._windows = [one.drift for one in classifiers if one.drift is not None]
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Compare now."""
+        drift = GaugeMetricFamily(
+            "splinellm_drift",
+            "Distance of a classifier's last inputs from its reference; above 1 is drift",
+            labels=["classifier"],
+        )
+        inputs = GaugeMetricFamily(
+            "splinellm_drift_inputs", "Inputs that are compared", labels=["classifier"]
+        )
+        for window in self._windows:
+            found = window.measure()
+            inputs.add_metric([window.name], len(window))
+            if found is not None:
+                drift.add_metric([window.name], found.value)
+        yield drift
+        yield inputs
 
 
 class Metrics:
@@ -210,6 +236,7 @@ class Metrics:
 
         models = [*map(catalog.get, catalog.names)]
         self.registry.register(_PrefixTokens(models))
+        self.registry.register(_Drift(catalog.classifiers.values()))
         prefix_bytes = gauge("prefix_cache_bytes", "Memory of the cache of beginnings")
         for model in models:
             cache = model.prefix_cache

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.cascades import Cascade, cascade_of
+from service.drift import DriftWindow
 from service.engine import EngineLimits, EngineListener, Plan
 from service.errors import ClassifierNotServedError, ModelNotServedError
 from service.mapping import require_mapped
@@ -23,6 +24,7 @@ from splinellm.extraction.tokens import TokenizedPrompt
 from splinellm.learn.artifact import boxed_names, load_classifier
 from splinellm.learn.classifier import Classifier, require_match
 from splinellm.learn.pooled import Pooled
+from splinellm.learn.watching import read_sketch
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -157,6 +159,7 @@ def load_models(settings: Settings, listener: EngineListener) -> ModelCatalog:
         models.append(load(spec))
     loader = _ClassifierLoader(models, load, progress, settings.thresholds)
     loader.load(settings.classifiers)
+    loader.found[:] = watched(loader.found, settings.references, settings.drift_window)
     if settings.cascades:
         progress.step(cascades=len(settings.cascades))
     cascades = [cascade_of(names, loader.get) for names in settings.cascades]
@@ -195,6 +198,32 @@ def attach(classifier: Classifier, models: Sequence[ServedModel]) -> ServedClass
         else:
             return ServedClassifier(classifier.card.name, classifier, model, plan)
     raise difference
+
+
+def watched(
+    classifiers: Sequence[ServedClassifier], references: Mapping[str, Path], n_inputs: int
+) -> list[ServedClassifier]:
+    """Give each classifier that has a reference a window to be compared with it.
+
+    Raises
+    ------
+    SplineLLMError
+        There is no such classifier, or a reference cannot be read or is not of it.
+    """
+    names = [one.name for one in classifiers]
+    if unknown := next((name for name in references if name not in names), None):
+        raise ConfigurationError(
+            f"drift_reference: no classifier '{unknown[:80]}' is served",
+            hint=f"served: {', '.join(names) or 'none'}",
+        )
+    found = []
+    for one in classifiers:
+        if one.name in references:
+            sketch = read_sketch(references[one.name])
+            sketch.require(one.classifier)
+            one = replace(one, drift=DriftWindow(one.name, sketch, n_inputs))
+        found.append(one)
+    return found
 
 
 def warm_up(catalog: ModelCatalog) -> None:

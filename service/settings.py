@@ -96,6 +96,8 @@ class Settings(BaseSettings):
     classifiers: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_split)] = None
     cascade: Names = ()
     threshold: Pairs = ()
+    drift_reference: Pairs = ()
+    drift_window: int = Field(default=500, ge=100)
     perspective_attributes: Pairs = ()
     moderation_categories: Pairs = ()
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -183,6 +185,16 @@ class Settings(BaseSettings):
                 raise ValueError("is not like 'NAME=0.8' or 'NAME:CLASS=0.8'")
         return threshold
 
+    @field_validator("drift_reference")
+    @classmethod
+    def _require_references(cls, told: tuple[str, ...]) -> tuple[str, ...]:
+        pairs = [one.partition("=") for one in told]
+        if not all(name and path for name, _, path in pairs):
+            raise ValueError("is not like 'CLASSIFIER=FILE'")
+        if len({name for name, _, _ in pairs}) < len(pairs):
+            raise ValueError("names a classifier twice")
+        return told
+
     @field_validator("perspective_attributes", "moderation_categories")
     @classmethod
     def _require_mappings(cls, told: tuple[str, ...]) -> tuple[str, ...]:
@@ -263,6 +275,12 @@ class Settings(BaseSettings):
             name, _, label = told.partition(":")
             found.append((name, label or None, float(value)))
         return found
+
+    @property
+    def references(self) -> dict[str, Path]:
+        """File of the reference of each classifier that is watched."""
+        pairs = (one.partition("=") for one in self.drift_reference)
+        return {name: Path(path) for name, _, path in pairs}
 
     @property
     def attributes(self) -> list[tuple[str, str, str | None]]:

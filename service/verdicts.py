@@ -10,12 +10,13 @@ import numpy as np
 
 from splinellm.learn.classifier import Card, Classifier
 from splinellm.learn.pooled import Judged, Pooled
-from splinellm.learn.predictions import Predictions, scored_classes
+from splinellm.learn.predictions import PROBABILITY, Predictions, scored_classes
 from splinellm.learn.spans import Span
 from splinellm.plan import Plan
 from splinellm.table import FeatureTable
 
 if TYPE_CHECKING:
+    from service.drift import DriftWindow
     from service.served_model import ServedModel
 
 
@@ -83,12 +84,15 @@ class ServedClassifier:
         The loaded model that computes its features.
     plan : Plan
         What to compute.
+    drift : DriftWindow or None
+        What it judged lately, if it is watched.
     """
 
     name: str
     classifier: Classifier
     model: ServedModel
     plan: Plan
+    drift: DriftWindow | None = None
 
     @property
     def card(self) -> Card:
@@ -114,17 +118,23 @@ class ServedClassifier:
         """The same, read in the same pass, with other thresholds."""
         return replace(self, classifier=self.classifier.with_threshold(threshold))
 
-    def verdicts_of(self, judged: Sequence[Judged]) -> list[Verdict]:
+    def verdicts_of(self, judged: Sequence[Judged], *, is_watched: bool = False) -> list[Verdict]:
         """Tell what became of inputs whose windows were pooled, and where its classes are."""
         pooled = self.pooled
         assert pooled is not None  # noqa: S101 (nothing else is judged so)
-        verdicts = _verdicts(pooled.predictions(judged))
+        predictions = pooled.predictions(judged)
+        if is_watched and self.drift is not None:
+            lengths = np.array([len(one.of_tokens) for one in judged])
+            self.drift.add(lengths, self._scores(predictions))
+        verdicts = _verdicts(predictions)
         return [
             replace(verdict, spans=tuple(pooled.spans_of(one)))
             for verdict, one in zip(verdicts, judged, strict=True)
         ]
 
-    def verdicts(self, table: FeatureTable, owners: Sequence[int]) -> list[Verdict]:
+    def verdicts(
+        self, table: FeatureTable, owners: Sequence[int], *, is_watched: bool = False
+    ) -> list[Verdict]:
         """Judge inputs by their windows: the worst window decides.
 
         Parameters
@@ -133,6 +143,8 @@ class ServedClassifier:
             A row per window, with at least the classifier's columns.
         owners : sequence of int
             The input that each window is of: 0, 1, 2, ... without gaps, in ascending order.
+        is_watched : bool
+            Whether they count for drift: each with its first window's features.
 
         Returns
         -------
@@ -140,7 +152,15 @@ class ServedClassifier:
             One per input.
         """
         of_windows = self.classifier.predict_table(table)
-        return _verdicts(of_windows.of_texts(np.asarray(owners, int), table.n_tokens))
+        of_inputs = of_windows.of_texts(np.asarray(owners, int), table.n_tokens)
+        if is_watched and self.drift is not None:
+            first = table[np.unique(owners, return_index=True)[1]]
+            self.drift.add(first.n_tokens, self._scores(of_inputs), first)
+        return _verdicts(of_inputs)
+
+    def _scores(self, predictions: Predictions) -> dict[str, np.ndarray]:
+        columns = (f"{PROBABILITY}.{name}" for name in predictions.classes)
+        return dict(zip(columns, predictions.probabilities.T, strict=True))
 
 
 def threshold_classes(classifiers: Iterable[ServedClassifier]) -> list[str]:

@@ -111,6 +111,8 @@ class _Judging:
         self._overflow = overflow
         self._grows = grows
         self._count = count
+        # A text that grows is judged again and again: its beginnings are no texts of their own.
+        self._is_watched = not grows
         self.n_tokens = 0
 
     async def judge(
@@ -159,7 +161,9 @@ class _Judging:
         )
         table = await call.features(one.model, one.plan, reading)
         return reading, {
-            classifier.name: await call.in_pool(classifier.verdicts, table, reading.owners)
+            classifier.name: await call.in_pool(
+                classifier.verdicts, table, reading.owners, is_watched=self._is_watched
+            )
             for classifier in one.classifiers
         }
 
@@ -170,7 +174,9 @@ class _Judging:
         reading = await call.read_pieces(inputs, one, overflow=self._overflow)
         rows = await call.rows(one.model, one.plan, reading)
         return reading, {
-            classifier.name: await call.in_pool(_pooled, classifier, one, reading, rows, inputs)
+            classifier.name: await call.in_pool(
+                _pooled, classifier, one, reading, rows, inputs, is_watched=self._is_watched
+            )
             for classifier in one.classifiers
         }
 
@@ -181,6 +187,8 @@ def _pooled(
     reading: TokenReading,
     rows: dict[int, Rows],
     inputs: Inputs,
+    *,
+    is_watched: bool,
 ) -> list[Verdict]:
     pooled, plan = classifier.pooled, one.plan
     assert pooled is not None  # noqa: S101 (the pass is of such)
@@ -192,4 +200,4 @@ def _pooled(
         if isinstance(found, PromptError):
             raise blame(found, name)
         judged.append(found)
-    return classifier.verdicts_of(judged)
+    return classifier.verdicts_of(judged, is_watched=is_watched)

@@ -23,6 +23,7 @@ from splinellm.cli import (
     predict,
     serve,
     train,
+    watch,
 )
 from splinellm.cli.environment import warn_of_unknown_variables
 from splinellm.cli.messages import (
@@ -53,6 +54,7 @@ for command in (
     inspect.inspect,
     plot.plot,
     compare.compare,
+    watch.watch,
     serve.serve,
     bench.bench,
 ):

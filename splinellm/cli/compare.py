@@ -10,7 +10,7 @@ import typer
 from splinellm.cli import options
 from splinellm.cli.messages import say
 from splinellm.cli.pictures import check_page, load_plots, write_picture
-from splinellm.cli.tables import table
+from splinellm.cli.tables import effects_table
 
 if TYPE_CHECKING:
     from splinellm.learn.comparing import Comparison
@@ -42,9 +42,10 @@ def compare(
     """Say how far the prompts of table B are from those of table A.
 
     For every layer and feature that both have: Hedges' g, the difference of means in pooled
-    standard deviations, with a 95 % interval (not corrected for the number of columns). As a whole:
-    ROC-AUC of a classifier that tells the tables apart, on rows that it has not seen, and its
-    p-value. Two samples of the same texts give p below 0.05 once in twenty times.
+    standard deviations, with a 95 % interval (not corrected for the number of columns), and the
+    largest gap between the distributions (KS). As a whole: ROC-AUC of a classifier that tells the
+    tables apart, on rows that it has not seen, and its p-value. Two samples of the same texts give
+    p below 0.05 once in twenty times.
     """
     from splinellm.io.table_columns import read_table
     from splinellm.learn.comparing import compare as measure
@@ -62,7 +63,7 @@ def compare(
         return
     typer.echo(_told(found))
     typer.echo("")
-    typer.echo(_effects(found, largest))
+    typer.echo(effects_table(found.names, found.effects, found.distances, found.largest(largest)))
 
 
 def _told(found: Comparison) -> str:
@@ -72,17 +73,3 @@ def _told(found: Comparison) -> str:
         f"{n:,} and {m:,} rows {verdict}: AUC {100 * found.roc_auc:.1f} on rows not seen, "
         f"p = {found.p_value:.2g}"
     )
-
-
-def _effects(found: Comparison, largest: int) -> str:
-    effects = found.effects
-    rows = [
-        (
-            found.names[i],
-            f"{effects.size[i]:+.2f}",
-            f"{effects.low[i]:+.2f}",
-            f"{effects.high[i]:+.2f}",
-        )
-        for i in found.largest(largest)
-    ]
-    return table(["column", "g", "from", "to"], rows, numbers_from=1)

@@ -91,6 +91,18 @@ def serve(
         str | None,
         _option("threshold", "Thresholds in place of the cards'.", "NAME=0.8|NAME:CLASS=0.8[,...]"),
     ] = None,
+    drift_reference: Annotated[
+        str | None,
+        _option(
+            "drift-reference",
+            "References that watch made: what a classifier judges is compared with its own.",
+            "NAME=FILE[,...]",
+        ),
+    ] = None,
+    drift_window: Annotated[
+        int | None,
+        _option("drift-window", "Inputs that are compared. 500 by default.", "N"),
+    ] = None,
     perspective_attributes: Annotated[
         str | None,
         _option(

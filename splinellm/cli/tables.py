@@ -6,6 +6,12 @@ import io
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from splinellm.learn.comparing import Effects
 
 PIPED_WIDTH = 10_000
 """Characters of a line that nobody sees: a program must find each row in one."""
@@ -47,3 +53,20 @@ def table(
     )
     console.print(grid)
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())
+
+
+def effects_table(
+    names: Sequence[str], effects: Effects, distances: np.ndarray, chosen: Iterable[int]
+) -> str:
+    """Lay out how far apart some columns of two tables are."""
+    rows = [
+        (
+            names[i],
+            f"{effects.size[i]:+.2f}",
+            f"{effects.low[i]:+.2f}",
+            f"{effects.high[i]:+.2f}",
+            f"{distances[i]:.3f}",
+        )
+        for i in chosen
+    ]
+    return table(["column", "g", "from", "to", "KS"], rows, numbers_from=1)

@@ -62,24 +62,44 @@ def read_with_columns(
         The file holds no features, or not such a column.
     """
     table = read_table(path)
-    names = [*wanted, *optional]
-    if not names or path.endswith(".npz"):
+    if not (wanted or optional) or path.endswith(".npz"):
         if wanted:
             raise InputFileError(
                 f"'{path}' has no column '{wanted[0][:80]}'", hint="an .npz has features alone"
             )
         return table, {}
+    columns = read_columns(path, wanted, optional=optional)
+    if any(len(column) != len(table) for column in columns.values()):
+        raise InputFileError(f"'{path}' changed while it was being read")
+    return table, columns
+
+
+def read_columns(
+    path: str, wanted: Sequence[str] = (), *, optional: Sequence[str] = ()
+) -> dict[str, list[Any]]:
+    """Read some columns of a file, whatever the others are.
+
+    Parameters
+    ----------
+    path : str
+        Anything that ``splinellm extract`` reads.
+    wanted, optional : sequence of str
+        Columns that must be there, and that may be.
+
+    Raises
+    ------
+    InputFileError
+        The file does not exist, or lacks a column.
+    """
     columns: dict[str, list[Any]] = {}
     with closing(open_source(path, text_column=None, is_reserved=lambda _name: False)) as source:
         present = source.schema().names
         for name in wanted:
             if name not in present:
                 raise InputFileError(f"'{path}' has no column '{name[:80]}'")
-        kept = [name for name in names if name in present]
+        kept = [name for name in (*wanted, *optional) if name in present]
         for chunk in source.chunks():
             for record in chunk.records():
                 for name in kept:
                     columns.setdefault(name, []).append(record.get(name))
-    if any(len(column) != len(table) for column in columns.values()):
-        raise InputFileError(f"'{path}' changed while it was being read")
-    return table, columns
+    return columns

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import mannwhitneyu, norm
+from scipy.stats import ks_2samp, mannwhitneyu, norm
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
@@ -40,6 +40,40 @@ class Effects:
 
 
 @dataclass(frozen=True, eq=False)
+class Moments:
+    """What an effect size needs of N rows.
+
+    Parameters
+    ----------
+    n_rows : int
+        N, at least two.
+    mean, variance, largest : ndarray, shape (C,)
+        Of each column; the variance with ddof = 1, `largest` of absolute values.
+    """
+
+    n_rows: int
+    mean: np.ndarray
+    variance: np.ndarray
+    largest: np.ndarray
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Moments:
+        """Measure rows, shape (N, C).
+
+        Raises
+        ------
+        ConfigurationError
+            There are fewer than two.
+        """
+        if len(values) < 2:
+            raise ConfigurationError("an effect size needs at least two rows of each group")
+        values = values.astype(np.float64)
+        return cls(
+            len(values), values.mean(axis=0), values.var(axis=0, ddof=1), np.abs(values).max(axis=0)
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class Comparison:
     """What :func:`compare` found.
 
@@ -53,6 +87,8 @@ class Comparison:
         Of the columns.
     effects : Effects
         Of the columns, in their order.
+    distances : ndarray, shape (L * F,)
+        Of the columns; see :func:`column_distances`.
     n_rows : (int, int)
         Of both tables.
     roc_auc : float
@@ -67,6 +103,7 @@ class Comparison:
     features: tuple[str, ...]
     names: tuple[str, ...]
     effects: Effects
+    distances: np.ndarray
     n_rows: tuple[int, int]
     roc_auc: float
     p_value: float
@@ -84,6 +121,7 @@ class Comparison:
         columns = zip(
             self.names,
             *(column.tolist() for column in vars(self.effects).values()),
+            self.distances.tolist(),
             strict=True,
         )
         return {
@@ -91,7 +129,8 @@ class Comparison:
             "difference": self.difference,
             "test": {"roc_auc": self.roc_auc, "p_value": self.p_value},
             "effects": [
-                dict(zip(("column", "size", "low", "high"), c, strict=True)) for c in columns
+                dict(zip(("column", "size", "low", "high", "distance"), c, strict=True))
+                for c in columns
             ],
         }
 
@@ -106,15 +145,15 @@ def effect_sizes(a: np.ndarray, b: np.ndarray) -> Effects:
         that differs between the groups, and not within them, has the largest that is finite here,
         1,000.
     """
-    n, m = len(a), len(b)
-    if min(n, m) < 2:
-        raise ConfigurationError("an effect size needs at least two rows of each group")
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    gap = b.mean(axis=0) - a.mean(axis=0)
-    pooled = np.sqrt(
-        ((n - 1) * a.var(axis=0, ddof=1) + (m - 1) * b.var(axis=0, ddof=1)) / (n + m - 2)
-    )
-    scale = np.maximum(np.abs(a).max(axis=0), np.abs(b).max(axis=0))
+    return effects_of(Moments.of(a), Moments.of(b))
+
+
+def effects_of(a: Moments, b: Moments) -> Effects:
+    """Hedges' g of each column, from what is known of two groups; see :func:`effect_sizes`."""
+    n, m = a.n_rows, b.n_rows
+    gap = b.mean - a.mean
+    pooled = np.sqrt(((n - 1) * a.variance + (m - 1) * b.variance) / (n + m - 2))
+    scale = np.maximum(a.largest, b.largest)
     gap[np.abs(gap) <= 1e-9 * scale] = 0.0  # rounding of equal columns
     with np.errstate(divide="ignore", invalid="ignore"):
         raw = np.where(gap == 0, 0.0, gap / pooled)
@@ -123,6 +162,23 @@ def effect_sizes(a: np.ndarray, b: np.ndarray) -> Effects:
     error = np.sqrt((n + m) / (n * m) + size**2 / (2 * (n + m)))
     reach = float(norm.ppf((1 + CONFIDENCE) / 2)) * error
     return Effects(size, size - reach, size + reach)
+
+
+def column_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Kolmogorov and Smirnov's distance of each column: the largest gap between distributions.
+
+    Parameters
+    ----------
+    a, b : ndarray, shapes (N, C) and (M, C)
+        At least one row each.
+
+    Returns
+    -------
+    ndarray, shape (C,)
+        0 for equal distributions, 1 for such as do not overlap.
+    """
+    pairs = zip(a.T, b.T, strict=True)
+    return np.array([ks_2samp(x, y, method="asymp").statistic for x, y in pairs], np.float64)
 
 
 def compare(a: FeatureTable, b: FeatureTable, *, seed: int = 0) -> Comparison:
@@ -165,6 +221,7 @@ def compare(a: FeatureTable, b: FeatureTable, *, seed: int = 0) -> Comparison:
         tuple(features),
         left.names,
         effect_sizes(left.values, right.values),
+        column_distances(left.values, right.values),
         (len(a), len(b)),
         area,
         p_value,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle
 
 import numpy as np
 import plotly.graph_objects as go
@@ -11,11 +12,12 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from splinellm.errors import ConfigurationError
-from splinellm.plots.style import SCALE, colour_bar
+from splinellm.plots.style import PALETTE, SCALE, Theme, colour_bar, finish, text_of
 from splinellm.regions import SlicePartition
 
 _N_COLOURS = 24
 _MOST_OUTLINES = 20_000
+_RIM = "0 0 3px black, 0 0 3px black, 0 0 3px black"
 
 
 def slice_picture(
@@ -26,6 +28,7 @@ def slice_picture(
     values: Sequence[float] | np.ndarray | None = None,
     value_name: str = "positive signs",
     title: str = "",
+    theme: Theme = "light",
 ) -> go.Figure:
     """Draw the polygons of a plane, coloured by a number of each.
 
@@ -40,8 +43,8 @@ def slice_picture(
         Written beside the points.
     values : sequence of float, optional
         One of each polygon; by default how many of its signs are positive.
-    value_name, title : str
-        What the colour is, and what is written above.
+    value_name, title, theme : str
+        What the colour is; what is written above; light or dark.
 
     Raises
     ------
@@ -68,21 +71,23 @@ def slice_picture(
     figure.add_scatter(**colour_bar(low, high, value_name))
     if points is not None:
         _mark(figure, np.atleast_2d(partition.where(points)), labels)
-    figure.update_layout(title=title, showlegend=False, template="simple_white")
-    figure.update_xaxes(title="s", range=partition.window[[0, 2], 0].tolist())
-    figure.update_yaxes(title="t", range=partition.window[[0, 2], 1].tolist())
-    return figure
+    axis = {"showgrid": False, "zeroline": False, "ticks": "outside"}
+    figure.update_xaxes(title="s (no unit)", range=partition.window[[0, 2], 0].tolist(), **axis)
+    figure.update_yaxes(title="t (no unit)", range=partition.window[[0, 2], 1].tolist(), **axis)
+    return finish(figure, theme, title, showlegend=False)
 
 
-def training_picture(rows: Sequence[Mapping[str, float]], *, title: str = "") -> go.Figure:
+def training_picture(
+    rows: Sequence[Mapping[str, float]], *, title: str = "", theme: Theme = "light"
+) -> go.Figure:
     """Draw what was measured of a network while it learned, on a logarithmic axis of steps.
 
     Parameters
     ----------
     rows : sequence of mapping
         Each has ``step`` and, by name, numbers that end in ``_accuracy`` or ``_complexity``.
-    title : str
-        What is written above.
+    title, theme : str
+        What is written above; light or dark.
 
     Raises
     ------
@@ -96,23 +101,24 @@ def training_picture(rows: Sequence[Mapping[str, float]], *, title: str = "") ->
     figure = make_subplots(rows=2, shared_xaxes=True, vertical_spacing=0.06)
     steps = [max(1.0, float(row["step"])) for row in rows]  # step 0 has no logarithm
     for place, (kind, group) in enumerate(zip(kinds, names, strict=True), start=1):
-        for name in group:
+        for colour, name in zip(cycle(PALETTE), group, strict=False):
             if any(name not in row for row in rows):
                 raise ConfigurationError(f"a row has no '{name[:80]}'")
             figure.add_scatter(
                 x=steps,
                 y=[row[name] for row in rows],
-                name=name.replace("_", " "),
+                name=text_of(name.replace("_", " ")),
                 mode="lines+markers",
                 marker={"size": 4},
+                line={"color": colour},
+                legendgroup=kind,
                 row=place,
                 col=1,
             )
         figure.update_yaxes(title="local complexity" if place == 2 else kind, row=place, col=1)
     figure.update_xaxes(type="log")
     figure.update_xaxes(title="step", row=2, col=1)
-    figure.update_layout(title=title, template="simple_white", hovermode="x unified")
-    return figure
+    return finish(figure, theme, title, hovermode="x unified")
 
 
 def _closed(polygons: Iterator[np.ndarray]) -> Iterator[tuple[float | None, float | None]]:
@@ -130,8 +136,9 @@ def _mark(figure: go.Figure, places: np.ndarray, labels: Sequence[str] | None) -
         x=places[:, 0],
         y=places[:, 1],
         mode="markers" if labels is None else "markers+text",
-        text=labels,
+        text=None if labels is None else [text_of(label) for label in labels],
         textposition="top center",
-        textfont={"color": "black", "size": 14},
+        # White letters with a dark rim: both are seen on every colour.
+        textfont={"color": "white", "size": 15, "weight": 700, "shadow": _RIM},
         marker={"size": 10, "color": "#d62728", "line": {"width": 1.5, "color": "white"}},
     )
