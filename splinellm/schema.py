@@ -130,7 +130,7 @@ class FeatureSelection:
         """Put names in canonical order; such as no statistic has are left out."""
         order = (
             name
-            for statistic in _statistics(wanted, n_blocks)
+            for statistic in _statistics(tuple(wanted), n_blocks)
             for name in dict.fromkeys((*statistic.token_columns, *statistic.columns))
         )
         return cls(tuple(name for name in order if name in wanted), n_blocks)
@@ -138,7 +138,7 @@ class FeatureSelection:
     @cached_property
     def statistics(self) -> tuple[Statistic, ...]:
         """What has to be computed, in canonical order."""
-        return tuple(_statistics(self.names, self.n_blocks))
+        return _statistics(self.names, self.n_blocks)
 
     @property
     def needs_distance(self) -> bool:
@@ -184,9 +184,10 @@ class FeatureSelection:
         if granularity != "token":
             return self
         names = list[str]()
+        wanted = set(self.names)
         for statistic in self.statistics:
             # Where a prompt's columns are of single tokens, too, those that are wanted.
-            kept = [name for name in statistic.token_columns if name in self.names]
+            kept = [name for name in statistic.token_columns if name in wanted]
             names += kept or statistic.token_columns
         return FeatureSelection(tuple(names), self.n_blocks)
 
@@ -208,10 +209,10 @@ class FeatureSelection:
         return FeatureSelection(tuple(n for n in self.names if n in kept), self.n_blocks)
 
 
-def _statistics(names: Iterable[str], n_blocks: int) -> list[Statistic]:
+@lru_cache(maxsize=64)  # asked for at every call, of what may be thousands of names
+def _statistics(names: tuple[str, ...], n_blocks: int) -> tuple[Statistic, ...]:
     """The statistics that these columns belong to, in the order of the entries."""
-    names = tuple(names)
-    return [statistic for entry in ENTRIES for statistic in entry.among(names, n_blocks)]
+    return tuple(statistic for entry in ENTRIES for statistic in entry.among(names, n_blocks))
 
 
 def parse_layers(layers: str | int | Iterable[int] | None, n_layers: int) -> tuple[int, ...]:

@@ -80,12 +80,18 @@ class BlockReduction(PromptReduction):
         return geometry.scores_of_tokens(attended, positions).flatten(0, 1)
 
 
+TENSOR_BYTES = 600
+"""Of a small tensor beside its numbers, in this process."""
+
+
 def n_bytes_of(state: Any) -> int:
     """Bytes of the tensors in a state, or in whatever it is made of."""
     if isinstance(state, Tensor):
-        return state.numel() * state.element_size()
+        return TENSOR_BYTES + state.numel() * state.element_size()
     if isinstance(state, dict):
         return sum(map(n_bytes_of, state.values()))
+    if isinstance(state, list):
+        return sum(map(n_bytes_of, state))
     if is_dataclass(state):
         return sum(n_bytes_of(getattr(state, field.name)) for field in fields(state))
     return 0

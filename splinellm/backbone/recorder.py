@@ -194,10 +194,10 @@ class BlocksRead:
 
     Parameters
     ----------
-    features : Tensor, shape (B, L, F), float32
+    features : Tensor, shape (B, L, F) or (B, T, L, F), float32
         See :meth:`Recorder.read`.
     states : list of PromptState
-        After each block, of all prompts.
+        After each block, of all prompts; none where rows stand for tokens.
     keys_and_values : list of (Tensor, Tensor)
         Of the tokens read, by layer, (B, H_kv, T, D) each.
     """
@@ -273,8 +273,8 @@ class Recorder:
         lengths : Tensor, shape (B,), int64
             Real tokens of each prompt, at least 1.
         beginning : Beginning, optional
-            Of :meth:`read_beginning`: tokens that come before those given, in every prompt. For
-            rows that stand for prompts.
+            Of :meth:`read_beginning`, for rows that stand for prompts: tokens that come before
+            those given, in every prompt.
         counted : Tensor, shape (B, T), bool, optional
             Real tokens that the features of prompts are over; all of them by default. The model
             reads the others as well.
@@ -310,21 +310,27 @@ class Recorder:
     ) -> BlocksRead:
         """Read prompts, or what follows a beginning, and keep what a later text can begin with.
 
-        For a :class:`splinellm.backbone.block_reduction.BlockReduction`.
+        For rows that stand for tokens, or for a
+        :class:`splinellm.backbone.block_reduction.BlockReduction`.
 
         Parameters
         ----------
         input_ids, lengths, beginning, counted
             See :meth:`read`.
         """
-        reduction = cast(BlockReduction, self._reduction)
+        reduction = self._reduction
         real = real_tokens(lengths, input_ids.shape[1])
         shown, last = self._counted(real, counted)
-        reduction.begin(shown, last, None if beginning is None else beginning.state)
+        if isinstance(reduction, BlockReduction):
+            reduction.begin(shown, last, None if beginning is None else beginning.state)
+        else:
+            reduction.begin(shown, last)
         cache = DynamicCache() if beginning is None else beginning.continued()
         self._forward(input_ids=input_ids, past_key_values=cache, use_cache=True)
-        states = reduction.states()
-        return BlocksRead(reduction.features(states[-1]), states, own_pairs(cache))
+        if isinstance(reduction, BlockReduction):
+            states = reduction.states()
+            return BlocksRead(reduction.features(states[-1]), states, own_pairs(cache))
+        return BlocksRead(reduction.result(), [], own_pairs(cache))
 
     def _counted(self, real: Tensor, counted: Tensor | None) -> tuple[Tensor, Tensor]:
         """Tokens that features are over, (B, T), and whose attention is the prompts', (B,)."""

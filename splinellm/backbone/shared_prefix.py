@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -22,15 +22,15 @@ class Beginning:
     ----------
     keys_and_values : Cache
         Of every layer that was read; never written to.
-    state : PromptState
-        Statistics of the shared tokens.
+    state : PromptState, optional
+        Statistics of the shared tokens, for rows that stand for prompts.
     """
 
     keys_and_values: Cache
-    state: PromptState
+    state: PromptState | None = None
 
     @classmethod
-    def of(cls, keys_and_values: Iterable[Pair], state: PromptState) -> Beginning:
+    def of(cls, keys_and_values: Iterable[Pair], state: PromptState | None) -> Beginning:
         """Make one of the keys and values of each layer, (1, H_kv, T, D)."""
         return cls(Cache(layers=[_SharedLayer(*pair) for pair in keys_and_values]), state)
 
@@ -42,6 +42,44 @@ class Beginning:
 
 Pair = tuple[Tensor, Tensor]
 """Keys and values of a layer, (B, H_kv, T, D) each."""
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """Keys and values of some tokens of one prompt, of all layers that are alike in one tensor.
+
+    One tensor is sooner made, found and joined with others than one of each layer, and it takes
+    less memory beside its numbers.
+
+    Parameters
+    ----------
+    tensors : list of Tensor
+        Of N layers' keys or values, (N, H_kv, T, D) each.
+    places : tuple of tuple of int
+        Which those are: a layer's keys are at twice its number, its values behind them.
+    """
+
+    tensors: list[Tensor]
+    places: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, pairs: Iterable[Pair], row: int, begin: int, end: int) -> Stacked:
+        """Copy some tokens of one row, which will not keep the others alive."""
+        parts = [it[row, :, begin:end] for pair in pairs for it in pair]
+        alike: dict[Any, list[int]] = {}
+        for place, it in enumerate(parts):
+            alike.setdefault((it.shape, it.dtype, it.device), []).append(place)
+        tensors = [torch.stack([parts[place] for place in places]) for places in alike.values()]
+        return cls(tensors, tuple(map(tuple, alike.values())))
+
+    @staticmethod
+    def joined(pieces: Sequence[Stacked]) -> list[Pair]:
+        """Keys and values of all tokens of some pieces, by layer, (1, H_kv, T, D) each."""
+        by_place: dict[int, Tensor] = {}
+        of_pieces = zip(*(piece.tensors for piece in pieces), strict=True)
+        for places, tensors in zip(pieces[0].places, of_pieces, strict=True):
+            by_place.update(zip(places, torch.cat(tensors, dim=2)[:, None], strict=True))
+        return [(by_place[i], by_place[i + 1]) for i in range(0, len(by_place), 2)]
 
 
 def shared_cache(read: DynamicCache) -> Cache:

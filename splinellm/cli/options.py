@@ -171,6 +171,37 @@ def _check_threshold(threshold: float) -> float:
     return threshold
 
 
+def thresholds_of(text: str | None) -> float | dict[str, float] | None:
+    """Read thresholds: a number for all classes, or ``CLASS=0.8`` for some.
+
+    A name may have a comma or an equals sign in it: what is read is ``=NUMBER`` at an item's end.
+    """
+    if text is None:
+        return None
+    found: dict[str, float] = {}
+    waiting: list[str] = []
+    for item in text.split(","):
+        name, is_told, number = ",".join([*waiting, item]).rpartition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            waiting.append(item)
+            continue
+        if not is_told and "," not in text:
+            return value
+        if not name.strip() or not is_told or name.strip() in found:
+            break
+        found[name.strip()] = value
+        waiting = []
+    else:
+        if not waiting:
+            return found
+    raise typer.BadParameter(
+        f"'{text[:80]}' is no threshold: give 0.8, or CLASS=0.8[,CLASS=0.6]",
+        param_hint="--threshold",
+    )
+
+
 Model = Annotated[
     str,
     typer.Option(
@@ -425,6 +456,17 @@ Quiet = Annotated[
         "-q",
         envvar="SPLINELLM_QUIET",
         help="No progress bar and no final count.",
+    ),
+]
+Threshold = Annotated[
+    str | None,
+    typer.Option(
+        "--threshold",
+        envvar="SPLINELLM_PREDICT_THRESHOLD",
+        metavar="F|CLASS=F[,...]",
+        help="Probability from which a class is said to be there, in this run: of all classes, or "
+        "by class. That of the classifier's card by default.",
+        show_default=False,
     ),
 ]
 Resume = Annotated[

@@ -19,6 +19,7 @@ from splinellm.cli.streaming import (
     share_of,
     stream,
 )
+from splinellm.errors import ConfigurationError
 from splinellm.io.formats import output_suffixes
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def predict(
             "windows, refuse its row, or cut it. windows by default.",
         ),
     ] = None,
+    threshold: options.Threshold = None,
     text_column: options.TextColumn = "text",
     messages_column: options.MessagesColumn = None,
     count: options.CountOption = options.Count.ALL,
@@ -119,7 +121,7 @@ def predict(
 
     With --spans, a column with begin, end (in code points), label and score of what was found is
     added; with --escalate, the columns are those of the classifier that decided, and decided_by is
-    its name.
+    its name. --threshold holds for both. Parquet files tell what thresholds were in force.
 
     Bad rows and runs that fail leave the same files as with extract.
     """
@@ -132,13 +134,15 @@ def predict(
 
     share = share_of(shard, output)
     given = input_of(inputs, input_format)
-    trained = load_classifier(classifier)
+    thresholds = options.thresholds_of(threshold)
+    trained = _with_thresholds(load_classifier(classifier), thresholds)
     _require_able(trained, spans=spans, count=count.value)
     if escalate is not None:
         require_bands(trained.card)
     options.require_messages(count, messages_column)
     other = None if escalate in (None, PERSON) else load_classifier(str(escalate))
     if other is not None:
+        other = _with_thresholds(other, thresholds)
         _require_able(other, spans=spans, count=count.value)
     types = csv_types_of(csv_types, given, output).value
     added = added_schema(trained.card, spans=spans).names
@@ -149,6 +153,7 @@ def predict(
         "escalate": escalate,
         "spans": spans,
         "overflow": overflow,
+        "threshold": threshold,
         "model": model,
         "text_column": text_column,
         "messages_column": messages_column,
@@ -236,6 +241,17 @@ def predict(
 def _told_of(classifier: Classifier) -> str:
     """What tells a classifier from others, and from itself trained anew."""
     return f"{classifier.card.name} ({classifier.card.classifier_sha256[:16]})"
+
+
+def _with_thresholds(
+    classifier: Classifier, thresholds: float | dict[str, float] | None
+) -> Classifier:
+    if thresholds is None:
+        return classifier
+    try:
+        return classifier.with_threshold(thresholds)
+    except ConfigurationError as error:
+        raise typer.BadParameter(str(error), param_hint="--threshold") from error
 
 
 def _annotator(

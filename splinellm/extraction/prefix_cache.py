@@ -2,8 +2,9 @@
 
 Texts that grow, and conversations that go on, begin with what was read before. Of every whole block
 of tokens the cache has the keys and values of its tokens and the statistics of all tokens up to its
-end, under a hash of all ids up to there, of which of them count, and of what is computed. So blocks
-of a beginning are found one after the other, and only what is behind them is read.
+end, or the rows of its tokens, under a hash of all ids up to there, of which of them count, and of
+what is computed. So blocks of a beginning are found one after the other, and only what is behind
+them is read.
 
 No text is kept, and ids only in hashes, under a key that nobody knows.
 """
@@ -18,16 +19,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
 
-import torch
 from torch import Tensor
 
-from splinellm.backbone.block_reduction import n_bytes_of
+from splinellm.backbone.block_reduction import TENSOR_BYTES, n_bytes_of
 from splinellm.backbone.reduction import PromptState
-from splinellm.backbone.shared_prefix import Beginning
+from splinellm.backbone.shared_prefix import Beginning, Stacked
 from splinellm.errors import ConfigurationError
 from splinellm.extraction.tokens import TokenizedPrompt
 
 BLOCK_TOKENS = 32
+"""Of prompts, whose statistics are made anew at every end of a block."""
+
+TOKEN_BLOCK_TOKENS = 8
+"""Where rows stand for tokens, of which nothing must be made: the less is left to read again."""
 
 
 @dataclass(frozen=True)
@@ -36,20 +40,19 @@ class Block:
 
     Parameters
     ----------
-    keys_and_values : list of (Tensor, Tensor)
-        Of its tokens, by layer, (1, H_kv, T, D) each.
-    state : PromptState
-        Statistics of all tokens up to its end.
+    keys_and_values : Stacked
+        Of its tokens.
+    known : PromptState, or Tensor of shape (T, L * F)
+        Statistics of all tokens up to its end; or the rows of its own.
     """
 
-    keys_and_values: list[tuple[Tensor, Tensor]]
-    state: PromptState
+    keys_and_values: Stacked
+    known: PromptState | Tensor
 
     @property
     def n_bytes(self) -> int:
-        """Memory that it takes."""
-        pairs = sum(n_bytes_of(it) for pair in self.keys_and_values for it in pair)
-        return pairs + n_bytes_of(self.state)
+        """Memory that it takes, with what finds it."""
+        return TENSOR_BYTES + n_bytes_of(self.keys_and_values) + n_bytes_of(self.known)
 
 
 class PrefixCache:
@@ -83,8 +86,8 @@ class PrefixCache:
         """Count the blocks."""
         return len(self._blocks)
 
-    def keys(self, prompt: TokenizedPrompt, plan: bytes) -> list[bytes]:
-        """Keys of a prompt's whole blocks, but for one that would leave no token to read.
+    def keys(self, prompt: TokenizedPrompt, plan: bytes, size: int) -> list[bytes]:
+        """Keys of a prompt's whole blocks.
 
         Parameters
         ----------
@@ -92,11 +95,13 @@ class PrefixCache:
             Ids, and which of them count.
         plan : bytes
             Tells apart what is computed of them.
+        size : int
+            Tokens of a block.
         """
         counted = bytes(prompt.counted or [1] * len(prompt.ids))
         keys, key = list[bytes](), plan
-        for end in range(BLOCK_TOKENS, len(prompt.ids), BLOCK_TOKENS):
-            part = slice(end - BLOCK_TOKENS, end)
+        for end in range(size, len(prompt.ids) + 1, size):
+            part = slice(end - size, end)
             hashed = hashlib.blake2b(key, key=self._secret, digest_size=32)
             hashed.update(array("q", prompt.ids[part]).tobytes() + counted[part])
             key = hashed.digest()
@@ -139,9 +144,6 @@ def beginning_of(blocks: Sequence[Block]) -> Beginning | None:
     """What must be known of blocks to read on behind them; None of none."""
     if not blocks:
         return None
-    by_layer = zip(*(block.keys_and_values for block in blocks), strict=True)
-    pairs = [
-        (torch.cat([key for key, _ in layer], dim=-2), torch.cat([v for _, v in layer], dim=-2))
-        for layer in by_layer
-    ]
-    return Beginning.of(pairs, blocks[-1].state)
+    known = blocks[-1].known
+    pairs = Stacked.joined([block.keys_and_values for block in blocks])
+    return Beginning.of(pairs, known if isinstance(known, PromptState) else None)

@@ -7,9 +7,9 @@ import pytest
 
 from splinellm import SplineExtractor
 from splinellm.errors import ConfigurationError, NonFiniteFeaturesError
-from splinellm.extraction.prefix_cache import BLOCK_TOKENS, PrefixCache
+from splinellm.extraction.prefix_cache import BLOCK_TOKENS, TOKEN_BLOCK_TOKENS, PrefixCache
 from splinellm.extraction.tokens import TokenizedPrompt
-from splinellm.schema import DISTANCE_FEATURES
+from splinellm.schema import DISTANCE_FEATURES, Granularity
 from tests.architectures import CASES, case_backbone
 from tests.tiny import random_prompts, tiny_backbone
 
@@ -27,14 +27,20 @@ def pair(n_bytes: int, features: str = FEATURES) -> tuple[SplineExtractor, Splin
     )
 
 
-def check(cached: SplineExtractor, plain: SplineExtractor, prompts: list[list[int]]) -> None:
-    found, wanted = cached.extract(prompts).array, plain.extract(prompts).array
-    for i, name in enumerate(plain.schema.features):
+def check(
+    cached: SplineExtractor,
+    plain: SplineExtractor,
+    prompts: list[list[int]],
+    granularity: Granularity = "prompt",
+) -> None:
+    found = cached.extract(prompts, granularity=granularity).array
+    wanted = plain.extract(prompts, granularity=granularity).array
+    for i, name in enumerate(plain.schema.at(granularity).features):
         if name == "intrinsic_dimension":  # an attention near the threshold may fall to either side
             off = np.abs(found[..., i] - wanted[..., i])
             assert off.max() <= 1
             assert (off > 0).mean() <= 0.1
-        elif name in DISTANCE_FEATURES:
+        elif name in DISTANCE_FEATURES or name == "hyperplane_distance":
             np.testing.assert_allclose(found[..., i], wanted[..., i], rtol=2e-2, atol=2e-6)
         else:
             np.testing.assert_allclose(found[..., i], wanted[..., i], atol=1.5e-3)
@@ -58,14 +64,41 @@ def test_a_text_that_grows_costs_what_is_new() -> None:
     assert cache_of(cached).n_read + cache_of(cached).n_found == sum(lengths)
 
 
+def test_rows_of_tokens_of_a_text_that_grows_are_read_once() -> None:
+    cached, plain = pair(PLENTY)
+    (text,) = random_prompts(250)
+    for length in range(3, 250, 7):
+        before = cache_of(cached).n_read
+        check(cached, plain, [text[:length]], "token")
+        read = cache_of(cached).n_read - before
+        assert read < TOKEN_BLOCK_TOKENS + 7
+    lengths = range(3, 250, 7)
+    assert cache_of(cached).n_read + cache_of(cached).n_found == sum(lengths)
+    # Of whole blocks nothing is read again, not even the last token.
+    before = cache_of(cached).n_read
+    check(cached, plain, [text[:240], text[:8]], "token")
+    assert cache_of(cached).n_read == before
+    # A row stands for its own token alone: what prompts know does not serve, nor the other way.
+    check(cached, plain, [text[:240]])
+    assert cache_of(cached).n_read == before + 240
+
+
+def test_rows_of_prefixes_are_computed_anew() -> None:
+    cached, plain = pair(PLENTY)
+    for _ in range(2):
+        check(cached, plain, random_prompts(50), "prefix")
+    assert len(cache_of(cached)) == 0
+
+
+@pytest.mark.parametrize("granularity", ["prompt", "token"])
 @pytest.mark.parametrize("n_bytes", [1, 20_000, 60_000, PLENTY])
-def test_batches_of_all_kinds_in_any_budget(n_bytes: int) -> None:
+def test_batches_of_all_kinds_in_any_budget(n_bytes: int, granularity: Granularity) -> None:
     cached, plain = pair(n_bytes)
     (first, second) = random_prompts(100, 64, seed=1)
     ends = random_prompts(1, 3, 31, 32, 33, 65, 90, seed=2)
     prompts = [first + end for end in ends] + [second + ends[5], first, second, *ends, [7]]
     for order in (prompts, prompts[::-1], prompts[3:9]):
-        check(cached, plain, order)
+        check(cached, plain, order, granularity)
         assert cache_of(cached).n_bytes <= n_bytes
 
 
@@ -90,9 +123,8 @@ def test_memory_is_bounded_under_a_flood() -> None:
     assert sum(block.n_bytes for block, _ in blocks.values()) == cache_of(cached).n_bytes > 0
     # No block holds more memory than its own: a view would keep a whole batch alive.
     for block, _ in blocks.values():
-        for key, value in block.keys_and_values:
-            for it in (key, value):
-                assert it.untyped_storage().nbytes() == it.numel() * it.element_size()
+        for it in block.keys_and_values.tensors:
+            assert it.untyped_storage().nbytes() == it.numel() * it.element_size()
 
 
 def test_the_least_recently_used_go_first_and_ends_before_beginnings() -> None:
@@ -140,6 +172,20 @@ def test_no_ids_are_kept() -> None:
     assert {len(key) for key in cache_of(cached)._blocks} == {32}
 
 
+@pytest.mark.parametrize("granularity", ["prompt", "token"])
+def test_hundreds_of_different_beginnings_stay_in_the_budget(granularity: Granularity) -> None:
+    limit = 100_000
+    cached, plain = pair(limit, "blocks:8")
+    prompts = random_prompts(*[40] * 300, seed=3)
+    for start in range(0, 300, 3):
+        cached.extract(prompts[start : start + 3], granularity=granularity)
+        assert cache_of(cached).n_bytes <= limit
+    assert len(cache_of(cached)) > 2
+    assert cache_of(cached).n_found == 0
+    check(cached, plain, [*prompts[-2:], prompts[0]], granularity)
+    assert cache_of(cached).n_found > 0
+
+
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_architectures(name: str) -> None:
     backbone = case_backbone(name)
@@ -151,6 +197,8 @@ def test_architectures(name: str) -> None:
     text = [token % limit for token in text]
     for length in (40, 75, 90):
         check(cached, plain, [text[:length], text[: length - 9]])
+    for length in (20, 41, 90):
+        check(cached, plain, [text[:length], text[: length - 9]], "token")
 
 
 def test_an_overflow_is_no_number_whatever_is_known() -> None:
@@ -160,10 +208,11 @@ def test_an_overflow_is_no_number_whatever_is_known() -> None:
     text[50] = 9
     cached.extract([text[:40]])
     backbone.model.get_input_embeddings().weight.data[9] = float("nan")
-    for length in (60, 100, 45):
-        _, errors = cached.extract_valid([text[:length]])
-        assert (0 in errors) == (length > 50)
-        assert all(isinstance(error, NonFiniteFeaturesError) for error in errors.values())
+    for granularity in ("prompt", "token"):
+        for length in (60, 100, 45, 52, 48):
+            _, errors = cached.extract_valid([text[:length]], granularity=granularity)
+            assert (0 in errors) == (length > 50)
+            assert all(isinstance(error, NonFiniteFeaturesError) for error in errors.values())
 
 
 def test_a_budget_must_be_possible() -> None:
