@@ -16,22 +16,13 @@ from transformers import StoppingCriteria
 from splinellm.backbone.architectures import ARCHITECTURES
 from splinellm.errors import ArtifactError, ConfigurationError, PromptError
 from splinellm.learn.artifact import as_classifier
-from splinellm.learn.classifier import Classifier, require_match
+from splinellm.learn.classifier import UP_TO_THE_CALLER, Classifier, require_match
 from splinellm.learn.pooled import Pooled
 from splinellm.learn.predictions import DEFAULT_THRESHOLD
 from splinellm.learn.token_reading import TokenRows
 from splinellm.live.recorder import LiveRecorder
 from splinellm.plan import Plan
 from splinellm.token_index import NOWHERE
-
-_UP_TO_THE_CALLER = (
-    "weights_sha256",
-    "dtype",
-    "max_tokens",
-    "allow_special_tokens",
-    "tokenizer_probe",
-)
-"""What nobody can compare: the weights and the tokenizer of a live model are its user's."""
 
 
 class ProbabilisticClassifier(Protocol):
@@ -181,7 +172,7 @@ class Guard(StoppingCriteria):
         table = self._recorder.table
         if isinstance(classifier, Classifier):
             return classifier.probabilities(
-                classifier.columns_of(table, ignoring=_UP_TO_THE_CALLER)
+                classifier.columns_of(table, ignoring=UP_TO_THE_CALLER)
             )
         if hasattr(classifier, "feature_names_in_"):  # it was fitted on a frame, and wants one
             return classifier.predict_proba(pd.DataFrame(table.values, columns=[*table.names]))
@@ -235,7 +226,7 @@ def _require_same_columns(
         if isinstance(classifier, Pooled):
             _require_tokens_alone(classifier)
             given = given.at("token")
-        require_match(card.provenance, given, ignoring=_UP_TO_THE_CALLER)
+        require_match(card.provenance, given, ignoring=UP_TO_THE_CALLER)
         return
     names = recorder.schema.names
     trained_names = getattr(classifier, "feature_names_in_", None)
