@@ -3,33 +3,42 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, Self, cast
 
 import numpy as np
 
 from splinellm.errors import ConfigurationError, NothingRecordedError
+from splinellm.learn.classifier import Classifier
 from splinellm.plan import Plan
 from splinellm.provenance import Provenance
 from splinellm.schema import FeatureSchema, FeatureSelection
 from splinellm.table import FeatureTable
+from splinellm.vllm.judging import Rule, Stop, plan_of
 from splinellm.vllm.parts import ServedModel
 from splinellm.vllm.worker import call, result_of
 
 Over = Literal["all", "prompt", "answer"]
 EXTENSION = "splinellm.vllm.WorkerExtension"
+GUARD = "splinellm.vllm.guarding:GuardProcessor"
 
 
 def attach_vllm(
     llm: Any,
     *,
     layers: str | Iterable[int] | None = None,
-    features: str | Iterable[str] | FeatureSelection = "spline",
+    features: str | Iterable[str] | FeatureSelection | None = None,
     dimension_rule: Literal["relative", "absolute"] = "relative",
     dimension_threshold: float = 0.1,
     keep: int | None = None,
+    classifier: Classifier | str | PathLike[str] | None = None,
+    guard: bool = False,
+    threshold: float | None = None,
+    label: str | None = None,
+    every: int = 8,
 ) -> VLLMRecorder:
     """Watch vLLM's offline engine while it serves: a row of features per request.
 
@@ -43,6 +52,15 @@ def attach_vllm(
         See :class:`splinellm.extraction.SplineExtractor`; features are the seven by default.
     keep : int, optional
         Requests that are remembered when they have ended, the newest; all by default.
+    classifier : Classifier, its name or folder, optional
+        Whose layers and features are recorded, and who judges. A classifier that is not a name or
+        folder needs an engine in this process.
+    guard : bool
+        Whether requests are ended that the classifier does not like, as :class:`splinellm.Guard`
+        ends rows; their output's ``stop_reason`` says so. The engine needs
+        ``logits_processors=["splinellm.vllm.guarding:GuardProcessor"]``.
+    threshold, label, every
+        Of the guard; see :class:`splinellm.Guard`.
 
     Returns
     -------
@@ -67,16 +85,30 @@ def attach_vllm(
     """
     workers = _Workers(llm)
     served = ServedModel(**workers.call("describe"))
+    rule = None
+    if classifier is not None:
+        if layers is not None or features is not None:
+            raise ConfigurationError(
+                "a classifier says which layers and features are recorded",
+                hint="give either the classifier or these",
+            )
+        needs = plan_of(classifier)
+        layers, features = needs.layers, needs.selection
+        rule = Rule(classifier, threshold, label, every, guard)
+    if guard:
+        workers.require_guard()
+        if rule is None:
+            raise ConfigurationError("a guard needs a classifier")
     plan = Plan.resolve(
         cast(Any, served),
         layers=layers,
-        features=features,
+        features="spline" if features is None else features,
         max_tokens=served.max_positions or sys.maxsize,  # nothing is cut
         dimension_rule=dimension_rule,
         dimension_threshold=dimension_threshold,
         allow_special_tokens=True,
     )
-    return VLLMRecorder(workers, served, plan, keep)
+    return VLLMRecorder(workers, served, plan, keep, rule)
 
 
 class _Workers:
@@ -95,6 +127,30 @@ class _Workers:
                 "the engine's worker runs in another process, and does not know splinellm",
                 hint=f'start it with LLM(…, worker_extension_cls="{EXTENSION}")',
             )
+
+    def require_guard(self) -> None:
+        """Refuse an engine that has no logits processor to end requests with."""
+        named = self._engine.vllm_config.model_config.logits_processors or ()
+        if not any(it == GUARD or getattr(it, "__name__", "") == "GuardProcessor" for it in named):
+            raise ConfigurationError(
+                "the engine was started without a guard",
+                hint=f'start it with LLM(…, logits_processors=["{GUARD}"])',
+            )
+
+    def follow(self, listener: Callable[[list[Any]], None]) -> None:
+        """Show a listener what the engine gives after every step."""
+        step = self._engine.step
+
+        def told() -> Any:
+            outputs = step()
+            listener(outputs)
+            return outputs
+
+        self._engine.step = told
+
+    def unfollow(self) -> None:
+        """Show nobody."""
+        vars(self._engine).pop("step", None)
 
     def call(self, action: str, *args: Any) -> Any:
         if self._has_extension:
@@ -120,15 +176,23 @@ class VLLMRecorder:
         What is wanted.
     keep : int, optional
         See :func:`attach_vllm`.
+    rule : Rule, optional
+        Who judges.
     """
 
     def __init__(
-        self, workers: Any, served: ServedModel, plan: Plan, keep: int | None = None
+        self,
+        workers: Any,
+        served: ServedModel,
+        plan: Plan,
+        keep: int | None = None,
+        rule: Rule | None = None,
     ) -> None:
         self._workers = workers
         self._served = served
         self._plan = plan
         self._keep = keep
+        self._rule = rule
 
     def __enter__(self) -> Self:
         wanted = {
@@ -138,8 +202,11 @@ class VLLMRecorder:
             "dimension_rule": self._plan.dimension_rule,
             "dimension_threshold": self._plan.dimension_threshold,
             "keep": self._keep,
+            "rule": None if self._rule is None else dict(vars(self._rule)),
         }
         self._workers.call("start", wanted)
+        if self._rule is not None and self._rule.ends:
+            self._workers.follow(self._tell_reasons)
         return self
 
     def __exit__(
@@ -148,7 +215,18 @@ class VLLMRecorder:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._workers.unfollow()
         self._workers.call("stop")
+
+    def _tell_reasons(self, outputs: list[Any]) -> None:
+        """Say in what the engine has finished why the guard ended it."""
+        finished = [it for it in outputs if getattr(it, "finished", False)]
+        answers = [answer for output in finished for answer in output.outputs]
+        if not answers:
+            return
+        for answer, stop in zip(answers, self.stops_of(finished), strict=True):
+            if stop is not None:
+                answer.stop_reason = reason_of(stop.probability)
 
     @property
     def schema(self) -> FeatureSchema:
@@ -200,9 +278,32 @@ class VLLMRecorder:
         never = np.zeros(len(n_tokens), np.bool_)
         return FeatureTable(values.reshape(len(n_tokens), -1).copy(), n_tokens, never, provenance)
 
+    def verdicts_of(self, outputs: Any) -> list[dict[str, Any]]:
+        """What the classifier says of requests: label, probabilities, and where it was ended.
+
+        Raises
+        ------
+        NothingRecordedError, NonFiniteFeaturesError
+            See :meth:`table_of`.
+        ConfigurationError
+            No classifier was named.
+        """
+        found: list[dict[str, Any]] = self._workers.call("verdicts", ids_of(outputs))
+        return found
+
+    def stops_of(self, outputs: Any) -> list[Stop | None]:
+        """Where the guard ended requests; None of those that it let go on."""
+        found = self._workers.call("stops", ids_of(outputs))
+        return [None if it is None else Stop(**it) for it in found]
+
     def forget(self, outputs: Any = None) -> None:
         """Drop what is remembered of requests that have ended; of all by default."""
         self._workers.call("forget", None if outputs is None else ids_of(outputs))
+
+
+def reason_of(probability: float) -> str:
+    """What an output says of why the guard ended it."""
+    return f"splinellm guard: probability {probability:.4f}"
 
 
 def ids_of(outputs: Any) -> list[str]:

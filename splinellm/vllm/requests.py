@@ -44,6 +44,14 @@ class Request:
         Whether the forward pass overflowed in it.
     has_ended : bool
         Whether the token that ends it was seen, which does not count.
+    is_forgotten : bool
+        Whether nobody wants to know of it any more.
+    scores : list of ndarray
+        Of its tokens, where a classifier pools them.
+    next_look : int
+        Tokens of the answer from which it is judged again.
+    stop : Stop, optional
+        Why it was ended, see :mod:`splinellm.vllm.judging`.
     """
 
     slot: int
@@ -53,6 +61,10 @@ class Request:
     trouble: str = ""
     has_dimension: bool = False
     has_ended: bool = False
+    is_forgotten: bool = False
+    scores: list[np.ndarray] = field(default_factory=list)
+    next_look: int = 0
+    stop: Any = None
     is_broken: bool = False
 
     @property
@@ -172,7 +184,10 @@ class Requests:
             if (request := self._live.pop(request_id, None)) is not None:
                 packed = self._running.packed(request.slot)
                 self._running.give_back(request.slot)
-                self._ended[request_id] = Ended(request, packed, time.monotonic())
+                if request.is_forgotten:
+                    self._drop(request_id)
+                else:
+                    self._ended[request_id] = Ended(request, packed, time.monotonic())
         self._forget_old()
 
     def _forget_old(self) -> None:
@@ -186,16 +201,22 @@ class Requests:
             self.forget([oldest])
 
     def forget(self, request_ids: Iterable[str]) -> None:
-        """Drop what is known of requests that have ended."""
+        """Drop what is known of requests; those that go on have features no more."""
         for request_id in request_ids:
             inner = self._inner(request_id)
-            self._ended.pop(inner, None)
-            if inner not in self._live and self._names.get(outer_name(inner)) == inner:
-                del self._names[outer_name(inner)]
+            if (request := self._live.get(inner)) is not None:
+                request.is_forgotten = True  # vLLM says that it has ended in its next step
+            else:
+                self._drop(inner)
+
+    def _drop(self, inner: str) -> None:
+        self._ended.pop(inner, None)
+        if self._names.get(outer_name(inner)) == inner:
+            del self._names[outer_name(inner)]
 
     def forget_all(self) -> None:
-        """Drop what is known of all that have ended."""
-        self.forget([*self._ended])
+        """Drop what is known of all."""
+        self.forget([*self._ended, *self._live])
 
     @property
     def n_ended(self) -> int:
@@ -257,9 +278,15 @@ class Requests:
         """A request by either of its names, with its statistics up to now; None: unknown."""
         inner = self._inner(request_id)
         if (request := self._live.get(inner)) is not None:
-            return request, self._running.packed(request.slot)
+            return None if request.is_forgotten else (request, self._running.packed(request.slot))
         ended = self._ended.get(inner)
         return None if ended is None else (ended.request, ended.packed)
+
+    def named(self, outer: str) -> list[str]:
+        """Requests that belong to what a client was answered, by the order of its choices."""
+        own = re.compile(rf"(?:(\d+)_)?{re.escape(outer)}(?:-(\d+))?")
+        found = [match for name in self._names if (match := own.fullmatch(name)) is not None]
+        return [it[0] for it in sorted(found, key=lambda it: (int(it[2] or 0), int(it[1] or 0)))]
 
     def _inner(self, request_id: str) -> str:
         return self._names.get(request_id, request_id)

@@ -37,7 +37,7 @@ class RunningStatistics:
 
     def __init__(self, schema: FeatureSchema, widths: Sequence[int], n_slots: int = 16) -> None:
         self._schema = schema
-        self._merging = {
+        self.merging = {
             it.name: merging_of(it, lambda: widths) for it in schema.selection.statistics
         }
         self._n_layers = len(schema.layers)
@@ -48,7 +48,7 @@ class RunningStatistics:
     def _nothing(self, n_slots: int) -> dict[str, Any]:
         return {
             name: it.nothing(self._n_layers, n_slots * N_HALVES)
-            for name, it in self._merging.items()
+            for name, it in self.merging.items()
         }
 
     @property
@@ -103,7 +103,7 @@ class RunningStatistics:
             Which piece a token is of, ascending.
         """
         index = torch.tensor([slot * N_HALVES + half for slot, half in rows])
-        for name, merging in self._merging.items():
+        for name, merging in self.merging.items():
             table = self._tables[name]
             later = merging.merge_pieces(values[name].cpu(), piece, len(rows))
             _put(table, index, table[:, index].followed_by(later))
@@ -132,7 +132,7 @@ class RunningStatistics:
         """
         merged = self._unpacked(packed)
         columns = []
-        for name, merging in self._merging.items():
+        for name, merging in self.merging.items():
             whole: Any = merged[name][:, halves[0] :: N_HALVES]
             for half in halves[1:]:
                 whole = whole.followed_by(merged[name][:, half::N_HALVES])

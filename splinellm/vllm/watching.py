@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,7 +15,10 @@ from splinellm import geometry
 from splinellm.backbone.kernels import Activations, of_scores
 from splinellm.errors import ConfigurationError, NonFiniteFeaturesError, NothingRecordedError
 from splinellm.geometry import Attended, DimensionRule
+from splinellm.plan import Plan
+from splinellm.provenance import Provenance
 from splinellm.schema import FeatureSchema, FeatureSelection
+from splinellm.vllm.judging import Judge, Rule
 from splinellm.vllm.parts import (
     ServedModel,
     attentions_of,
@@ -52,6 +55,8 @@ class Wanted:
         Requests that are remembered when they have ended.
     keep_s : float, optional
         How long they are.
+    rule : Rule, optional
+        Who judges them, and when they are ended.
     """
 
     layers: tuple[int, ...]
@@ -61,6 +66,7 @@ class Wanted:
     dimension_threshold: float = 0.1
     keep: int | None = None
     keep_s: float | None = None
+    rule: Rule | None = None
 
 
 class Watch:
@@ -107,12 +113,16 @@ class Watch:
             else []
         )
         self.running = RunningStatistics(self.schema, self._widths)
+        self.judge = None
+        if wanted.rule is not None:
+            self.judge = Judge(wanted.rule, self.schema, provenance_of(worker, wanted))
         self.requests = Requests(self.running, keep=wanted.keep, keep_s=wanted.keep_s)
         self._of_gate = [it for it in selection.statistics if not it.is_of_attention]
         self._of_attention = [it for it in selection.statistics if it.is_of_attention]
         self._runner = runner
         self._knows_last_token = not worker.vllm_config.scheduler_config.async_scheduling
         self._step: Step | None = None
+        self._last_step: Step | None = None
         self._scheduled: Any = None
         self._kept: dict[int, tuple[Tensor, Tensor | None]] = {}
         self._values: dict[str, dict[int, Tensor]] = {}
@@ -138,6 +148,7 @@ class Watch:
 
     def _around(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def execute_model(scheduled: Any, *args: Any, **kwargs: Any) -> Any:
+            self._last_step = None
             self._begin(scheduled)
             try:
                 result = original(scheduled, *args, **kwargs)
@@ -175,9 +186,7 @@ class Watch:
             if self.requests.get(request_id) is None:  # begun before it was watched
                 self.requests.begin(request_id, 1 << 40, 0)
         ids = None if self._knows_last_token else kwargs.get("input_ids")
-        self._step = self.requests.step(
-            order, {it: (starts[it], numbers[it]) for it in order}, ids
-        )
+        self._step = self.requests.step(order, {it: (starts[it], numbers[it]) for it in order}, ids)
         self._is_broken = None
 
     def _gate_hook(self, place: int) -> Callable[..., None]:
@@ -282,8 +291,71 @@ class Watch:
                     for name in names
                 }
                 self.running.add(step.rows, values, step.piece)
+                self._score(step, values)
             self._note_broken(step)
         self.requests.done(step)
+        self._last_step = step
+
+    def _score(self, step: Step, values: dict[str, Tensor]) -> None:
+        """Keep the scores of a step's tokens, where the classifier pools them."""
+        if self.judge is None or not self.judge.is_pooled:
+            return
+        of_gate = {it.name: values[it.name] for it in self._of_gate}
+        scores = self.judge.score_tokens(self.running.merging, of_gate)
+        ends = torch.bincount(step.piece, minlength=len(step.pieces)).cumsum(0).tolist()
+        for part, begin, end in zip(step.pieces, [0, *ends], ends, strict=False):
+            part.request.scores.append(scores[begin:end])
+
+    def ending(self) -> list[tuple[int, Request]]:
+        """Rows of the step that was just read whose requests must end, as the judge says."""
+        if (step := self._last_step) is None or (judge := self.judge) is None or not judge.ends:
+            return []
+        asked = [
+            it.request
+            for it in step.parts
+            if it.request.n_read >= it.request.n_prompt
+            and not (it.request.trouble or it.request.is_broken or it.request.has_ended)
+            and judge.look(it.request, it.request.n_answer)
+        ]
+        if asked:
+            for request, found in zip(asked, self._judged(asked), strict=True):
+                judge.decide(request, request.n_answer, found)
+        return [(it.row, it.request) for it in step.parts if it.request.stop is not None]
+
+    def _judged(self, requests: Sequence[Request], packed: Any = None) -> np.ndarray:
+        """Probabilities of requests, (B, C), over all that was read of them."""
+        if self.judge is None:
+            raise ConfigurationError("no classifier was named", hint="attach with classifier=…")
+        if packed is None:
+            packed = [self.running.packed(it.slot) for it in requests]
+        features = self.running.features(packed, HALVES["all"])
+        return self.judge.probabilities(requests, features)
+
+    def verdicts(self, request_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """What the judge says of requests, in plain values.
+
+        Raises
+        ------
+        NothingRecordedError, NonFiniteFeaturesError
+            See :meth:`rows`.
+        """
+        found = []
+        for index, request_id in enumerate(request_ids):
+            request, packed = self._request(request_id)
+            self._n_counted(request_id, request, HALVES["all"], index, judges=True)
+            (probabilities,) = self._judged([request], [packed])
+            assert self.judge is not None  # noqa: S101 - _judged has seen to it
+            found.append(self.judge.verdict(request, probabilities))
+        return found
+
+    def _request(self, request_id: str) -> tuple[Request, np.ndarray]:
+        found = self.requests.packed(request_id)
+        if found is None:
+            raise NothingRecordedError(
+                f"request '{request_id[:80]}' is not known here",
+                hint="it was made outside of the block, is forgotten, or was never begun",
+            )
+        return found
 
     def _note_broken(self, step: Step) -> None:
         if self._is_broken is None or not bool(self._is_broken.any()):
@@ -304,13 +376,7 @@ class Watch:
         halves = HALVES[count]
         packed, numbers = [], []
         for index, request_id in enumerate(request_ids):
-            found = self.requests.packed(request_id)
-            if found is None:
-                raise NothingRecordedError(
-                    f"request '{request_id[:80]}' is not known here",
-                    hint="it was made outside of the block, is forgotten, or was never begun",
-                )
-            request, values = found
+            request, values = self._request(request_id)
             numbers.append([self._n_counted(request_id, request, halves, index), request.n_prompt])
             packed.append(values)
         if not packed:
@@ -318,7 +384,13 @@ class Watch:
         return self.running.features(packed, halves), numbers
 
     def _n_counted(
-        self, request_id: str, request: Request, halves: Sequence[int], index: int
+        self,
+        request_id: str,
+        request: Request,
+        halves: Sequence[int],
+        index: int,
+        *,
+        judges: bool = False,
     ) -> int:
         """Tokens that a row would be over, if there can be one."""
         told = f"request '{request_id[:80]}' has no features: "
@@ -334,8 +406,10 @@ class Watch:
                 told + "none of these tokens was read",
                 hint="the last token of an answer never is; one of a single token has no row",
             )
-        if self._of_attention and not (
-            request.has_dimension and (request.n_answer == 0 or ANSWER not in halves)
+        if (
+            not judges
+            and self._of_attention
+            and not (request.has_dimension and (request.n_answer == 0 or ANSWER not in halves))
         ):
             raise NothingRecordedError(
                 told + "intrinsic_dimension needs all keys in one step, and it was read in several",
@@ -348,6 +422,20 @@ class Watch:
 def n_layers_of(worker: Any) -> int:
     """Layers of the model that a worker runs."""
     return int(worker.vllm_config.model_config.hf_text_config.num_hidden_layers)
+
+
+def provenance_of(worker: Any, wanted: Wanted) -> Provenance:
+    """What the features of a worker's requests come from."""
+    served = describe(worker)
+    plan = Plan(
+        tuple(wanted.layers),
+        FeatureSelection(tuple(wanted.features), wanted.n_blocks),
+        served.max_positions,
+        wanted.dimension_rule,
+        wanted.dimension_threshold,
+        allow_special_tokens=True,
+    )
+    return plan.provenance(cast(Any, served), model=served.name, attention=served.attention)
 
 
 def describe(worker: Any) -> ServedModel:

@@ -11,9 +11,16 @@ from typing import Any
 
 from splinellm import errors
 from splinellm.errors import NothingRecordedError, PromptError, SplineLLMError
+from splinellm.vllm.judging import Rule
 from splinellm.vllm.watching import Wanted, Watch, describe
 
 _WATCH = "_splinellm_watch"
+_current: list[Watch] = []
+
+
+def current() -> Watch | None:
+    """What this process records: a logits processor is not told whose it is."""
+    return _current[-1] if _current else None
 
 
 def call(worker: Any, action: str, *args: Any) -> dict[str, Any]:
@@ -52,8 +59,11 @@ def _describe(worker: Any) -> dict[str, Any]:
 
 def _start(worker: Any, wanted: dict[str, Any]) -> dict[str, Any]:
     plain = {name: tuple(it) if isinstance(it, list) else it for name, it in wanted.items()}
+    if plain.get("rule"):
+        plain["rule"] = Rule(**plain["rule"])
     watch = Watch(worker, Wanted(**plain))
     setattr(worker, _WATCH, watch)
+    _current.append(watch)
     return {"n_bytes": watch.running.n_bytes}
 
 
@@ -62,6 +72,7 @@ def _stop(worker: Any) -> None:
     if watch is not None:
         watch.close()
         delattr(worker, _WATCH)
+        _current.remove(watch)
 
 
 def watch_of(worker: Any) -> Watch:
@@ -81,6 +92,19 @@ def watch_of(worker: Any) -> Watch:
 def _rows(worker: Any, request_ids: list[str], count: str) -> dict[str, Any]:
     values, numbers = watch_of(worker).rows(request_ids, count)
     return {"values": values.tobytes(), "shape": list(values.shape), "numbers": numbers}
+
+
+def _verdicts(worker: Any, request_ids: list[str]) -> list[dict[str, Any]]:
+    return watch_of(worker).verdicts(request_ids)
+
+
+def _stops(worker: Any, request_ids: list[str]) -> list[dict[str, Any] | None]:
+    found = [watch_of(worker).requests.packed(it) for it in request_ids]
+    return [None if it is None or it[0].stop is None else asdict(it[0].stop) for it in found]
+
+
+def _named(worker: Any, outer: str) -> list[str]:
+    return watch_of(worker).requests.named(outer)
 
 
 def _forget(worker: Any, request_ids: list[str] | None) -> None:
@@ -105,9 +129,12 @@ _ACTIONS = {
     "describe": _describe,
     "forget": _forget,
     "held": _held,
+    "named": _named,
     "rows": _rows,
     "start": _start,
     "stop": _stop,
+    "stops": _stops,
+    "verdicts": _verdicts,
 }
 
 
