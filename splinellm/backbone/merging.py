@@ -57,6 +57,17 @@ class Merging(ABC):
         """Merge what was kept of all layers, (L, B, ...), where tokens (B, T) are real."""
 
     @abstractmethod
+    def merge_pieces(self, kept: Tensor, piece: Tensor, n_pieces: int) -> Merged:
+        """Merge numbers (L, N, ...) of tokens of P texts that lie behind each other.
+
+        See :meth:`splinellm.geometry.Moments.of_pieces`; gives (L, P).
+        """
+
+    @abstractmethod
+    def nothing(self, n_layers: int, n_rows: int) -> Merged:
+        """What is known where no token was read, (L, B)."""
+
+    @abstractmethod
     def of_prompts(self, merged: Any) -> Columns:
         """Columns of prompts."""
 
@@ -88,6 +99,12 @@ class _Moments(Merging):
     def merge(self, kept: Tensor, real: Tensor) -> Moments:
         return Moments.of(kept, real)
 
+    def merge_pieces(self, kept: Tensor, piece: Tensor, n_pieces: int) -> Moments:
+        return Moments.of_pieces(kept, piece, n_pieces)
+
+    def nothing(self, n_layers: int, n_rows: int) -> Moments:
+        return Moments.nothing(n_layers, n_rows)
+
     def of_prompts(self, merged: Moments) -> Columns:
         return self._names, merged.summary()
 
@@ -115,6 +132,14 @@ class _Last(Merging):
 
     def merge(self, kept: Tensor, real: Tensor) -> _OfLast:
         return _OfLast(kept, real.any(dim=-1))
+
+    def merge_pieces(self, kept: Tensor, piece: Tensor, n_pieces: int) -> _OfLast:  # noqa: ARG002
+        """Take what was computed of each piece's last token, (L, P); NaN where it was not."""
+        return _OfLast(kept, ~kept.isnan())
+
+    def nothing(self, n_layers: int, n_rows: int) -> _OfLast:
+        shape = (n_layers, n_rows)
+        return _OfLast(torch.zeros(shape), torch.zeros(shape, dtype=torch.bool))
 
     def of_prompts(self, merged: _OfLast) -> Columns:
         return self.of_prefixes(merged.values)
@@ -150,6 +175,17 @@ class _Shares(Merging):
 
     def merge(self, kept: Tensor, real: Tensor) -> _Counts:
         return _Counts(kept, real.sum(dim=-1))
+
+    def merge_pieces(self, kept: Tensor, piece: Tensor, n_pieces: int) -> _Counts:
+        n_tokens = torch.bincount(piece, minlength=n_pieces).to(torch.float32)
+        if n_pieces == len(piece):
+            return _Counts(kept, n_tokens)
+        sums = kept.new_zeros((len(kept), n_pieces, kept.shape[-1]))
+        return _Counts(sums.index_add_(1, piece, kept), n_tokens)
+
+    def nothing(self, n_layers: int, n_rows: int) -> _Counts:
+        shape = (n_layers, n_rows)
+        return _Counts(torch.zeros((*shape, self._n_blocks)), torch.zeros(shape))
 
     def of_prompts(self, merged: _Counts) -> Columns:
         return self._shares(merged.counts, merged.n_tokens)

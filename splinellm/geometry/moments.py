@@ -59,6 +59,45 @@ class Moments:
             values.where(real, -torch.inf).amax(dim=-1),
         )
 
+    @classmethod
+    def of_pieces(cls, values: Tensor, piece: Tensor, n_pieces: int) -> Moments:
+        """Statistics of texts that lie behind each other in one row.
+
+        Parameters
+        ----------
+        values : Tensor, shape (..., N), float32
+            One number per token.
+        piece : Tensor, shape (N,), int64
+            Which piece each token is of, ascending; every piece has a token.
+        n_pieces : int
+            P.
+
+        Returns
+        -------
+        Moments, shape (..., P)
+        """
+        count = torch.bincount(piece, minlength=n_pieces).to(torch.float32)
+        if n_pieces == len(piece):  # a token each, as where all texts are being written
+            return cls(count, values, torch.zeros_like(values), values, values)
+        shape = (*values.shape[:-1], n_pieces)
+        index = piece.expand_as(values)
+        mean = values.new_zeros(shape).index_add_(-1, piece, values) / count
+        deviation = values - mean[..., piece]
+        return cls(
+            count,
+            mean,
+            values.new_zeros(shape).index_add_(-1, piece, deviation.square()),
+            values.new_full(shape, torch.inf).scatter_reduce_(-1, index, values, "amin"),
+            values.new_full(shape, -torch.inf).scatter_reduce_(-1, index, values, "amax"),
+        )
+
+    @classmethod
+    def nothing(cls, *shape: int) -> Moments:
+        """Statistics of no token at all, for sequences of this shape."""
+        zeros = torch.zeros(shape)
+        infinite = torch.full(shape, torch.inf)
+        return cls(zeros, zeros.clone(), zeros.clone(), infinite, -infinite)
+
     def followed_by(self, later: Moments) -> Moments:
         """Statistics of both pieces together (Chan, Golub and LeVeque, 1983).
 

@@ -37,6 +37,15 @@ CARD_VERSION = 1
 NORMALISATION = "normalisation"
 """Of a card's settings: the version of what texts are normalised by; without it, they are not."""
 
+UP_TO_THE_CALLER = (
+    "weights_sha256",
+    "dtype",
+    "max_tokens",
+    "allow_special_tokens",
+    "tokenizer_probe",
+)
+"""What nobody can compare: the weights and the tokenizer of a live model are its user's."""
+
 
 @dataclass(frozen=True)
 class Card:

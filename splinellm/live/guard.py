@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any, Protocol
@@ -13,25 +12,14 @@ import torch
 from torch import Tensor
 from transformers import StoppingCriteria
 
-from splinellm.backbone.architectures import ARCHITECTURES
-from splinellm.errors import ArtifactError, ConfigurationError, PromptError
+from splinellm.errors import ConfigurationError
 from splinellm.learn.artifact import as_classifier
-from splinellm.learn.classifier import Classifier, require_match
+from splinellm.learn.classifier import UP_TO_THE_CALLER, Classifier, require_match
+from splinellm.learn.growing import probabilities_so_far, require_tokens_alone
 from splinellm.learn.pooled import Pooled
 from splinellm.learn.predictions import DEFAULT_THRESHOLD
-from splinellm.learn.token_reading import TokenRows
 from splinellm.live.recorder import LiveRecorder
 from splinellm.plan import Plan
-from splinellm.token_index import NOWHERE
-
-_UP_TO_THE_CALLER = (
-    "weights_sha256",
-    "dtype",
-    "max_tokens",
-    "allow_special_tokens",
-    "tokenizer_probe",
-)
-"""What nobody can compare: the weights and the tokenizer of a live model are its user's."""
 
 
 class ProbabilisticClassifier(Protocol):
@@ -177,53 +165,13 @@ class Guard(StoppingCriteria):
     def _probabilities(self) -> np.ndarray:
         classifier = self._classifier
         if isinstance(classifier, Pooled):
-            return _pooled(classifier, self._recorder.token_scores(self))
+            return probabilities_so_far(classifier, self._recorder.token_scores(self))
         table = self._recorder.table
         if isinstance(classifier, Classifier):
-            return classifier.probabilities(
-                classifier.columns_of(table, ignoring=_UP_TO_THE_CALLER)
-            )
+            return classifier.probabilities(classifier.columns_of(table, ignoring=UP_TO_THE_CALLER))
         if hasattr(classifier, "feature_names_in_"):  # it was fitted on a frame, and wants one
             return classifier.predict_proba(pd.DataFrame(table.values, columns=[*table.names]))
         return classifier.predict_proba(table.values)
-
-
-def _pooled(classifier: Pooled, scores: Sequence[np.ndarray]) -> np.ndarray:
-    """Probabilities (B, C) of rows, from the scores of their tokens: of windows that are complete.
-
-    A text that is shorter than one window is judged as it is.
-    """
-    pooling = classifier.scorer.pooling
-    judged = []
-    for values in scores:
-        n_tokens = len(values)
-        if pooling.window is not None and n_tokens > pooling.window:
-            n_tokens -= (n_tokens - pooling.window) % pooling.stride
-        nowhere = np.full(n_tokens, NOWHERE)
-        found = classifier.judged(
-            TokenRows(values[:n_tokens], nowhere, nowhere, truncated=False), ()
-        )
-        if isinstance(found, PromptError):
-            raise found
-        judged.append(found)
-    return classifier.predictions(judged).probabilities
-
-
-def _require_tokens_alone(classifier: Pooled) -> None:
-    """Refuse a classifier of what a model that generates does not show."""
-    card = classifier.card
-    architecture = ARCHITECTURES.get(card.provenance.architecture)
-    if architecture is not None and architecture.is_encoder:
-        raise ArtifactError(
-            f"classifier '{card.name}' reads {card.provenance.model}, an encoder, whose tokens see "
-            "what comes after them: it has no running features",
-            hint="a guard needs a classifier that was trained with the model that generates",
-        )
-    if classifier.scorer.lexicon_ is not None:
-        raise ArtifactError(
-            f"classifier '{card.name}' reads words beside features, and a guard sees token ids",
-            hint="train one without --hybrid",
-        )
 
 
 def _require_same_columns(
@@ -233,9 +181,9 @@ def _require_same_columns(
     if isinstance(classifier, Classifier):
         card, given = classifier.card, recorder.provenance
         if isinstance(classifier, Pooled):
-            _require_tokens_alone(classifier)
+            require_tokens_alone(classifier)
             given = given.at("token")
-        require_match(card.provenance, given, ignoring=_UP_TO_THE_CALLER)
+        require_match(card.provenance, given, ignoring=UP_TO_THE_CALLER)
         return
     names = recorder.schema.names
     trained_names = getattr(classifier, "feature_names_in_", None)
