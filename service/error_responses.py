@@ -83,7 +83,8 @@ def error_response(error: SplineLLMError, *, path: str, request_id: str) -> Resp
     if status not in _WORTH_A_RETRY:
         headers["x-should-retry"] = "false"
     if status == HTTPStatus.UNAUTHORIZED:
-        headers["www-authenticate"] = "Bearer"
+        # With a parameter: httplib2, which Google's client library is made of, reads no bare scheme.
+        headers["www-authenticate"] = 'Bearer realm="splinellm"'
     if code in _LAST_WORDS:
         headers["connection"] = "close"
     if isinstance(error, MethodNotAllowedError) and error.allowed:

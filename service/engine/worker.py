@@ -224,14 +224,14 @@ class Engine:
         wait_s = self.estimated_wait_s()
         retry_after_s = min(MAX_RETRY_AFTER_S, max(1, math.ceil(wait_s)))
         if self._queue.n_inputs + len(entries) > limits.max_queue_inputs:
-            reason = "inputs"
+            reason, full = "inputs", f"it holds {limits.max_queue_inputs} prompts"
         elif self._queue.n_tokens + n_tokens > limits.max_queue_tokens:
-            reason = "tokens"
+            reason, full = "tokens", f"it holds {limits.max_queue_tokens} tokens"
         elif self._queue and wait_s > limits.max_wait_s:
-            reason = "wait"
+            reason, full = "wait", f"the wait would be longer than {limits.max_wait_s:g} s"
         else:
             return None
-        return reason, QueueFullError("the queue is full", retry_after_s=retry_after_s)
+        return reason, QueueFullError(f"the queue is full: {full}", retry_after_s=retry_after_s)
 
     def _budget(self, plan: Plan) -> int:
         budget = self.limits.max_batch_tokens or math.inf

@@ -60,7 +60,7 @@ def require_keys(guarded: TestClient) -> None:
             assert answer.status_code == 200
             continue
         assert answer.status_code == 401, path
-        assert answer.headers["www-authenticate"] == "Bearer"
+        assert answer.headers["www-authenticate"] == 'Bearer realm="splinellm"'
         body = answer.json()["error"]
         reason = body["details"][0]["reason"] if path == PERSPECTIVE else body["code"]
         assert reason == "missing_api_key"
