@@ -72,13 +72,13 @@ def with_columns(batch: Any, added: pa.Table) -> Any:
     if isinstance(batch, Mapping):
         are_arrays = any(isinstance(column, np.ndarray) for column in batch.values())
         made: Callable[[pa.ChunkedArray], Any] = _array if are_arrays else _list
-        found = zip(added.column_names, map(made, added.columns), strict=True)
-        return {**{name: batch[name] for name in batch}, **dict(found)}
+        new = zip(added.column_names, map(made, added.columns), strict=True)
+        return {**{name: batch[name] for name in batch}, **dict(new)}
     import pandas as pd
 
-    columns = {name: _series(added[name]) for name in added.column_names}
+    series = {name: _series(added[name]) for name in added.column_names}
     # Not by assignment, which copies a frame of hundreds of columns once for each.
-    return pd.concat([batch, pd.DataFrame(columns, index=batch.index)], axis=1)
+    return pd.concat([batch, pd.DataFrame(series, index=batch.index)], axis=1)
 
 
 def _joined(mine: pa.Schema, added: pa.Schema) -> pa.Schema:
@@ -115,7 +115,7 @@ def _series(column: pa.ChunkedArray) -> Any:
 
 
 def _list(column: pa.ChunkedArray) -> list[Any]:
-    values = column.to_pylist()
+    values: list[Any] = column.to_pylist()
     if not pa.types.is_floating(column.type):
         return values
     return [np.nan if value is None else value for value in values]

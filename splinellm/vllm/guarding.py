@@ -10,7 +10,7 @@ from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor
 from splinellm.vllm.worker import current
 
 
-class GuardProcessor(LogitsProcessor):
+class GuardProcessor(LogitsProcessor):  # type: ignore[misc]  # vLLM is not installed here
     """Lets a request that its classifier does not like choose nothing but its end.
 
     Given to the engine as ``logits_processors=["splinellm.vllm.guarding:GuardProcessor"]``; what it

@@ -145,7 +145,7 @@ class Judge:
         wanted = [names.index(name) for name in self._wanted.features]
         found = torch.cat([it for _, it in columns], dim=-1)[self._layers, 0][..., wanted]
         rows = found.movedim(0, 1).flatten(1).cpu().numpy()  # (N, L * F)
-        scores: np.ndarray = self.classifier.scorer.logits(rows)  # type: ignore[attr-defined]
+        scores: np.ndarray = self.classifier.scorer.logits(rows)
         return scores
 
     def probabilities(self, requests: Sequence[Request], features: np.ndarray) -> np.ndarray:

@@ -65,7 +65,7 @@ class RunningStatistics:
         """Begin a text; returns its slot."""
         if not self._free:
             self._grow()
-        slot = self._free.pop()
+        slot: int = self._free.pop()
         rows = torch.arange(slot * N_HALVES, (slot + 1) * N_HALVES)
         for name, table in self._tables.items():
             _put(table, rows, self._nothing_of_one[name])

@@ -6,6 +6,7 @@ told and not raised, since vLLM would forget their type.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -58,7 +59,7 @@ def _describe(worker: Any) -> dict[str, Any]:
 
 
 def _start(worker: Any, wanted: dict[str, Any]) -> dict[str, Any]:
-    plain = {name: tuple(it) if isinstance(it, list) else it for name, it in wanted.items()}
+    plain: dict[str, Any] = {name: tuple(it) if isinstance(it, list) else it for name, it in wanted.items()}
     if plain.get("rule"):
         plain["rule"] = Rule(**plain["rule"])
     watch = Watch(worker, Wanted(**plain))
@@ -125,7 +126,7 @@ def _held(worker: Any) -> dict[str, int]:
     }
 
 
-_ACTIONS = {
+_ACTIONS: dict[str, Callable[..., Any]] = {
     "describe": _describe,
     "forget": _forget,
     "held": _held,
