@@ -83,7 +83,7 @@ def error_response(error: SplineLLMError, *, path: str, request_id: str) -> Resp
     if status not in _WORTH_A_RETRY:
         headers["x-should-retry"] = "false"
     if status == HTTPStatus.UNAUTHORIZED:
-        # With a parameter: httplib2, which Google's client library is made of, reads no bare scheme.
+        # With a parameter: httplib2, below Google's client library, reads no bare scheme.
         headers["www-authenticate"] = 'Bearer realm="splinellm"'
     if code in _LAST_WORDS:
         headers["connection"] = "close"

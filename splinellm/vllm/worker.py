@@ -59,7 +59,9 @@ def _describe(worker: Any) -> dict[str, Any]:
 
 
 def _start(worker: Any, wanted: dict[str, Any]) -> dict[str, Any]:
-    plain: dict[str, Any] = {name: tuple(it) if isinstance(it, list) else it for name, it in wanted.items()}
+    plain: dict[str, Any] = {
+        name: tuple(it) if isinstance(it, list) else it for name, it in wanted.items()
+    }
     if plain.get("rule"):
         plain["rule"] = Rule(**plain["rule"])
     watch = Watch(worker, Wanted(**plain))
