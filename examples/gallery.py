@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import random
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -116,12 +117,11 @@ def prefixes() -> go.Figure:
 
 def effects() -> go.Figure:
     """Where sentences of novels and made-up arithmetic differ."""
-    random = np.random.default_rng(0)
     sentences = [
         part.strip() + "." for text in PASSAGES for part in text.split(",") if len(part) > 24
     ]
     sums = []
-    for a, b, c in random.integers(2, 99, (len(sentences), 3)).tolist():
+    for a, b, c in np.random.default_rng(0).integers(2, 99, (len(sentences), 3)).tolist():
         sums.append(f"{a} + {b} = {a + b}, {a + b} * {c} = {(a + b) * c}, {c} - {b} = {c - b}")
     table = _extractor("0-29").extract(sentences + sums)
     kinds = ["novel"] * len(sentences) + ["arithmetic"] * len(sums)
@@ -133,10 +133,15 @@ def effects() -> go.Figure:
 
 def domains(folder: Path) -> go.Figure:
     """A map of texts of eight domains."""
+    by_label: dict[str, list[str]] = {}
     with (folder / "domains.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    chosen = np.random.default_rng(0).permutation(len(rows))[:N_DOMAIN_TEXTS]
-    texts, labels = zip(*((rows[i]["text"], rows[i]["label"]) for i in chosen), strict=True)
+        for row in csv.DictReader(file):
+            by_label.setdefault(row["label"], []).append(row["text"])
+    chance = random.Random(0)  # noqa: S311 (no secret)
+    each = -(-N_DOMAIN_TEXTS // len(by_label))
+    chosen = [(x, name) for name in sorted(by_label) for x in chance.sample(by_label[name], each)]
+    chance.shuffle(chosen)
+    texts, labels = zip(*chosen[:N_DOMAIN_TEXTS], strict=True)
     extractor = SplineExtractor.from_pretrained(
         MODEL, layers="0-9", features="blocks", max_tokens=128
     )

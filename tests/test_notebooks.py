@@ -20,13 +20,15 @@ def code_of(cell: dict[str, Any]) -> str:
     return "".join(cell["source"]) if cell["cell_type"] == "code" else ""
 
 
-def shown(value: Any) -> None:
-    """What a notebook does with a cell's last value."""
-    for name in ("_repr_mimebundle_", "_repr_html_"):
-        if hasattr(value, name):
-            assert getattr(value, name)()
-            return
-    repr(value)
+def show(value: Any) -> None:
+    """What a notebook does with a cell's last value, as far as it is ours."""
+    if hasattr(value, "to_plotly_json"):
+        assert value.data
+        assert "plotly-graph-div" in value.to_html(include_plotlyjs=False)
+    elif hasattr(value, "_repr_html_"):
+        assert value._repr_html_()
+    else:
+        repr(value)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -50,7 +52,7 @@ def test_a_notebook_runs(path: Path) -> None:
         last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
         exec(compile(tree, path.name, "exec"), scope)
         if isinstance(last, ast.Expr):
-            shown(eval(compile(ast.Expression(last.value), path.name, "eval"), scope))
+            show(eval(compile(ast.Expression(last.value), path.name, "eval"), scope))
     if "drift" in scope:  # what the text of the notebook says
         assert scope["drift"]["more"] < 1 < scope["drift"]["loud"]
 
