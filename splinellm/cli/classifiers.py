@@ -166,7 +166,7 @@ def set_threshold(
         raise typer.BadParameter(f"'{folder}' is a file; a classifier is a folder")
     if (folder / CARD_FILE).exists() and not force:
         raise typer.BadParameter(f"there is a classifier in '{folder}'; --force replaces it")
-    rows = read(data, text_column, on_error)
+    rows = read([data], text_column, on_error)
     columns = [rows.column(one) for one in _columns(card, label)]
     given = list(zip(*columns, strict=True)) if card.kind == "multilabel" else columns[0]
     labels = labels_for(

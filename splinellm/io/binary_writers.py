@@ -82,7 +82,8 @@ class NpzWriter:
         self._is_tensor = LAYOUT_KEY in added.metadata
         self._n_rows = 0
         # Beside the output, where there must be room for it anyway; /tmp may be small.
-        folder = Path(file.name).parent
+        name = getattr(file, "name", None)  # none at a URI
+        folder = Path(name).parent if isinstance(name, str) else None
         has_tokens = self._provenance.granularity != "prompt"
         self._dtypes = _DTYPES | _TOKEN_DTYPES if has_tokens else _DTYPES
         self._parts = {name: tempfile.TemporaryFile(dir=folder) for name in self._dtypes}  # noqa: SIM115 (close() closes it)
