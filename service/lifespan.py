@@ -51,9 +51,18 @@ def stop_engines(app: FastAPI, timeout_s: float) -> None:
         catalog.stop(timeout_s)
 
 
+def _use_threads(n_threads: int | None) -> None:
+    """Limit the threads of a forward pass; those that begin later, the engines', are told, too."""
+    if n_threads is not None:
+        import torch  # slow, and not on the way to the first answer of a probe
+
+        torch.set_num_threads(n_threads)
+
+
 def _load(app: FastAPI, load: Load) -> None:
     state = app.state
     try:
+        _use_threads(state.settings.threads)
         catalog = load(state.settings, state.metrics)
         state.metrics.watch_models(catalog)
     except Exception as error:  # noqa: BLE001 - whatever it is, probes and the command must know

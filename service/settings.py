@@ -137,6 +137,7 @@ class Settings(BaseSettings):
     trusted_proxies: Names = ()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     cpu_threads: PositiveInt = 2
+    threads: PositiveInt | None = None
 
     @field_validator(
         "batch_wait_ms",

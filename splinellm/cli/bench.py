@@ -55,6 +55,7 @@ def bench(
         ),
     ] = 3,
     device: options.Device = "auto",
+    threads: options.Threads = None,  # noqa: ARG001 (its callback does it)
     json_lines: Annotated[
         bool,
         typer.Option("--json", envvar="SPLINELLM_JSON", help="JSON lines instead of a table."),

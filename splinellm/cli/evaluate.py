@@ -95,6 +95,7 @@ def evaluate(
     batch_tokens: options.BatchTokens = None,
     dtype: options.DtypeOption = options.Dtype.AUTO,
     device: options.Device = "auto",
+    threads: options.Threads = None,  # noqa: ARG001 (its callback does it)
     quiet: options.Quiet = False,
 ) -> None:
     """Measure how well features separate classes, beside baselines on the same splits.

@@ -58,6 +58,7 @@ def extract(
     dimension_rule: options.DimensionRuleOption = options.DimensionRule.RELATIVE,
     dimension_threshold: options.DimensionThreshold = 0.1,
     allow_special_tokens: options.AllowSpecialTokens = False,
+    threads: options.Threads = None,  # noqa: ARG001 (its callback does it)
     resume: options.Resume = False,
     shard: options.Shard = None,
     force: options.Force = False,

@@ -46,6 +46,7 @@ def inspect(
     max_tokens: options.MaxTokens = None,
     dtype: options.DtypeOption = options.Dtype.AUTO,
     device: options.Device = "auto",
+    threads: options.Threads = None,  # noqa: ARG001 (its callback does it)
     html: Annotated[
         str | None,
         typer.Option(

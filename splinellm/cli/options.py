@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +17,8 @@ from splinellm.io.formats import INPUT_FORMATS
 from splinellm.schema import FEATURE_SETS, FeatureSelection, parse_layers
 
 _DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|"}
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""Read when the libraries are imported, which no command has done when it reads its options."""
 _MANY_LAYERS = 10_000  # more than any model has; which layers exist is known once it is loaded
 
 
@@ -165,6 +169,16 @@ def _check_device(device: str) -> str:
     return device
 
 
+def _use_threads(n_threads: int | None) -> int | None:
+    """Limit the threads of what computes: of torch, NumPy and scikit-learn, if not yet imported."""
+    if n_threads is not None:
+        for name in _THREADS:
+            os.environ[name] = str(n_threads)
+        if (torch := sys.modules.get("torch")) is not None:
+            torch.set_num_threads(n_threads)
+    return n_threads
+
+
 def _check_threshold(threshold: float) -> float:
     if not 0.0 < threshold < 1.0:
         raise typer.BadParameter(f"{threshold} is not between 0 and 1")
@@ -236,6 +250,19 @@ DeviceMap = Annotated[
         envvar="SPLINELLM_DEVICE_MAP",
         metavar="MAP",
         help="Spread a large model over devices, as in transformers: auto, balanced, ...",
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        envvar="SPLINELLM_THREADS",
+        min=1,
+        metavar="N",
+        callback=_use_threads,
+        help="Of the forward pass; all cores by default. Processes that share cores must share "
+        "them out: two with two threads each on two cores are five times slower than with one.",
+        show_default=False,
     ),
 ]
 Layers = Annotated[

@@ -107,6 +107,7 @@ def predict(
     batch_tokens: options.BatchTokens = None,
     device: options.Device = "auto",
     device_map: options.DeviceMap = None,
+    threads: options.Threads = None,  # noqa: ARG001 (its callback does it)
     resume: options.Resume = False,
     shard: options.Shard = None,
     force: options.Force = False,

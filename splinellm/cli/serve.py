@@ -263,6 +263,10 @@ def serve(
     cpu_threads: Annotated[
         int | None, _option("cpu-threads", "For tokens and JSON. 2 by default.", "N")
     ] = None,
+    threads: Annotated[
+        int | None,
+        _option("threads", "Of the forward pass, as in extract. All cores by default.", "N"),
+    ] = None,
     config: Annotated[
         Path | None,
         _option("config", "Settings from a .toml, .json or .env file; options win.", "FILE"),

@@ -233,6 +233,7 @@ def train(
     batch_tokens: options.BatchTokens = None,
     dtype: options.DtypeOption = options.Dtype.AUTO,
     device: options.Device = "auto",
+    threads: options.Threads = None,  # noqa: ARG001 (its callback does it)
     quiet: options.Quiet = False,
 ) -> None:
     """Train a classifier on labelled texts, or on a table that extract made of them.

@@ -21,6 +21,7 @@ from splinellm.table import PROVENANCE_KEY, FeatureTable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from splinellm.io.remote import Location
     from splinellm.provenance import Provenance
 
 _MAGIC = b"ARROW1"
@@ -104,9 +105,13 @@ class ArrowWriter(GatheringWriter):
         self._writer.close()
 
 
-def read_provenance(path: Path) -> bytes | None:
+def read_provenance(path: Location) -> bytes | None:
     """Read the record of what a file's features come from, if it has features."""
-    with reading_columns(str(path), "Arrow"), _opened(path) as reader:
+    with (
+        reading_columns(str(path), "Arrow"),
+        path.open("rb") as file,
+        _opened(file) as reader,
+    ):
         record: bytes | None = (reader.schema.metadata or {}).get(PROVENANCE_KEY)
     return record
 

@@ -111,7 +111,8 @@ class NpzWriter:
         self._kind = _kind_of_archive(self._provenance)
         self._n_rows = 0
         # Beside the output, where there must be room for it anyway; /tmp may be small.
-        folder = Path(file.name).parent
+        name = getattr(file, "name", None)  # none at a URI
+        folder = Path(name).parent if isinstance(name, str) else None
         has_tokens = self._provenance.granularity != "prompt"
         self._dtypes = _DTYPES | {"values": _NUMBERS[self._kind]}
         if has_tokens:

@@ -23,6 +23,7 @@ from splinellm.io.encodings import (
 )
 from splinellm.io.formats import FORMATS
 from splinellm.io.pipes import PipeBytes, is_live
+from splinellm.io.remote import Location, RemotePath
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,6 +69,8 @@ class ByteStream:
         Of text. UTF-8 by default, and what a byte order mark tells.
     pipe : PipeBytes, optional
         Where the bytes come from, if more may be to come.
+    size : int, optional
+        Bytes there are, if the file system does not tell.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class ByteStream:
         gzipped: bool,
         encoding: str | None = None,
         pipe: PipeBytes | None = None,
+        size: int | None = None,
     ) -> None:
         self.name = name
         self.encoding = encoding
@@ -85,17 +89,23 @@ class ByteStream:
         self._gzipped = gzipped
         self._pipe = pipe
         self._started = False
-        self._size = os.fstat(raw.fileno()).st_size if _is_seekable_file(raw) else None
+        self._size = size
+        if size is None and _is_seekable_file(raw):
+            self._size = os.fstat(raw.fileno()).st_size
 
     @classmethod
-    def open_file(cls, path: str, *, gzipped: bool, encoding: str | None = None) -> ByteStream:
+    def open_file(cls, path: Location, *, gzipped: bool, encoding: str | None = None) -> ByteStream:
         """Open a file by its path."""
-        with reading(path):
-            raw = open(path, "rb")  # noqa: SIM115 (close() closes it)
+        name = str(path)
+        with reading(name):
+            raw = path.open("rb")
+            if isinstance(path, RemotePath):
+                size = path.size() if raw.seekable() else None
+                return cls(name, raw, gzipped=gzipped, encoding=encoding, size=size)
             if not is_live(raw):
-                return cls(path, raw, gzipped=gzipped, encoding=encoding)
-            pipe = PipeBytes(cast("BinaryIO", raw))
-            return cls(path, cast("BinaryIO", pipe), gzipped=gzipped, encoding=encoding, pipe=pipe)
+                return cls(name, raw, gzipped=gzipped, encoding=encoding)
+            pipe = PipeBytes(raw)
+            return cls(name, cast("BinaryIO", pipe), gzipped=gzipped, encoding=encoding, pipe=pipe)
 
     @classmethod
     def open_stdin(cls, *, encoding: str | None = None) -> tuple[ByteStream, bytes]:

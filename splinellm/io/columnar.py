@@ -20,6 +20,7 @@ from splinellm.io.arrow_types import common_type, is_list, is_text
 from splinellm.io.byte_stream import reading
 from splinellm.io.checks import check_columns, check_text, require_same_columns
 from splinellm.io.partitions import Partition, partition_types, typed
+from splinellm.io.remote import Location, RemotePath
 from splinellm.io.rows import Problem, ReadOptions
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ class ColumnarSource(ABC):
     ----------
     name : str
         File or folder, for messages.
-    files : sequence of Path or file objects
+    files : sequence of Path, RemotePath or file objects
         All with the same columns, in any order.
     options : ReadOptions
         How they are to be read.
@@ -175,7 +176,7 @@ class ColumnarSource(ABC):
     def __init__(
         self,
         name: str,
-        files: Sequence[Path | BinaryIO],
+        files: Sequence[Location | BinaryIO],
         options: ReadOptions,
         partitions: Sequence[Partition] | None = None,
     ) -> None:
@@ -217,14 +218,14 @@ class ColumnarSource(ABC):
 
     def _lengths(self) -> Iterator[int]:
         for file in self._files:
-            with self._reading(file):
-                yield from self.batch_lengths(file, self._options.chunk_rows)
+            with self._reading(file) as opened:
+                yield from self.batch_lengths(opened, self._options.chunk_rows)
 
     def _common_schema(self) -> pa.Schema:
         common: pa.Schema | None = None
         for file, constants in zip(self._files, self._constants, strict=True):
-            with self._reading(file):
-                schema, n_rows = self.read_schema(file)
+            with self._reading(file) as opened:
+                schema, n_rows = self.read_schema(opened)
             for added in constants:
                 schema = schema.append(pa.field(added, self._added[added]))
             self._total = None if n_rows is None or self._total is None else self._total + n_rows
@@ -263,11 +264,11 @@ class ColumnarSource(ABC):
         for file, constants in zip(self._files, self._constants, strict=True):
             name = self._name_of(file)
             first = 1
-            with self._reading(file):
-                skipped = list(islice(self.batch_lengths(file, chunk_rows), left)) if left else []
+            with self._reading(file) as opened:
+                skipped = list(islice(self.batch_lengths(opened, chunk_rows), left)) if left else []
                 left -= len(skipped)
                 first += sum(skipped)
-                for batch in self.read_batches(file, own, chunk_rows, len(skipped)):
+                for batch in self.read_batches(opened, own, chunk_rows, len(skipped)):
                     table = _as(self._schema, batch, constants)
                     self.n_read += len(table)
                     yield ArrowChunk(name, table, text, first, _problems(table, self._options))
@@ -282,18 +283,22 @@ class ColumnarSource(ABC):
     def close(self) -> None:
         """Close a file that was handed in open."""
         for file in self._files:
-            if not isinstance(file, Path):
+            if not isinstance(file, Path | RemotePath):
                 file.close()
 
-    def _name_of(self, file: Path | BinaryIO) -> str:
-        return str(file) if isinstance(file, Path) else self.name
+    def _name_of(self, file: Location | BinaryIO) -> str:
+        return str(file) if isinstance(file, Path | RemotePath) else self.name
 
     @contextmanager
-    def _reading(self, file: Path | BinaryIO) -> Iterator[None]:
-        if not isinstance(file, Path):
-            file.seek(0)
+    def _reading(self, file: Location | BinaryIO) -> Iterator[Path | BinaryIO]:
         with reading_columns(self._name_of(file), self.kind):
-            yield
+            if isinstance(file, RemotePath):
+                with file.open("rb") as opened:
+                    yield opened
+                return
+            if not isinstance(file, Path):
+                file.seek(0)
+            yield file
 
 
 @contextmanager

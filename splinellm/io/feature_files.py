@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
+import tempfile
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 from zipfile import BadZipFile
 
 import numpy as np
@@ -14,6 +16,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from splinellm.errors import OutputError, TableFormatError
+from splinellm.io.byte_stream import reading
 from splinellm.io.formats import (
     format_named,
     is_gzipped,
@@ -23,7 +26,10 @@ from splinellm.io.formats import (
     require_layout,
     require_precision,
 )
+from splinellm.io.inputs import Input, InputFile, find_input
+from splinellm.io.remote import is_uri, location
 from splinellm.io.rows import RecordChunk, Row
+from splinellm.io.unfinished import unfinished
 from splinellm.io.writers import compressed, writer_of
 from splinellm.layout import Layout, arrow_schema, belongs, layout_of, schema_of
 from splinellm.precision import Precision, restored
@@ -79,16 +85,35 @@ def write_features(
     if precision is not None:
         require_precision(known, precision)
         table = table.rounded(precision)
-    added = table.to_arrow(layout)
-    with open(path, "wb") as file:
-        stream = compressed(file) if is_gzipped(fspath(path)) else file
-        writer = writer_of(known)(stream, pa.schema([]), added.schema)
-        writer.write(RecordChunk("", [Row(i, {}) for i in range(len(table))], None), added)
-        writer.close()
-        if stream is not file:
-            stream.close()
+    if is_uri(fspath(path)):
+        final = location(fspath(path))
+        target = unfinished(final, final)
+        try:
+            _write(table, target.file, known, layout, is_packed=is_gzipped(final.name))
+            target.settle()
+            target.put_in_place()
+        except BaseException:
+            target.discard()
+            raise
+    else:
+        final = Path(path)
+        with final.open("wb") as file:
+            _write(table, file, known, layout, is_packed=is_gzipped(final.name))
     if known.needs_sidecar:
-        sidecar(path).write_text(table.provenance.to_json(), encoding="utf-8")
+        beside = final.with_name(sidecar(final.name).name)
+        beside.write_bytes(table.provenance.to_json().encode())
+
+
+def _write(
+    table: FeatureTable, file: BinaryIO, known: Format, layout: Layout, *, is_packed: bool
+) -> None:
+    added = table.to_arrow(layout)
+    stream = compressed(file) if is_packed else file
+    writer = writer_of(known)(stream, pa.schema([]), added.schema)
+    writer.write(RecordChunk("", [Row(i, {}) for i in range(len(table))], None), added)
+    writer.close()
+    if stream is not file:
+        stream.close()
 
 
 def read_features(
@@ -113,11 +138,28 @@ def read_features(
     TableFormatError
         It is not there, or the file is none of a table.
     """
+    if is_uri(fspath(path)):
+        with tempfile.TemporaryDirectory(prefix="splinellm-") as folder:
+            return read_features(_fetched(fspath(path), Path(folder)), provenance, format=format)
     known = _known(path, format)
     if provenance is None and known.needs_sidecar:
         provenance = read_sidecar(path)
     table: FeatureTable = load(known.features)(Path(path), provenance)
     return table
+
+
+def _fetched(uri: str, folder: Path) -> Path:
+    """Copy a table, which is read whole in any case; returns a file, or a folder of such."""
+    found = find_input(uri) if not uri.endswith(".npz") else Input(uri, (InputFile(location(uri)),))
+    with reading(uri):
+        for number, file in enumerate(found.files):
+            place = folder if not found.folders else folder / f"{number:08d}"
+            place.mkdir(exist_ok=True)
+            for path in (file.path, file.path.with_name(sidecar(file.path.name).name)):
+                if path == file.path or (path.exists() and not found.folders):
+                    with path.open("rb") as source, (place / path.name).open("wb") as target:
+                        shutil.copyfileobj(source, target, 1 << 20)
+    return folder if found.folders else folder / found.files[0].path.name
 
 
 def _known(path: str | PathLike[str], given: str | None) -> Format:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from splinellm.errors import TableFormatError
+from splinellm.io.byte_stream import reading
 from splinellm.io.formats import load
 from splinellm.io.inputs import Given, Input, find_input
 from splinellm.io.readers import CsvTypes, open_source
@@ -29,14 +30,14 @@ from splinellm.layout import (
     value_names,
 )
 from splinellm.precision import SCALE
-from splinellm.provenance import Provenance, read_sidecar, sidecar
+from splinellm.provenance import Provenance, sidecar
 from splinellm.table import FeatureTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from splinellm.io.formats import Format
+    from splinellm.io.remote import Location
 
 
 class FeatureChunk(ChunkView):
@@ -226,11 +227,14 @@ def _provenance_of(given: Input) -> Provenance | None:
     return first
 
 
-def _provenance_at(path: Path, known: Format) -> Provenance | None:
+def _provenance_at(path: Location, known: Format) -> Provenance | None:
     if known.provenance:
         record = load(known.provenance)(path)
-        return None if record is None else Provenance.from_json(record)
-    return read_sidecar(path) if known.needs_sidecar and sidecar(path).is_file() else None
+    else:
+        beside = path.with_name(sidecar(path.name).name)
+        with reading(str(beside)):
+            record = beside.read_bytes() if known.needs_sidecar and beside.is_file() else None
+    return None if record is None else Provenance.from_json(record)
 
 
 def _layout(

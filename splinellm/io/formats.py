@@ -13,7 +13,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from splinellm.errors import ConfigurationError, InputFileError
+from splinellm.errors import ConfigurationError, InputFileError, OutputError
+from splinellm.io.remote import location
 
 STANDARD_STREAM = "-"
 """Stands for standard input or output in place of a path."""
@@ -264,7 +265,12 @@ def _require(
 
 def names_folder(path: str) -> bool:
     """Whether an output is a folder: one that is there, or a name that ends like one's."""
-    return path.endswith(("/", os.sep)) or (path != "" and Path(path).is_dir())
+    if path.endswith(("/", os.sep)) or path == "":
+        return path != ""
+    try:
+        return location(path).is_dir()
+    except OSError as error:  # a store that cannot be reached
+        raise OutputError(f"cannot write '{path}': {error}") from error
 
 
 def is_gzipped(path: str) -> bool:

@@ -6,6 +6,7 @@ machine that works on a share of them sees the same input.
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from splinellm.io.formats import (
     input_format,
 )
 from splinellm.io.partitions import Partition, partition_of
+from splinellm.io.remote import Location, RemotePath, location, size_of
 from splinellm.io.shares import Share
 
 _MAGIC = re.compile(r"[*?[]")
@@ -37,13 +39,13 @@ class InputFile:
 
     Parameters
     ----------
-    path : Path
+    path : Path or RemotePath
         Where it is.
     partition : tuple
         Names and values that its folders, such as ``lang=en``, give to all of its rows.
     """
 
-    path: Path
+    path: Location
     partition: Partition = ()
 
     def __str__(self) -> str:
@@ -52,7 +54,7 @@ class InputFile:
     def size(self) -> int:
         """Bytes of the file."""
         with reading(str(self)):
-            return self.path.stat().st_size
+            return size_of(self.path)
 
 
 @dataclass(frozen=True)
@@ -67,14 +69,14 @@ class Input:
         In order; none is standard input.
     kind : Format or None
         Of all files; of standard input only what it begins with tells.
-    folders : tuple of Path
+    folders : tuple of Path or RemotePath
         Those that were given as such.
     """
 
     shown: str
     files: tuple[InputFile, ...] = ()
     kind: Format | None = None
-    folders: tuple[Path, ...] = ()
+    folders: tuple[Location, ...] = ()
 
     @property
     def is_standard(self) -> bool:
@@ -96,21 +98,18 @@ class Input:
         """Whether it is one file and nothing else."""
         return len(self.files) == 1 and not self.files[0].partition
 
-    @property
-    def has_features(self) -> bool:
-        """Whether extract may have written it."""
-        return self.kind is not None and bool(self.kind.features)
-
     def identity(self) -> dict[str, str]:
         """What tells it from others; which rows it has is compared part by part."""
         if self.is_stream:
             return {"input": "a pipe"}
-        if len(self.files) == 1 or (len(self.folders) == 1 and self.shown == str(self.folders[0])):
+        if len(self.files) == 1 or (
+            len(self.folders) == 1 and self.shown.rstrip("/") == str(self.folders[0])
+        ):
             where = self.folders[0] if self.folders else self.files[0].path
             n_bytes = sum(file.size() for file in self.files)
-            return {"input": os.path.realpath(where), "size of the input": f"{n_bytes:,} bytes"}
+            return {"input": _real(where), "size of the input": f"{n_bytes:,} bytes"}
         told = {
-            f"input file {number:,}": f"{os.path.realpath(file.path)}, {file.size():,} bytes"
+            f"input file {number:,}": f"{_real(file.path)}, {file.size():,} bytes"
             for number, file in enumerate(self.files, 1)
         }
         return {**told, "number of input files": f"{len(self.files):,}"}
@@ -126,7 +125,7 @@ def find_input(given: Given, format: str | None = None) -> Input:  # noqa: A002 
     Parameters
     ----------
     given : str, sequence of str or Input
-        Files, folders, patterns such as ``data/**/*.csv``, or ``-`` alone.
+        Files, folders, patterns such as ``data/**/*.csv``, URIs of such, or ``-`` alone.
     format : str, optional
         Overrides the names of files, and chooses among those of a folder.
 
@@ -148,55 +147,68 @@ def find_input(given: Given, format: str | None = None) -> Input:  # noqa: A002 
             )
         return Input(STANDARD_STREAM)
     files: list[InputFile] = []
-    folders: list[Path] = []
+    folders: list[Location] = []
     for argument in arguments:
         files += _files_of(argument, format, folders)
     _require_distinct(files)
     return Input(_shown(arguments, files), tuple(files), _kind(files, format), tuple(folders))
 
 
-def is_pipe(path: Path | str) -> bool:
+def is_pipe(path: Location) -> bool:
     """Whether a path is that of something that can be read only once, as of ``<(zcat x)``."""
-    place = Path(path)
-    return place.exists() and not place.is_file() and not place.is_dir()
+    if isinstance(path, RemotePath):
+        return False
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
-def _files_of(argument: str, given: str | None, folders: list[Path]) -> list[InputFile]:
-    path = Path(argument)
-    if path.is_dir():
-        folders.append(path)
-        return _files_in(path, path, given)
-    if not _MAGIC.search(argument) or path.exists():
-        return [InputFile(path)]
-    root = _fixed_part(argument)
-    matches = [found for found in _matches(argument) if not _is_hidden(root, found)]
-    files = [found for found in matches if not found.is_dir()]
+def _files_of(argument: str, given: str | None, folders: list[Location]) -> list[InputFile]:
+    path = location(argument)
+    has_magic = _MAGIC.search(argument) is not None
+    with reading(argument):
+        if path.is_dir():
+            folders.append(path)
+            return _files_in(path, path, given)
+        if not has_magic or path.exists():
+            return [InputFile(path)]
+    root = _fixed_part(path)
+    with reading(argument):
+        matches = [
+            (found, is_folder)
+            for found, is_folder in _matches(path)
+            if not any(map(_is_other, _below(root, found)[:-1]))
+        ]
+    matches.sort(key=lambda match: str(match[0]))
+    files = [found for found, is_folder in matches if not is_folder]
     if files:
-        return [InputFile(file, partition_of(root, file)) for file in files]
-    folders += matches
-    found = [file for folder in matches for file in _files_in(folder, root, given)]
-    if not found:
+        return [InputFile(file, partition_of(_below(root, file)[:-1])) for file in files]
+    folders += [found for found, _ in matches]
+    inside = [file for folder, _ in matches for file in _files_in(folder, root, given)]
+    if not inside:
         raise InputFileError(f"no file matches '{argument}'")
-    return found
+    return inside
 
 
-def _fixed_part(pattern: str) -> Path:
+def _fixed_part(pattern: Location) -> Location:
     """The folders of a pattern before the first that is one itself."""
-    parts = Path(pattern).parts
-    fixed = next(i for i, part in enumerate(parts) if _MAGIC.search(part))
-    return Path(*parts[:fixed])
+    root = pattern
+    while _MAGIC.search(str(root)):
+        root = root.parent
+    return root
 
 
-def _matches(pattern: str) -> list[Path]:
-    import glob
+def _matches(pattern: Location) -> list[tuple[Location, bool]]:
+    """What a pattern matches, and whether it is a folder."""
+    if isinstance(pattern, RemotePath):
+        return [*pattern.matches()]
+    found = {Path(name) for name in glob.glob(str(pattern), recursive=True)}  # noqa: PTH207 (a pattern may begin at the root)
+    return [(path, path.is_dir()) for path in found]
 
-    with reading(pattern):
-        return [Path(found) for found in sorted(set(glob.glob(pattern, recursive=True)))]  # noqa: PTH207 (with the pattern's own root)
 
-
-def _is_hidden(root: Path, path: Path) -> bool:
-    """Whether it lies in a folder that readers of data take no notice of."""
-    return any(_is_other(part) for part in path.relative_to(root).parts[:-1])
+def _below(root: Location, path: Location) -> tuple[str, ...]:
+    """Names of the folders between, and of the path itself."""
+    if isinstance(path, RemotePath) and isinstance(root, RemotePath):
+        return path.parts_below(root)
+    return Path(str(path)).relative_to(str(root)).parts
 
 
 def _is_other(name: str) -> bool:
@@ -204,9 +216,9 @@ def _is_other(name: str) -> bool:
     return name.startswith(("_", ".")) or name.endswith(".partial")
 
 
-def _files_in(folder: Path, root: Path, given: str | None) -> list[InputFile]:
+def _files_in(folder: Location, root: Location, given: str | None) -> list[InputFile]:
     """Files of a folder and those below it, all of one format."""
-    by_format: dict[str, list[Path]] = {}
+    by_format: dict[str, list[Location]] = {}
     with reading(str(folder)):
         for path in sorted(_walk(folder), key=str):
             known = None if path.name.endswith(_BESIDE) else format_of_name(path.name)
@@ -223,13 +235,18 @@ def _files_in(folder: Path, root: Path, given: str | None) -> list[InputFile]:
         )
     for files in by_format.values():
         if files:
-            _require_all_shares(folder, files)
-            return [InputFile(file, partition_of(root, file)) for file in files]
+            _require_all_shares(files)
+            return [InputFile(file, partition_of(_below(root, file)[:-1])) for file in files]
     what = "input" if given is None else given
     raise InputFileError(f"folder '{folder}' has no {what} files")
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: Location) -> Iterator[Location]:
+    if isinstance(folder, RemotePath):
+        for path in folder.walk():
+            if not any(map(_is_other, path.parts_below(folder))):
+                yield path
+        return
     seen: set[str] = set()
 
     def fail(error: OSError) -> None:
@@ -243,9 +260,9 @@ def _walk(folder: Path) -> Iterator[Path]:
         seen.add(real)
 
 
-def _require_all_shares(folder: Path, files: Sequence[Path]) -> None:
+def _require_all_shares(files: Sequence[Location]) -> None:
     """Refuse what ``--shard`` wrote if not all shares are there."""
-    by_folder: dict[Path, list[Share]] = {}
+    by_folder: dict[Location, list[Share]] = {}
     for file in files:
         if (share := Share.of_name(file.stem)) is not None:
             by_folder.setdefault(file.parent, []).append(share)
@@ -258,8 +275,8 @@ def _require_all_shares(folder: Path, files: Sequence[Path]) -> None:
             if missing:
                 first = Share(missing[0], of).name
                 raise InputFileError(
-                    f"folder '{where if where != folder else folder}' has {len(numbers):,} of "
-                    f"{of:,} shares: {first}{' and others are' if missing[1:] else ' is'} missing",
+                    f"folder '{where}' has {len(numbers):,} of {of:,} shares: {first}"
+                    f"{' and others are' if missing[1:] else ' is'} missing",
                     hint=f"--shard {missing[0]}/{of} makes it",
                 )
 
@@ -274,10 +291,14 @@ def _require_distinct(files: Sequence[InputFile]) -> None:
                 f"'{file}' is a pipe and cannot be read together with others",
                 hint="cat them into one",
             )
-        real = os.path.realpath(file.path)
+        real = _real(file.path)
         if real in seen:
             raise ConfigurationError(f"'{file}' is given twice", hint="name it once")
         seen.add(real)
+
+
+def _real(path: Location) -> str:
+    return str(path) if isinstance(path, RemotePath) else os.path.realpath(path)
 
 
 def _kind(files: Sequence[InputFile], given: str | None) -> Format:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,14 +18,17 @@ import pyarrow as pa
 import pyarrow.ipc
 
 from splinellm.errors import ResumeError
+from splinellm.io.leases import Lease
 from splinellm.io.locks import Lock
 from splinellm.io.rows import Problem
+from splinellm.io.unfinished import write_whole
 from splinellm.provenance import library_versions
 from splinellm.table import PROVENANCE_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from splinellm.io.remote import Location
     from splinellm.io.rows import Chunk
 
 STATE_VERSION = 1
@@ -44,7 +46,7 @@ class Journal:
 
     Parameters
     ----------
-    folder : Path
+    folder : Path or RemotePath
         Where they are; made if need be.
     shown : str
         The output, for messages.
@@ -67,7 +69,7 @@ class Journal:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Location,
         shown: str,
         asked: Mapping[str, str] | None = None,
         *,
@@ -77,7 +79,7 @@ class Journal:
         self.n_recalled = 0
         self._shown = shown
         self._asked = dict(asked or {})
-        if folder.exists() and not folder.is_dir():
+        if isinstance(folder, Path) and folder.exists() and not folder.is_dir():
             raise ResumeError(
                 f"'{folder}', where the parts of a run go, is a file",
                 hint="an older version left it; remove it or give it another name",
@@ -91,7 +93,9 @@ class Journal:
             self._lock.release()
             raise
 
-    def _locked(self) -> Lock:
+    def _locked(self) -> Lock | Lease:
+        if not isinstance(self.folder, Path):
+            return Lease(self.folder / _LOCK, self._shown)
         for attempt in range(_ATTEMPTS):
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -208,7 +212,7 @@ class Journal:
         with pa.ipc.new_file(sink, table.schema, options=options) as writer:
             writer.write_table(table)
         name = f"{_PART}{number:08d}.{len(table)}.arrow"
-        self._write(name, sink.getvalue())
+        self._write(name, sink.getvalue().to_pybytes())
         self._parts[number] = name
 
     def remove(self) -> None:
@@ -230,20 +234,8 @@ class Journal:
             with suppress(OSError):  # something else is in it
                 self.folder.rmdir()
 
-    def _write(self, name: str, content: bytes | pa.Buffer) -> None:
-        path = self.folder / name
-        unfinished = path.with_name(name + ".tmp")
-        try:
-            with unfinished.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(path)
-            settle(self.folder)
-        except BaseException:
-            with suppress(OSError):
-                unfinished.unlink(missing_ok=True)
-            raise
+    def _write(self, name: str, content: bytes) -> None:
+        write_whole(self.folder / name, content)
 
     def _compare(self, before: Mapping[str, str], now: Mapping[str, str]) -> None:
         for name in [*before, *(name for name in now if name not in before)]:
@@ -254,17 +246,6 @@ class Journal:
                     f"now it is {_short(is_now)}",
                     hint="give it as it was, or remove the folder to begin anew",
                 )
-
-
-def settle(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    if path.is_dir() and os.name == "nt":  # folders cannot be opened there
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _made_by(added: pa.Schema) -> dict[str, str]:

@@ -2,11 +2,13 @@
 
 Until then everything lies in a folder beside it: the parts that a later run goes on with (see
 :mod:`splinellm.io.journal`), and the data, the rejects and the provenance of this one. So OUTPUT is
-always a complete result, and an earlier one survives a run that fails.
+always a complete result, and an earlier one survives a run that fails. At a URI, data and rejects
+are on their way instead (see :mod:`splinellm.io.unfinished`), and only the parts lie there.
 """
 
 from __future__ import annotations
 
+import io
 import os
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,12 +17,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from splinellm.errors import OutputError
 from splinellm.io.formats import is_gzipped, output_format
-from splinellm.io.journal import Journal, settle
+from splinellm.io.journal import Journal
 from splinellm.io.json_columns import to_json
+from splinellm.io.remote import Location, is_uri, location
 from splinellm.io.shares import Share
 from splinellm.io.standing import Standing
+from splinellm.io.unfinished import Unfinished, settle, unfinished
 from splinellm.io.writers import Writer, compressed, writer_of
-from splinellm.provenance import sidecar
 from splinellm.table import PROVENANCE_KEY
 
 if TYPE_CHECKING:
@@ -37,7 +40,7 @@ _UNFINISHED, _REJECTED = "_partial", "_rejects"
 
 
 @contextmanager
-def writing(path: Path | str) -> Iterator[None]:
+def writing(path: Location | str) -> Iterator[None]:
     """Turn failures to write into one clear error that names the file."""
     try:
         yield
@@ -53,28 +56,27 @@ class Places:
     ----------
     shown : str
         The output, as the user would name it.
-    final : Path
+    final : Path or RemotePath
         The complete output.
-    partial : Path
+    partial : Path or RemotePath
         Folder in which everything is until then.
-    rejects : Path
+    rejects : Path or RemotePath
         The bad rows.
     shown_partial, shown_rejects : str
         These, as the user would name them.
     """
 
     shown: str
-    final: Path
-    partial: Path
-    rejects: Path
+    final: Location
+    partial: Location
+    rejects: Location
     shown_partial: str
     shown_rejects: str
 
     @classmethod
     def beside(cls, path: str) -> Places:
         """Places of an output that is a file."""
-        # Renaming onto a symbolic link would replace the link instead of the file behind it.
-        final = Path(os.path.realpath(path))
+        final = _real(path)
         partial, rejects = ".partial", ".rejects.jsonl"
         return cls(
             path,
@@ -92,19 +94,24 @@ class Places:
         Readers of Parquet folders take no notice of what begins with an underscore.
         """
         partial, rejects = f"{_UNFINISHED}/{share.name}", f"{_REJECTED}/{share.name}.jsonl"
-        data, root, shown = f"{share.name}.parquet", Path(os.path.realpath(folder)), Path(folder)
+        data, root, shown = f"{share.name}.parquet", _real(folder), location(folder)
         return cls(
             str(shown / data),
             root / data,
-            root / partial,
-            root / rejects,
+            root / _UNFINISHED / share.name,
+            root / _REJECTED / f"{share.name}.jsonl",
             str(shown / partial),
             str(shown / rejects),
         )
 
-    def touched(self) -> tuple[Path, ...]:
+    @property
+    def provenance(self) -> Location:
+        """Where it is kept for formats without room for it."""
+        return _beside(self.final, ".provenance.json")
+
+    def touched(self) -> tuple[Location, ...]:
         """Everything that the run may replace or remove."""
-        return self.final, self.partial, self.rejects, sidecar(self.final)
+        return self.final, self.partial, self.rejects, self.provenance
 
 
 def make_folder(folder: str, share: Share) -> None:
@@ -115,11 +122,11 @@ def make_folder(folder: str, share: Share) -> None:
     OutputError
         It cannot be made, or holds something else.
     """
-    path = Path(folder)
+    path = location(folder)
     with writing(folder):
         path.mkdir(parents=True, exist_ok=True)
-        found = [*path.iterdir(), *(path / _UNFINISHED).glob("*")]
-    for each in sorted(found):
+        found: list[Location] = [*path.iterdir(), *(path / _UNFINISHED).glob("*")]
+    for each in sorted(found, key=str):
         if each.name in (_UNFINISHED, _REJECTED):
             continue
         other = Share.of_name(each.stem if each.suffix == ".parquet" else each.name)
@@ -176,21 +183,23 @@ class OutputFile:
         self.n_rejected = 0
         self._kind = output_format(str(places.final))
         self._writer: Writer | None = None
-        self._rejects: TextIO | None = None
+        self._rejects: io.TextIOWrapper | None = None
+        self._beside: dict[str, Unfinished] = {}
         shown, final = places.shown, places.final
         with writing(shown):
-            if final.is_dir():
+            if isinstance(final, Path) and final.is_dir():
                 raise OutputError(f"cannot write {shown}: it is a folder")
             self._standing = None if force else Standing.at(final, shown)
             final.parent.mkdir(parents=True, exist_ok=True)
             # All this early, to fail before the model loads.
             self.journal = Journal(places.partial, shown, asked, resume=resume)
             try:
-                self._file: BinaryIO = (places.partial / _DATA).open("wb")
+                self._data = unfinished(places.partial / _DATA, final)
             except BaseException:
                 self.journal.close()
                 raise
-        self._stream: BinaryIO = self._file
+        self._stream: BinaryIO = self._data.file
+        self._is_closed = False
 
     def start(self, source: Source[Chunk], added: pa.Schema) -> None:
         """Begin the output; reads the input's columns if the format needs them."""
@@ -200,14 +209,14 @@ class OutputFile:
         if self._standing is not None:
             self._standing.require_columns(columns, added)
         with writing(self.places.shown):
-            for name in (_REJECTS, _PROVENANCE):
-                (self.places.partial / name).unlink(missing_ok=True)
+            self._remove_partial(_REJECTS, _PROVENANCE)
             if is_gzipped(str(self.places.final)):
-                self._stream = compressed(self._file)
+                self._stream = compressed(self._data.file)
             self._writer = writer_of(self._kind)(self._stream, columns, added)
             provenance = (added.metadata or {}).get(PROVENANCE_KEY)
             if self._kind.needs_sidecar and provenance is not None:  # predictions have none
-                (self.places.partial / _PROVENANCE).write_bytes(provenance)
+                record = self._begin(_PROVENANCE, self.places.provenance)
+                record.file.write(provenance)
 
     def write(self, rows: Chunk, added: pa.Table) -> None:
         """Append rows."""
@@ -220,21 +229,27 @@ class OutputFile:
         """Write a bad row to the rejects file."""
         with writing(self.places.rejects):
             if self._rejects is None:
-                self._rejects = (self.places.partial / _REJECTS).open("w", encoding="ascii")
+                rejects = self._begin(_REJECTS, self.places.rejects)
+                self._rejects = io.TextIOWrapper(rejects.file, encoding="ascii")
             write_reject(self._rejects, record)
         self.n_rejected += 1
 
     def commit(self) -> None:
         """Complete all files, and give them their names; the data comes last."""
-        partial, final = self.places.partial, self.places.final
         if self._standing is not None:
             self._standing.require_rows(self.n_rows)
         with writing(self.places.shown):
             self._close()
-            self._put_in_place(partial / _REJECTS, self.places.rejects)
-            self._put_in_place(partial / _PROVENANCE, sidecar(final))
-            (partial / _DATA).replace(final)
-            settle(final.parent)  # the parts are the only copy until then
+            for name, final in (
+                (_REJECTS, self.places.rejects),
+                (_PROVENANCE, self.places.provenance),
+            ):
+                if name in self._beside:
+                    self._beside[name].put_in_place()
+                else:  # left by an earlier run, and not true of this one
+                    final.unlink(missing_ok=True)
+            self._data.put_in_place()
+            settle(self.places.final.parent)  # the parts are the only copy until then
             self.journal.remove()
             self._tidy()
 
@@ -242,11 +257,22 @@ class OutputFile:
         """Keep the parts alone: the rest is made anew when a run goes on with them."""
         with suppress(Exception):  # the failure behind this one is the news
             self._close()
-        for name in (_DATA, _REJECTS, _PROVENANCE):
-            with suppress(OSError):
-                (self.places.partial / name).unlink(missing_ok=True)
+        for file in (self._data, *self._beside.values()):
+            file.discard()
+        self._remove_partial(_DATA, _REJECTS, _PROVENANCE)
         self.journal.close()
         self._tidy()
+
+    def _begin(self, name: str, final: Location) -> Unfinished:
+        file = self._beside[name] = unfinished(self.places.partial / name, final)
+        return file
+
+    def _remove_partial(self, *names: str) -> None:
+        """Remove what a run that was killed has left."""
+        if isinstance(self.places.partial, Path):
+            for name in names:
+                with suppress(OSError):
+                    (self.places.partial / name).unlink(missing_ok=True)
 
     def _tidy(self) -> None:
         if self.places.partial.parent.name == _UNFINISHED:
@@ -254,32 +280,29 @@ class OutputFile:
                 self.places.partial.parent.rmdir()
 
     def _close(self) -> None:
-        if self._file.closed:
+        if self._is_closed:
             return
+        self._is_closed = True
         try:
             if self._writer is not None:
                 self._writer.close()
-            if self._stream is not self._file:
+            if self._stream is not self._data.file:
                 self._stream.close()
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            if self._rejects is not None:
+                self._rejects.flush()
+                self._rejects.detach()
         finally:
             # Whatever failed, no file stays open; the first error is the one to report.
-            if self._rejects is not None:
-                self._rejects.close()
-            self._file.close()
-
-    @staticmethod
-    def _put_in_place(partial: Path, final: Path) -> None:
-        if partial.exists():
-            final.parent.mkdir(exist_ok=True)
-            settle(partial)
-            partial.replace(final)
-        else:  # left by an earlier run, and not true of this one
-            final.unlink(missing_ok=True)
+            for file in (*self._beside.values(), self._data):
+                file.settle()
 
 
-def _beside(path: Path, suffix: str) -> Path:
+def _real(path: str) -> Location:
+    # Renaming onto a symbolic link would replace the link instead of the file behind it.
+    return location(path) if is_uri(path) else Path(os.path.realpath(path))
+
+
+def _beside(path: Location, suffix: str) -> Location:
     return path.with_name(path.name + suffix)
 
 

@@ -18,6 +18,7 @@ from splinellm.table import PROVENANCE_KEY, FeatureTable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from splinellm.io.remote import Location
     from splinellm.provenance import Provenance
 
 
@@ -62,10 +63,10 @@ def _lengths(group: pq.RowGroupMetaData, chunk_rows: int) -> list[int]:
     return [min(n_rows, group.num_rows - start) for start in range(0, group.num_rows, n_rows)]
 
 
-def read_provenance(path: Path) -> bytes | None:
+def read_provenance(path: Location) -> bytes | None:
     """Read the record of what a file's features come from, if it has features."""
-    with reading_columns(str(path), "Parquet"):
-        record: bytes | None = (pq.read_schema(path).metadata or {}).get(PROVENANCE_KEY)
+    with reading_columns(str(path), "Parquet"), path.open("rb") as file:
+        record: bytes | None = (pq.read_schema(file).metadata or {}).get(PROVENANCE_KEY)
     return record
 
 
@@ -76,7 +77,8 @@ def read_features(path: Path, provenance: Provenance | None = None) -> FeatureTa
     tables = []
     for file in files:
         try:
-            table = pq.read_table(file)
+            with file.open("rb") as opened:
+                table = pq.read_table(opened)
         except pa.ArrowInvalid as error:
             raise TableFormatError(f"'{file}' is not a Parquet file: {error}") from error
         features = FeatureTable.from_arrow(table)

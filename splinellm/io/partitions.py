@@ -7,7 +7,6 @@ changes: a column is of integers if all of its values are written as such, else 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import unquote
 
@@ -21,9 +20,9 @@ Partition: TypeAlias = tuple[tuple[str, str | None], ...]
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
-def partition_of(root: Path, file: Path) -> Partition:
-    """Names and values in the folders between a root and a file."""
-    pairs = (part.partition("=") for part in file.relative_to(root).parts[:-1])
+def partition_of(folders: Sequence[str]) -> Partition:
+    """Names and values that the names of folders tell."""
+    pairs = (part.partition("=") for part in folders)
     return tuple(
         (unquote(name), None if value == _NULL else unquote(value))
         for name, equals, value in pairs

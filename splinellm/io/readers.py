@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from splinellm.errors import ConfigurationError
@@ -20,6 +19,7 @@ from splinellm.io.shares import Share, shared
 from splinellm.table import is_own_column
 
 if TYPE_CHECKING:
+    from splinellm.io.remote import Location
     from splinellm.io.rows import Chunk, Source
     from splinellm.io.text_readers import RowSource
 
@@ -132,7 +132,7 @@ def _opened(
         return _opened_stdin(format, encoding, options)
     _check_applies(given.kind, options.delimiter, encoding)
     if not given.kind.is_text:
-        files: list[Path | BinaryIO] = [file.path for file in given.files]
+        files: list[Location | BinaryIO] = [file.path for file in given.files]
         partitions = [file.partition for file in given.files]
         source: Source[Chunk] = load(given.kind.reader)(given.shown, files, options, partitions)
         return source
@@ -151,7 +151,7 @@ def _opened_text(
 ) -> RowSource:
     path = str(file.path)
     known = input_format(path, format)
-    stream = ByteStream.open_file(path, gzipped=is_gzipped(path), encoding=encoding)
+    stream = ByteStream.open_file(file.path, gzipped=is_gzipped(path), encoding=encoding)
     try:
         source: RowSource = load(known.reader)(stream, options)
     except BaseException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
@@ -13,11 +14,12 @@ from splinellm.errors import ConfigurationError, OutputError
 from splinellm.io.formats import STANDARD_STREAM, names_folder, output_format
 from splinellm.io.inputs import Given, Input, find_input
 from splinellm.io.output_file import OutputFile, Places, make_folder, write_reject, writing
+from splinellm.io.remote import Location, RemotePath, plain_path
 from splinellm.io.shares import Share
 from splinellm.io.writers import Writer, writer_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from splinellm.io.journal import Journal
     from splinellm.io.rows import Chunk, Source
@@ -140,6 +142,7 @@ def open_sink(
         if resume:
             raise ConfigurationError("standard output cannot be gone on with", hint="name a file")
         return StandardOutput()
+    path = plain_path(path)
     output_format(path)
     in_folder = names_folder(path)
     if share is not None and not in_folder:
@@ -157,9 +160,22 @@ def open_sink(
 def _protect(source: Input, places: Places) -> None:
     shown, target = places.shown, places.final
     for folder in source.folders:
-        if target.is_relative_to(os.path.realpath(folder)):
+        if isinstance(folder, RemotePath):
+            lies_in = isinstance(target, RemotePath) and target.is_relative_to(folder)
+        else:
+            real = os.path.realpath(folder)
+            lies_in = isinstance(target, Path) and target.is_relative_to(real)
+        if lies_in:
             raise ConfigurationError(f"output '{shown}' lies in the input folder '{folder}'")
-    touched = [path for path in places.touched() if path.exists()]
-    for file in source.files if touched else ():
-        if file.path.exists() and any(path.samefile(file.path) for path in touched):
-            raise ConfigurationError(f"writing '{shown}' would replace the input '{file}'")
+    if isinstance(target, RemotePath):
+        replaced = next((f for f in source.files if f.path in places.touched()), None)
+    else:
+        touched = [path for path in places.touched() if isinstance(path, Path) and path.exists()]
+        local = [file for file in source.files if isinstance(file.path, Path)] if touched else []
+        replaced = next((f for f in local if _is_one_of(f.path, touched)), None)
+    if replaced is not None:
+        raise ConfigurationError(f"writing '{shown}' would replace the input '{replaced}'")
+
+
+def _is_one_of(path: Location, others: Sequence[Path]) -> bool:
+    return isinstance(path, Path) and path.exists() and any(map(path.samefile, others))

@@ -15,13 +15,14 @@ from splinellm.io.arrow_types import is_text
 from splinellm.io.columnar import ColumnarSource
 from splinellm.io.formats import output_format
 from splinellm.io.readers import open_source
+from splinellm.io.remote import size_of
 from splinellm.schema import is_feature_column
 from splinellm.table import is_own_column
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
+    from splinellm.io.remote import Location
     from splinellm.io.rows import Chunk, Source
 
 _HINT = "--force replaces it"
@@ -33,7 +34,7 @@ class Standing:
 
     Parameters
     ----------
-    path : Path
+    path : Path or RemotePath
         Where it is.
     shown : str
         The same, as the user would name it.
@@ -43,13 +44,13 @@ class Standing:
         Of the columns, if the format has such.
     """
 
-    path: Path
+    path: Location
     shown: str
     names: tuple[str, ...]
     types: dict[str, pa.DataType] | None = None
 
     @classmethod
-    def at(cls, path: Path, shown: str) -> Standing | None:
+    def at(cls, path: Location, shown: str) -> Standing | None:
         """Look at what is there; None if it is nothing, or empty.
 
         Raises
@@ -57,11 +58,11 @@ class Standing:
         OutputError
             It is nothing that could be written here.
         """
-        if not path.is_file() or path.stat().st_size == 0:
+        if not path.is_file() or size_of(path) == 0:
             return None
         try:
             if output_format(str(path)).features_only:
-                with np.load(path, allow_pickle=False) as archive:
+                with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                     return cls(path, shown, tuple(archive["names"].tolist()))
             with closing(_opened(path)) as source:
                 if isinstance(source, ColumnarSource):
@@ -79,7 +80,7 @@ class Standing:
     def count(self) -> int:
         """Count its rows."""
         if output_format(str(self.path)).features_only:
-            with np.load(self.path, allow_pickle=False) as archive:
+            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 return len(archive["n_tokens"])
         with closing(_opened(self.path)) as source, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the run that wrote it
@@ -147,7 +148,7 @@ def _family(kind: pa.DataType) -> str:
     return str(kind)
 
 
-def _opened(path: Path) -> Source[Chunk]:
+def _opened(path: Location) -> Source[Chunk]:
     return open_source(
         str(path), text_column=None, is_reserved=lambda _name: False, csv_types="text"
     )

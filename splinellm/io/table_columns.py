@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from splinellm.errors import InputFileError, TableFormatError
+from splinellm.io.byte_stream import reading
 from splinellm.io.feature_files import read_features
 from splinellm.io.readers import open_source
+from splinellm.io.remote import location
 from splinellm.table import FeatureTable
 
 
@@ -25,7 +26,9 @@ def read_table(path: str) -> FeatureTable:
     TableFormatError
         It holds no features.
     """
-    if not Path(path).exists():
+    with reading(path):
+        is_there = location(path).exists()
+    if not is_there:
         raise InputFileError(f"'{path}' does not exist")
     try:
         return read_features(path)

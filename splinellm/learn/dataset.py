@@ -33,7 +33,7 @@ class Dataset:
     name : str
         File name, for the card.
     sha256 : str
-        Of the file; empty for several, for folders and standard input.
+        Of the file; empty for several, folders, URIs and standard input.
     columns : dict of str to list
         All input columns.
     texts : list of str or None
@@ -139,7 +139,8 @@ def read_dataset(
         The file, a row of it, or its features cannot be used.
     """
     given = find_input(path)
-    digest = file_sha256(given.files[0].path) if given.is_plain and not given.is_pipe else ""
+    only = given.files[0].path if given.is_plain and not given.is_pipe else None
+    digest = file_sha256(only) if isinstance(only, Path) and only.is_file() else ""
     told: dict[str, Any] = {
         "columns": columns,
         "delimiter": delimiter,

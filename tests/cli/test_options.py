@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -129,3 +130,20 @@ def test_unknown_model_is_one_line(cli: Cli) -> None:
     result = cli("models", "pull", "gpt-17")
     assert result.code == 1
     assert result.stderr.startswith("splinellm: error: no built-in model is called 'gpt-17'")
+
+
+def test_threads_are_limited(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    told: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", told.append)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
+    Path("in.txt").write_text("a\n")
+    assert cli("extract", "in.txt", "-o", "-", "--threads", "3").code == 0
+    assert (told, os.environ["OMP_NUM_THREADS"]) == ([3], "3")
+    monkeypatch.setenv("SPLINELLM_THREADS", "2")
+    assert cli("extract", "in.txt", "-o", "-").code == 0
+    assert told == [3, 2]
+    result = cli("extract", "in.txt", "-o", "-", "--threads", "0")
+    assert (result.code, "--threads" in result.stderr) == (2, True)

@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
 
+from service.app import create_app
+from service.models import ModelCatalog
 from service.settings import Settings, load_settings
 from splinellm.cli import run
 from splinellm.errors import ConfigurationError
+from tests.service.fakes import fake_catalog
 
 KEYS = "alice:correct-horse,bob:battery-staple"
 
@@ -67,6 +71,7 @@ def test_options_win_over_environment_and_environment_over_file(
         ({"max_header_bytes": 100}, "max_header_bytes"),
         ({"max_connections": 0}, "max_connections"),
         ({"cpu_threads": 0}, "cpu_threads"),
+        ({"threads": 0}, "threads"),
         ({"overflow": "ignore"}, "overflow"),
         ({"max_queue_inputs": 8}, r"max_queue_inputs \(8\) is less than max_client_batch_size"),
         ({"max_queue_tokens": 99}, r"max_queue_tokens \(99\) is less than max_input_tokens"),
@@ -149,3 +154,19 @@ def test_every_setting_has_an_option_whose_help_tells_its_default(
         told = re.search(r"(\S+) by default", part)
         if told and default is not None and default != ():
             assert told[1] == str(default)
+
+
+def test_threads_are_limited_before_models_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    told: list[int | str] = []
+    monkeypatch.setattr(torch, "set_num_threads", told.append)
+
+    def load(_settings: Settings, _listener: object) -> ModelCatalog:
+        told.append("loaded")
+        return fake_catalog()
+
+    app = create_app(Settings(threads=3), load=load)
+    with TestClient(app) as client:
+        while client.get("/readyz").status_code != 200:
+            assert app.state.lifecycle.failure is None
+    assert told == [3, "loaded"]
