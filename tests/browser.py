@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-WAIT_S = 60
+WAIT_S = 120
 _FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -126,7 +126,7 @@ class Browser:
 
     def overflow(self) -> int:
         """By how many pixels the page is wider than the window."""
-        script = "return document.documentElement.scrollWidth - window.innerWidth"
+        script = "const page = document.documentElement; return page.scrollWidth - page.clientWidth"
         return int(self.run(script))
 
     def picture(self, path: Path) -> None:

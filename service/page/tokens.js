@@ -44,7 +44,7 @@ function panel(answer, text, title, which) {
   const box = make("div", { class: "tokens", role: "listbox", tabindex: "0", dir: "auto", "aria-label": title, data: { which } });
   box.append(...spans(answer, text, which));
   const count = plural(answer.n_tokens, "token") + (answer.truncated ? ", the rest of the text is not read here" : "");
-  return make("div", {}, make("p", { class: "soft small" }, `${title}: ${count}`), box);
+  return make("div", {}, make("p", { class: "soft small" }, answers.length > 1 ? `${title}: ${count}` : count), box);
 }
 
 /** A token shows its part of the text; of tokens that share a character, the first has it. */

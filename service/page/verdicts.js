@@ -29,7 +29,7 @@ export function found(card, row) {
   return card.kind === "multiclass" ? row.labels : row.labels.filter((label) => isHarmful(card, label));
 }
 
-export function badges(card, row) {
+function badges(card, row) {
   const line = make("span");
   if (row.decided_by === "person") line.append(make("span", { class: "badge" }, "left to a person"));
   else {

@@ -2,7 +2,7 @@
 
 import { $, beginning, make, percent, shown } from "./dom.js";
 import { catalog } from "./service.js";
-import { badges, found } from "./verdicts.js";
+import { found } from "./verdicts.js";
 
 const ALL = "";
 const MOST_LISTED = 40;
@@ -51,14 +51,16 @@ function fillPanel(panel, title, parts, which) {
 }
 
 function head(part) {
-  const line = make("h3", {}, part.title + " ");
+  const byLabel = new Map();
   for (const known of catalog.classifiers) {
-    if (known.kind === "multiclass" || (chosen !== ALL && known.id !== chosen)) continue;
-    const row = part.row?.verdicts[known.id];
-    if (row && found(known, row).length) {
-      line.append(badges(known, row), make("span", { class: "hidden" }, `by ${known.id}. `));
-      break;
+    if (!part.row || (chosen === ALL ? known.kind === "multiclass" : known.id !== chosen)) continue;
+    for (const label of found(known, part.row.verdicts[known.id])) {
+      byLabel.set(label, [...(byLabel.get(label) ?? []), known.id]);
     }
+  }
+  const line = make("h3", {}, part.title);
+  for (const [label, by] of byLabel) {
+    line.append(" ", make("span", { class: "badge bad" }, label), ` by ${by.join(", ")}`);
   }
   return line;
 }
@@ -100,15 +102,18 @@ function spansOf({ row, points }, only = chosen) {
 /** A text cut where its spans begin and end. Offsets count code points, JavaScript UTF-16 units. */
 function marked({ points }, spans, name) {
   const edges = [...new Set([0, points.length, ...spans.flatMap(({ begin, end }) => [begin, end])])].sort((a, b) => a - b);
+  const pieces = edges.slice(0, -1).map((begin, i) => {
+    const end = edges[i + 1];
+    return { begin, end, here: spans.filter((span) => span.begin <= begin && end <= span.end) };
+  });
+  const most = Math.max(2, ...pieces.map(({ here }) => here.length));
   const nodes = [];
-  for (let i = 0; i + 1 < edges.length; i++) {
-    const [begin, end] = [edges[i], edges[i + 1]];
+  for (const { begin, end, here } of pieces) {
     const text = shown(points.slice(begin, end).join(""));
-    const here = spans.filter((span) => span.begin <= begin && end <= span.end);
     if (!here.length) { nodes.push(text); continue; }
     const labels = [...new Set(here.map(({ label }) => label))].join(", ");
     nodes.push(make("mark", {
-      class: here.length > 1 ? "deep" : "", id: `${name}-${begin}`, tabindex: "-1",
+      class: here.length === most ? "deep" : "", id: `${name}-${begin}`, tabindex: "-1",
       title: here.map(({ label, score, by }) => `${label} ${percent(score)} (${by})`).join("\n"),
     }, make("span", { class: "hidden" }, `[${labels}: `), text, make("span", { class: "hidden" }, "]")));
   }
@@ -127,7 +132,7 @@ function carriers({ points, title }, spans, name) {
     const { begin, end } = group[0];
     const told = group.map(({ label, score, by }) => `${label} ${percent(score)} (${by})`).join(", ");
     const button = make("button", { type: "button" },
-      make("q", { dir: "auto" }, beginning(points.slice(begin, end))), ` ${told}`);
+      make("q", { dir: "auto" }, beginning(Array.from(points.slice(begin, end).join("").trim()))), ` ${told}`);
     if (title) button.append(make("span", { class: "soft" }, `, ${title}`));
     button.addEventListener("click", () => $(`${name}-${begin}`)?.focus());
     return make("li", {}, button);

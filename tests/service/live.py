@@ -14,14 +14,14 @@ from service.server import DrainingServer
 
 
 @contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
-    """Run `app` in a thread; gives its address once it is ready."""
+def serving(app: FastAPI, *, is_awaited: bool = True) -> Iterator[str]:
+    """Run `app` in a thread; gives its address once it is ready, or at once."""
     listener = socket.create_server(("127.0.0.1", 0))
     server = DrainingServer(app)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
-        while not app.state.lifecycle.ready:
+        while is_awaited and not app.state.lifecycle.ready:
             assert thread.is_alive()
             assert app.state.lifecycle.failure is None
             time.sleep(0.01)
