@@ -24,8 +24,8 @@ _URI = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 _LOCAL = ("file", "local")
 _BLOCK_BYTES = 8 << 20
 """So much is fetched at a time: enough that the way there and back does not count."""
-_EXTRA = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
-"""Packages of the extra ``remote``, by scheme."""
+_PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
+"""What reads and writes them, by scheme; that of S3 is in the extra ``remote``."""
 
 Location: TypeAlias = "Path | RemotePath"
 
@@ -270,14 +270,16 @@ def _forget_uploads(system: Any, key: str) -> None:
 
 def _opened_place(uri: str) -> tuple[Any, str]:
     scheme = uri.partition("://")[0].lower()
-    package = _EXTRA.get(scheme)
-    hint = "pip install 'splinellm[remote]'"
+    package = _PACKAGES.get(scheme)
     try:
         import fsspec.core
 
         system, key = fsspec.core.url_to_fs(uri)
     except ImportError as error:
-        if package is None:
+        hint = f"pip install {package}"
+        if package == "s3fs":
+            hint = "pip install 'splinellm[remote]'"
+        elif package is None:
             hint = f"install the package that fsspec wants: {error}"
         raise ConfigurationError(
             f"{scheme}:// needs {package or 'a package'}, which is not installed", hint=hint

@@ -1,6 +1,6 @@
 """Files at URIs, with a real S3 server.
 
-Skipped without it: ``pip install 'splinellm[remote]' 'moto[s3]' flask flask-cors``.
+Skipped without it: ``pip install -c constraints.txt -e '.[s3-tests]'`` has it.
 """
 
 from __future__ import annotations
@@ -37,11 +37,9 @@ from tests.io.stores import s3_server
 from tests.io.test_writers import OUTPUTS
 from tests.tables import make
 
-pytest.importorskip("s3fs", reason="S3 needs splinellm[remote]")
-pytest.importorskip(
-    "moto", reason="an S3 server is moto's: pip install 'moto[s3]' flask flask-cors"
-)
-pytest.importorskip("flask_cors", reason="moto's server needs flask and flask-cors")
+pytest.importorskip("s3fs", reason="S3 needs the extra s3-tests")
+pytest.importorskip("moto", reason="an S3 server needs the extra s3-tests")
+pytest.importorskip("flask_cors", reason="an S3 server needs the extra s3-tests")
 
 ROWS = [{"id": i, "text": f"text {i} " * (1 + i % 3)} for i in range(11)]
 
