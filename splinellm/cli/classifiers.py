@@ -11,7 +11,9 @@ from typer.core import TyperGroup
 from splinellm.cli import options
 from splinellm.cli.labelled_data import figures_table, one_target, read
 from splinellm.cli.messages import say
+from splinellm.cli.progress import AllRead, progress_bar
 from splinellm.cli.tables import table
+from splinellm.errors import InputFileError
 
 if TYPE_CHECKING:
     from splinellm.learn.classifier import Card, Classifier
@@ -63,6 +65,7 @@ def show(
 ) -> None:
     """Show a classifier's figures and weaknesses."""
     from splinellm.learn.artifact import load_card
+    from splinellm.learn.thresholds import OWN_DATA
 
     card = load_card(name)
     typer.echo(
@@ -71,8 +74,9 @@ def show(
     for label, value in card.thresholds.items():
         chosen = card.settings.get("threshold_for", "the default")
         typer.echo(f"threshold of {label}: {value:.4f} ({chosen})")
-    if "held out" in card.metrics:
-        typer.echo(figures_table(card.metrics["held out"], card.thresholds))
+    for metric, title in ((OWN_DATA, "chosen on your rows"), ("held out", "held out")):
+        if metric in card.metrics:
+            typer.echo(figures_table(card.metrics[metric], card.thresholds, title=title))
     if card.weaknesses:
         typer.echo("known weaknesses:")
     for weakness in card.weaknesses:
@@ -147,34 +151,35 @@ def set_threshold(
             "--force", envvar="SPLINELLM_FORCE", help="Replace a classifier that is in the folder."
         ),
     ] = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Choose a classifier's thresholds on labelled rows of your own, and write a new folder.
 
     The card gets the figures on these rows, with bootstrap intervals. Rows that are too few, or
     that the classifier was trained on, are warned about.
     """
-    from splinellm.learn.artifact import CARD_FILE, load_classifier, save_classifier
+    from splinellm.learn.artifact import CARD_FILE, load_card, load_classifier, save_classifier
     from splinellm.learn.thresholds import OWN_DATA, choose, labels_for, trained_on
 
     target = one_target(target_precision, target_recall, target_fpr)()
     if target is None:
         raise typer.BadParameter("give --target-fpr, --target-precision or --target-recall")
-    classifier = load_classifier(name)
-    card = classifier.card
+    card = load_card(name)
     folder = output or Path(f"{card.name}-{target.measure}-{target.value:g}")
     if folder.exists() and not folder.is_dir():
         raise typer.BadParameter(f"'{folder}' is a file; a classifier is a folder")
     if (folder / CARD_FILE).exists() and not force:
         raise typer.BadParameter(f"there is a classifier in '{folder}'; --force replaces it")
     rows = read([data], text_column, on_error)
-    columns = [rows.column(one) for one in _columns(card, label)]
+    columns = [_column(rows, one) for one in _columns(card, label)]
     given = list(zip(*columns, strict=True)) if card.kind == "multilabel" else columns[0]
     labels = labels_for(
         card, [list(one) for one in given] if columns[1:] else given, len(columns[0])
     )
+    classifier = load_classifier(name)  # its model reads only what can be used
     chosen, notes = choose(
         classifier,
-        _predictions(classifier, rows),
+        _predictions(classifier, rows, quiet=quiet),
         labels,
         target,
         data=rows.describe(),
@@ -184,7 +189,8 @@ def set_threshold(
     typer.echo(figures_table(saved.metrics[OWN_DATA], saved.thresholds, title=OWN_DATA))
     for note in notes:
         say(f"warning: {note}")
-    say(f"classifier written to {folder}")
+    if not quiet:
+        say(f"classifier written to {folder}")
 
 
 def _columns(card: Card, label: str | None) -> list[str]:
@@ -193,10 +199,20 @@ def _columns(card: Card, label: str | None) -> list[str]:
     return list(card.classes) if card.kind == "multilabel" else ["label"]
 
 
-def _predictions(classifier: Classifier, rows: Dataset) -> Any:
+def _column(rows: Dataset, name: str) -> list[Any]:
+    """A column of labels; where it is missing, say which option names another."""
+    try:
+        return rows.column(name)
+    except InputFileError as error:
+        raise InputFileError(error.message, hint="--label names the column of labels") from None
+
+
+def _predictions(classifier: Classifier, rows: Dataset, *, quiet: bool) -> Any:
     if rows.table is not None:
         return classifier.predict_features(rows.table)
-    return classifier.predict_texts(rows.texts or [])
+    texts = rows.texts or []
+    with progress_bar(AllRead(len(texts)), quiet=quiet) as listener:
+        return classifier.predict_texts(texts, on_progress=listener)
 
 
 def _areas(card: Card) -> str:

@@ -50,8 +50,15 @@ def compare(
     from splinellm.io.table_columns import read_table
     from splinellm.learn.comparing import compare as measure
 
-    found = measure(read_table(a), read_table(b), seed=seed)
-    if found.difference is not None:
+    first, second = read_table(a), read_table(b)
+    found = measure(first, second, seed=seed)
+    models = first.provenance.model, second.provenance.model
+    if found.difference is not None and models[0] != models[1]:
+        say(
+            f"warning: model is {models[1]}, not {models[0]}: the difference is one of models, not "
+            "of prompts; FeatureTable.align in Python has the layers and features of both"
+        )
+    elif found.difference is not None:
         say(f"note: the tables differ in what they come from: {found.difference}")
     if html is not None:
         title = f"{b} above {a}: AUC {found.roc_auc:.3f}, p {found.p_value:.2g}"

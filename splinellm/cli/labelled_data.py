@@ -210,17 +210,25 @@ def figures_table(
     """Format held-out figures, or others with the same names, for the terminal."""
     from splinellm.report.cells import FIGURES, figure_cell
 
+    measured = {name: row for name, row in figures.items() if isinstance(row, dict)}
+    shown = {
+        heading: told
+        for heading, told in FIGURES.items()
+        if any(told[0] in row for row in measured.values())
+    }
+    # Without these the figures belong to no threshold, or to another one.
+    has_threshold = any("fpr" in row for row in measured.values())
     rows = [
         (
             name,
             f"{row['rows']:,}",
-            *(figure_cell(row, key, form) for key, form in FIGURES.values()),
-            f"{thresholds[name]:.4f}",
+            *(figure_cell(row, key, form) for key, form in shown.values()),
+            *([f"{row.get('threshold', thresholds[name]):.4f}"] if has_threshold else []),
         )
-        for name, row in figures.items()
-        if isinstance(row, dict)
+        for name, row in measured.items()
     ]
-    cells = table(("", "rows", *FIGURES, "threshold"), rows, numbers_from=1)
+    columns = ("", "rows", *shown, *(["threshold"] if has_threshold else []))
+    cells = table(columns, rows, numbers_from=1)
     return f"{title}: {figures['measured on']}; in brackets 95 % intervals (bootstrap)\n{cells}"
 
 

@@ -232,6 +232,8 @@ class Classifier(FrozenClassifier):
         from splinellm.learn import thresholds  # which knows classifiers
 
         texts = [] if is_features(X) else as_prompts(X)
+        if texts:  # a wrong label comes before the model reads anything
+            thresholds.labels_for(self.card, y, len(texts))
         found = self.predict_features(X) if is_features(X) else self.predict_texts(texts)
         chosen, notes = thresholds.choose(
             self,

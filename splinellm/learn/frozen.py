@@ -155,6 +155,7 @@ class FrozenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         *,
         overflow: Overflow = "windows",
         count: Count | None = None,
+        on_progress: OnProgress | None = None,
     ) -> Predictions:
         """Judge texts, all of each, and tell everything about it.
 
@@ -171,6 +172,8 @@ class FrozenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         count : str, optional
             What of conversations, to a classifier that pools; see
             :func:`splinellm.conversations.said`.
+        on_progress : callable, optional
+            See :meth:`splinellm.extraction.base.Extractor.extract`.
 
         Raises
         ------
@@ -181,7 +184,9 @@ class FrozenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         ConfigurationError
             What is to count is not what the classifier was trained on.
         """
-        found = self.verdicts(texts, extractor, overflow=overflow, count=count)
+        found = self.verdicts(
+            texts, extractor, overflow=overflow, count=count, on_progress=on_progress
+        )
         return found.complete().predictions
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,6 +26,10 @@ TEXT_HASHES = "text_hashes"
 N_HASHES = 128
 OWN_DATA = "threshold"
 """Of a card's metrics: figures on the rows that thresholds were chosen on."""
+
+_AT_A_THRESHOLD = ("precision", "recall", "fpr", "threshold")
+"""Figures that belong to the threshold that they were measured at, and to no other."""
+_UNCERTAIN = "uncertain"
 
 _ENOUGH_FLAGGED = 5
 """Rows without a class that may be flagged: with fewer a rate is a matter of one row."""
@@ -51,6 +55,35 @@ def trained_on(card: Card, texts: Sequence[str], sha256: str | None = None) -> b
         return False
     given = [text for text in (*texts, *card.as_read(texts)) if isinstance(text, str)]
     return any(hashlib.sha256(text.encode()).hexdigest()[:12] in known for text in given)
+
+
+def without_threshold_figures(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out of a card's figures what belongs to thresholds that it no longer has.
+
+    What says itself at which threshold it was measured stays, such as figures of disguised words.
+
+    Parameters
+    ----------
+    metrics : mapping
+        Of a card.
+    """
+    kept = {}
+    for title, figures in metrics.items():
+        if title in ("held out", "fairness", OWN_DATA) and isinstance(figures, dict):
+            kept[title] = {name: _without_threshold(row) for name, row in figures.items()}
+        elif title != _UNCERTAIN:
+            kept[title] = figures
+    return kept
+
+
+def _without_threshold(row: Any) -> Any:
+    if not isinstance(row, dict):
+        return row
+    return {
+        key: _without_threshold(value) if key == INTERVALS else value
+        for key, value in row.items()
+        if key not in _AT_A_THRESHOLD
+    }
 
 
 def labels_for(card: Card, given: Any, n_rows: int) -> Labels:
@@ -149,6 +182,13 @@ def choose(
             "the classifier was trained on these rows, or on some of them: on others it will do "
             "worse than they say"
         )
+    elif not card.data.get(TEXT_HASHES):
+        sources = card.data.get("name")
+        learned_from = f"; it learned from {sources}" if sources else ""
+        notes.append(
+            "whether the classifier was trained on these rows cannot be told, as its card has no "
+            f"hashes of its texts{learned_from}"
+        )
     figures: dict[str, Any] = class_figures(labels, predictions.probabilities, thresholds)
     for name, row in figures.items():
         row["threshold"] = thresholds[name]
@@ -162,7 +202,9 @@ def choose(
     notes += dropped
     seen = ", trained on in part" if was_trained_on else ""
     measured_on = f"the {data['rows']} rows of {data['name']} that it was chosen on{seen}"
-    metrics = {**card.metrics, OWN_DATA: {"measured on": measured_on, **figures}}
+    others = without_threshold_figures(card.metrics)
+    others.pop(OWN_DATA, None)
+    metrics = {OWN_DATA: {"measured on": measured_on, **figures}, **others}
     card = replace(card, thresholds=thresholds, settings=settings, metrics=metrics)
     return classifier.with_card(card), notes
 

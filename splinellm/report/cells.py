@@ -17,7 +17,9 @@ FIGURES = {
 
 
 def figure_cell(row: Mapping[str, Any], key: str, form: str) -> str:
-    """A figure and its interval, in one cell."""
+    """A figure and its interval, in one cell; nothing where a card has none."""
+    if key not in row:
+        return ""
     interval = row.get("intervals", {}).get(key)
     if interval is None:
         return format(row[key], form)

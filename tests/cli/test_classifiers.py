@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,6 +67,16 @@ def test_a_threshold_of_ones_own(cli: Cli, mine: str) -> None:
     assert flagged[clean].mean() == pytest.approx(figures["fpr"])
     assert figures["fpr"] <= 0.02
     assert "threshold" in Path("mine-fpr-0.02/README.md").read_text()
+    held_out = card.metrics["held out"]["toxic"]
+    assert {"roc_auc", "brier"} <= set(held_out)
+    assert not {"precision", "recall", "fpr"} & {*held_out, *held_out.get("intervals", {})}
+    assert next(iter(card.metrics)) == "threshold"
+    assert "uncertain" in load_card(mine).metrics
+    assert "uncertain" not in card.metrics
+    shown = cli("classifiers", "mine-fpr-0.02").stdout.decode()
+    assert 0 < shown.index("chosen on your rows") < shown.index("held out")
+    assert f"{figures['fpr']:.2%}" in shown
+    assert shown[shown.index("held out") :].count("false positives") == 0
     assert load_card(mine).thresholds == {"toxic": 0.5}
     again = cli("classifiers", "set-threshold", mine, *told)
     assert (again.code, "--force replaces it" in again.stderr) == (2, True)
@@ -95,12 +106,36 @@ def test_rows_that_say_little_are_warned_about(cli: Cli, mine: str) -> None:
     [
         (["--target-fpr", "0.1", "--label", "text"], 1, "labels are clean and toxic, or 0 and 1"),
         (["--target-fpr", "0.1", "--label", "none"], 1, "no column 'none'"),
+        (["--target-fpr", "0.1", "--label", "none"], 1, "--label names the column"),
         (["--target-fpr", "0.1", "--target-recall", "0.1"], 2, "choose one"),
         ([], 2, "give --target-fpr"),
     ],
 )
 def test_what_cannot_be_chosen_is_one_line(
-    cli: Cli, mine: str, arguments: list[str], code: int, message: str
+    cli: Cli,
+    mine: str,
+    arguments: list[str],
+    code: int,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    def no_model(self: object) -> None:
+        raise AssertionError("the model is loaded before the labels are checked")
+
+    monkeypatch.setattr("splinellm.learn.classifier.Classifier.default_extractor", no_model)
     result = cli("classifiers", "set-threshold", mine, "--data", "in.jsonl", *arguments)
     assert (result.code, message in result.stderr) == (code, True), result.stderr
+
+
+def test_a_card_without_hashes_cannot_tell_what_it_was_trained_on(cli: Cli, mine: str) -> None:
+    path = Path(mine, "card.json")
+    card = json.loads(path.read_text())
+    del card["data"]["text_hashes"]
+    card["data"] |= {"name": "jigsaw, surge", "sha256": "0" * 64}
+    path.write_text(json.dumps(card))
+    told = ("--data", "in.jsonl", "--target-recall", "0.9", "-o", "again", "-q")
+    result = cli("classifiers", "set-threshold", mine, *told)
+    assert result.code == 0
+    assert "cannot be told" in result.stderr
+    assert "it learned from jigsaw, surge" in result.stderr
+    assert "classifier written" not in result.stderr
