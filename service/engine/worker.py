@@ -288,8 +288,10 @@ class Engine:
             self._blame(batch, *batch.prompts)
             batch.answer(0.0)
         self._tell(lambda: self._listener.restarted(self.name))
-        self._thread = self._make_thread()
-        self._thread.start()
+        with self._changed:  # stop() takes a thread that has not begun for one that has ended
+            thread = self._make_thread()
+            thread.start()
+            self._thread = thread
 
     def _next_entries(self) -> list[Entry]:
         """Wait for the next batch; an empty one if there will be none."""

@@ -188,7 +188,7 @@ def test_bad_row_of_a_pipe(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Missing argument 'INPUT'"),
+        ([], "Missing argument 'INPUT"),
         (["in.txt"], "Missing option"),
         (["in.txt", "-o", "out.xlsx"], "cannot write 'out.xlsx': unknown suffix"),
         (["in.txt", "-o", "out.parquet.gz"], "unknown suffix"),

@@ -168,6 +168,7 @@ def test_provenance(llama: Backbone) -> None:
         "libraries": library_versions(),
         "count": "all",
         "chat_template_sha256": "",
+        "precision": "float32",
     }
 
 

@@ -32,13 +32,13 @@ def test_the_smaller_way_and_the_same_bits(
 ) -> None:
     table = shares(2000, "sign_mean,intrinsic_dimension")
     dimension = table.names.index("layer_00.intrinsic_dimension")
-    table.values[:, dimension::2] = np.arange(2000).reshape(-1, 1) % 7
+    table.values[:, dimension::2] = np.random.default_rng(0).integers(7, size=(2000, 1))
     table = table.rounded(precision)
     write_features(table, tmp_path / "t.parquet", layout=layout)  # type: ignore[arg-type]
     check_equal(FeatureTable.from_parquet(tmp_path / "t.parquet"), table)
     plain = tmp_path / "plain.parquet"
     pq.write_table(pq.read_table(tmp_path / "t.parquet"), plain, compression="zstd")
-    assert (tmp_path / "t.parquet").stat().st_size < 0.8 * plain.stat().st_size
+    assert (tmp_path / "t.parquet").stat().st_size < 0.9 * plain.stat().st_size
     for path, encodings in uses(tmp_path / "t.parquet").items():
         if "sign_mean" in path:
             assert "RLE_DICTIONARY" not in encodings
