@@ -146,9 +146,9 @@ def test_output_that_is_there_is_kept_unless_forced(bucket: str, tmp_path: Path)
     assert at(out).read_bytes() == before
     run(short, out, force=True, resume=True)
     assert len(FeatureTable.from_parquet(out)) == 3  # type: ignore[arg-type]
-    at(f"{bucket}/other.csv").write_bytes(b"\x00\x01 nothing of ours")
+    at(f"{bucket}/other.parquet").write_bytes(b"PAR1 nothing of ours")
     with pytest.raises(OutputError, match="nothing that extract or predict wrote"):
-        run(long, f"{bucket}/other.csv")
+        run(long, f"{bucket}/other.parquet")
 
 
 def test_failure_leaves_parts_and_no_object(
