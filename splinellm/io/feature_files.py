@@ -153,12 +153,13 @@ def _fetched(uri: str, folder: Path) -> Path:
     found = find_input(uri) if not uri.endswith(".npz") else Input(uri, (InputFile(location(uri)),))
     with reading(uri):
         for number, file in enumerate(found.files):
-            place = folder if not found.folders else folder / f"{number:08d}"
-            place.mkdir(exist_ok=True)
+            # In their order, whatever folders they are from.
+            begin = f"{number:08d}-" if found.folders else ""
             for path in (file.path, file.path.with_name(sidecar(file.path.name).name)):
                 if path == file.path or (path.exists() and not found.folders):
-                    with path.open("rb") as source, (place / path.name).open("wb") as target:
-                        shutil.copyfileobj(source, target, 1 << 20)
+                    target = folder / f"{begin}{path.name}"
+                    with path.open("rb") as source, target.open("wb") as copy:
+                        shutil.copyfileobj(source, copy, 1 << 20)
     return folder if found.folders else folder / found.files[0].path.name
 
 

@@ -139,16 +139,16 @@ def test_output_that_is_there_is_kept_unless_forced(bucket: str, tmp_path: Path)
     out = f"{bucket}/out.parquet"
     run(long, out)
     before = at(out).read_bytes()
+    with pytest.raises(OutputError, match="'id' would be gone"):
+        run(long, out, columns=[])
     with pytest.raises(OutputError, match=r"is there with 11 rows, and would have 3 \(--force"):
         run(short, out)
     assert at(out).read_bytes() == before
-    with pytest.raises(OutputError, match="'id' would be gone"):
-        run(long, out, columns=[])
     run(short, out, force=True, resume=True)
     assert len(FeatureTable.from_parquet(out)) == 3  # type: ignore[arg-type]
-    at(f"{bucket}/other.csv").write_bytes(b"\x00\x01 nothing of ours")
+    at(f"{bucket}/other.parquet").write_bytes(b"PAR1 nothing of ours")
     with pytest.raises(OutputError, match="nothing that extract or predict wrote"):
-        run(long, f"{bucket}/other.csv")
+        run(long, f"{bucket}/other.parquet")
 
 
 def test_failure_leaves_parts_and_no_object(
