@@ -104,6 +104,7 @@ def add_band(
     figure.add_scatter(
         x=[*x, *reversed(x)],
         y=[*high.tolist(), *reversed(low.tolist())],
+        mode="lines",  # of few points plotly would mark the corners
         fill="toself",
         fillcolor=faded(colour, 0.2),
         line={"width": 0},
