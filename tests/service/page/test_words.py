@@ -17,7 +17,7 @@ from tests.service.page.conftest import read
 from tests.service.test_pooled import TEXTS, ask
 from tests.service.test_pooled import catalog as catalog
 
-TEXT = "🙂 " + " ".join(TEXTS[i] for i in (0, 2, 3, 4, 6))
+TEXT = "🙂 " + " ".join(TEXTS[:12])
 
 
 @pytest.fixture
@@ -37,6 +37,7 @@ def test_words_are_marked_by_who_tells_them(browser: Browser, url: str, client: 
     names = ["toxicity", "plain", "encoder", "whole"]
     verdicts = {name: told(client, name) for name in names}
     assert "spans" not in verdicts["whole"]
+    n_marks = 0
     for name in names:
         browser.fill(".words-of select", name)
         verdict = verdicts[name]
@@ -55,7 +56,8 @@ def test_words_are_marked_by_who_tells_them(browser: Browser, url: str, client: 
         listed = browser.texts(".carriers li")
         assert len(listed) == len({(one["begin"], one["end"]) for one in spans})
         assert all(f"({name})" in one for one in listed)
-    assert any(verdict.get("spans") for verdict in verdicts.values())
+        n_marks += len(marks)
+    assert n_marks > 0
     assert "can say where in a text" in browser.text(".words")
 
 
