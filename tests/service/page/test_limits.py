@@ -90,7 +90,7 @@ def test_nothing_is_asked_of_anybody_else(browser: Browser, serve: Serve, path: 
 def small(browser: Browser) -> Iterator[str]:
     """A service that reads little."""
     catalog = fake_catalog(max_tokens=40, classifier_tokens=16)
-    settings = Settings(max_input_chars=300)
+    settings = Settings(max_input_chars=300, max_input_tokens=40)
     with serving(create_app(settings, load=lambda *_: catalog)) as base:
         yield base + "/"
     assert catalog.stop(30)
