@@ -96,6 +96,26 @@ def small(browser: Browser) -> Iterator[str]:
     assert catalog.stop(30)
 
 
+def test_a_text_of_too_many_tokens_has_a_way_out(browser: Browser, small: str) -> None:
+    browser.open(small)
+    assert read(browser, "toxic " + "x " * 60, "done", "failed") == "failed"
+    assert browser.text("#failure span") == (
+        "The text has 62 tokens, and a verdict is made of 40 at most, unless it is read in parts."
+    )
+    assert browser.texts(".verdict") == []
+    assert "the rest of the text is not read here" in browser.text("#tokens")
+    browser.complaints()
+    browser.click("#failure button")
+    browser.until_state()
+    assert browser.text("#failure") == ""
+    assert "overlapping windows" in browser.text(".verdict")
+    browser.click("#link")
+    assert "overflow=window" in browser.driver.current_url
+    browser.open(browser.driver.current_url)
+    browser.until_state()
+    assert "overlapping windows" in browser.text(".verdict")
+
+
 @pytest.mark.parametrize("which", ["text", "other"])
 def test_a_text_of_too_many_characters_has_a_way_out(
     browser: Browser, small: str, which: str
