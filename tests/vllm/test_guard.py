@@ -13,12 +13,10 @@ import torch
 from splinellm import Guard, attach
 from splinellm.errors import ConfigurationError
 from splinellm.learn.classifier import Classifier
-from splinellm.learn.labels import Labels
-from splinellm.learn.training import train
 from splinellm.vllm import attach_vllm
 from tests.live.models import extractor_of
 from tests.tiny import random_prompts
-from tests.vllm.models import load_tiny
+from tests.vllm.models import load_tiny, made_up_classifier
 
 vllm = pytest.importorskip("vllm", reason="vllm is not installed: make vllm")
 
@@ -28,14 +26,7 @@ N_NEW = 40
 
 @pytest.fixture(scope="module")
 def classifier(tiny_folder: Path) -> Classifier:
-    """Of two kinds of random texts, whose probabilities go up and down as a text is written."""
-    extractor = extractor_of(load_tiny(tiny_folder), "blocks:24")
-    texts = random_prompts(*[4 + n % 40 for n in range(120)], seed=12)
-    table = extractor.extract(texts)
-    is_bad = table.values[:, 3] + table.values[:, 40] > np.median(
-        table.values[:, 3] + table.values[:, 40]
-    )
-    return train(table, Labels("binary", ("ok", "bad"), is_bad.astype(int)), name="made up")
+    return made_up_classifier(extractor_of(load_tiny(tiny_folder), "blocks:24"))
 
 
 @pytest.fixture(scope="module")
