@@ -177,8 +177,11 @@ def main() -> None:
     for name in wanted:
         # A partition is as dense as a photograph; lines and points are better left sharp.
         path = arguments.folder / f"{name}.{'jpg' if name == 'layer' else 'png'}"
-        pictures[name]().write_image(path, width=800, height=560)
-        print(path)
+        figure = pictures[name]()
+        figure.write_image(
+            path, width=figure.layout.width or 720, height=figure.layout.height or 560
+        )
+        print(path, flush=True)
 
 
 if __name__ == "__main__":
