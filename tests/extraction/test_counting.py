@@ -35,6 +35,15 @@ CHATS = [
 ]
 
 
+TURNS = [
+    [
+        {"role": ("user", "assistant")[turn % 2], "content": f"{turn}{'is ' * (i % 3)}{i}"}
+        for turn in range(n_turns)
+    ]
+    for i, n_turns in enumerate([2, 3, 4, 5, 6] * 2)
+]
+
+
 def _masked(view: Any, mask: Any) -> Any:
     x = None if view.x is None else view.x[mask]
     return replace(view, h=view.h[mask], x=x)
@@ -75,6 +84,21 @@ def test_masks_with_holes(cache_bytes: int) -> None:
             assert not isinstance(rows, PromptError)
             wanted = expected(extractor, prompts[i].ids, prompts[i].counted)
             check(rows.reshape(wanted.shape), wanted)
+
+
+def test_ten_conversations_of_two_to_six_turns() -> None:
+    """Of all tokens the bits of the same ids; of each other count the oracle's, with that mask."""
+    backbone = tiny_backbone()
+    for count in ("all", "content", "user", "assistant", "last"):
+        extractor = SplineExtractor(backbone, features=FEATURES, count=count, chat_template=CHATML)
+        table = extractor.extract(TURNS)
+        read = extractor.tokenize(TURNS)[0]
+        if count == "all":
+            by_ids = extractor.extract([read[i].ids for i in range(10)])
+            np.testing.assert_array_equal(table.values, by_ids.values)
+        for i in range(10):
+            counted = read[i].counted or (True,) * len(read[i].ids)
+            check(table.array[i], expected(extractor, read[i].ids, counted))
 
 
 @pytest.mark.parametrize("count", COUNTS)
