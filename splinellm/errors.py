@@ -284,6 +284,16 @@ class ResumeError(SplineLLMError):
     code = "cannot_resume"
 
 
+class InUseError(ResumeError):
+    """Another process is writing the output, or has written it until a moment ago."""
+
+
+class ClusterError(SplineLLMError):
+    """A Ray cluster cannot be reached, cannot do the work, or lost it more than once."""
+
+    code = "cluster_failed"
+
+
 class RowError(SplineLLMError):
     """One row of an input file is bad.
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from splinellm.cli import loading, options
+from splinellm.cli import loading, on_ray, options
+from splinellm.cli.on_ray import ROW_NUMBERS, Cluster, carry_out, wants_row_numbers
 from splinellm.cli.streaming import (
     InputArguments,
     check_feature_output,
     csv_types_of,
     input_of,
     max_wait_of,
-    share_of,
-    stream,
 )
 from splinellm.errors import ConfigurationError
 from splinellm.io.formats import output_format, output_suffixes, require_layout, require_precision
+
+if TYPE_CHECKING:
+    from splinellm.io.pipeline import Annotator
+    from splinellm.io.rows import Source
+    from splinellm.io.shares import Share
 
 
 def extract(
@@ -58,9 +63,14 @@ def extract(
     dimension_rule: options.DimensionRuleOption = options.DimensionRule.RELATIVE,
     dimension_threshold: options.DimensionThreshold = 0.1,
     allow_special_tokens: options.AllowSpecialTokens = False,
-    threads: options.Threads = None,  # noqa: ARG001 (its callback does it)
+    threads: options.Threads = None,
+    row_numbers: on_ray.RowNumbersOption = None,
     resume: options.Resume = False,
     shard: options.Shard = None,
+    ray: on_ray.Ray = None,
+    ray_workers: on_ray.RayWorkers = None,
+    ray_cpus: on_ray.RayCpus = 1.0,
+    ray_gpus: on_ray.RayGpus = 0.0,
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -92,6 +102,7 @@ def extract(
         "allow_special_tokens": allow_special_tokens,
     }
     given = input_of(inputs, input_format)
+    cluster = Cluster.of(ray, ray_workers, ray_cpus, ray_gpus, threads)
     reading: dict[str, Any] = {
         "text_column": text_column,
         "messages_column": messages_column,
@@ -107,8 +118,10 @@ def extract(
     options.require_messages(count, messages_column)
     from splinellm.io.features import FeatureAnnotator
     from splinellm.io.readers import open_source  # Arrow is slow to import, --help is not
+    from splinellm.io.row_numbers import RowNumbers
     from splinellm.io.token_rows import TextlessSource, is_token_column
     from splinellm.layout import is_own_column, list_columns
+    from splinellm.token_index import ROW
 
     try:
         require_layout(output_format(output), layout.value)
@@ -116,37 +129,48 @@ def extract(
     except ConfigurationError as error:
         raise typer.BadParameter(str(error)) from error
     by_token = granularity is not options.Granularity.PROMPT
-    share = share_of(shard, output)
-    is_added = is_token_column(column, messages=holds_messages) if by_token else is_own_column
-    lists = list_columns(features, granularity.value) if layout is options.Layout.LIST else ()
-    source = open_source(
+    is_numbered = wants_row_numbers(row_numbers, cluster) and not by_token  # tokens always are
+    added = is_token_column(column, messages=holds_messages) if by_token else is_own_column
+    own = [*list_columns(features, granularity.value)] if layout is options.Layout.LIST else []
+    own += [ROW] if is_numbered else []
+    open_share = partial(
+        open_source,
         given,
         text_column=column,
         format=input_format,
-        is_reserved=lambda name: name in lists or is_added(name),
+        is_reserved=lambda name: name in own or added(name),
         columns=options.column_names(columns),
         delimiter=delimiter,
         encoding=encoding,
-        share=share,
         holds_messages=holds_messages,
         csv_types=reading["csv_types"],
         max_wait_s=max_wait_of(output),
     )
-    stream(
-        TextlessSource(source, column) if by_token else source,
-        given,
-        output,
-        lambda: FeatureAnnotator(
+
+    def rows(share: Share | None) -> Source[Any]:
+        source = open_share(share=share)
+        return TextlessSource(source, column) if by_token else source
+
+    def load() -> Annotator[Any]:
+        annotator = FeatureAnnotator(
             loading.load_extractor(**settings),
             granularity.value,
             holds_messages=holds_messages,
             layout=layout.value,
             precision=precision.value,
-        ),
+        )
+        return RowNumbers(annotator) if is_numbered else annotator
+
+    carry_out(
+        rows,
+        load,
+        given,
+        output,
+        shard=shard,
+        cluster=cluster,
         on_error=on_error,
         quiet=quiet,
         resume=resume,
-        share=share,
         force=force,
         asked={
             **settings,
@@ -154,5 +178,6 @@ def extract(
             "granularity": granularity.value,
             "layout": layout.value,
             "precision": precision.value,
+            **({ROW_NUMBERS: True} if is_numbered else {}),
         },
     )

@@ -169,7 +169,7 @@ def _check_device(device: str) -> str:
     return device
 
 
-def _use_threads(n_threads: int | None) -> int | None:
+def use_threads(n_threads: int | None) -> int | None:
     """Limit the threads of what computes: of torch, NumPy and scikit-learn, if not yet imported."""
     if n_threads is not None:
         for name in _THREADS:
@@ -259,7 +259,7 @@ Threads = Annotated[
         envvar="SPLINELLM_THREADS",
         min=1,
         metavar="N",
-        callback=_use_threads,
+        callback=use_threads,
         help="Of the forward pass; all cores by default. Processes that share cores must share "
         "them out: two with two threads each on two cores are five times slower than with one.",
         show_default=False,

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from splinellm.cli import loading, options
+from splinellm.cli import loading, on_ray, options
 from splinellm.cli.messages import say
+from splinellm.cli.on_ray import ROW_NUMBERS, Cluster, carry_out, wants_row_numbers
 from splinellm.cli.streaming import (
     InputArguments,
     check_prediction_output,
     csv_types_of,
     input_of,
     max_wait_of,
-    share_of,
-    stream,
 )
 from splinellm.errors import ConfigurationError
 from splinellm.io.formats import output_suffixes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from splinellm.io.pipeline import Annotator
-    from splinellm.io.rows import Chunk
+    from splinellm.io.rows import Chunk, Source
+    from splinellm.io.shares import Share
     from splinellm.learn.classifier import Classifier
 
 PERSON = "person"
@@ -107,9 +109,14 @@ def predict(
     batch_tokens: options.BatchTokens = None,
     device: options.Device = "auto",
     device_map: options.DeviceMap = None,
-    threads: options.Threads = None,  # noqa: ARG001 (its callback does it)
+    threads: options.Threads = None,
+    row_numbers: on_ray.RowNumbersOption = None,
     resume: options.Resume = False,
     shard: options.Shard = None,
+    ray: on_ray.Ray = None,
+    ray_workers: on_ray.RayWorkers = None,
+    ray_cpus: on_ray.RayCpus = 1.0,
+    ray_gpus: on_ray.RayGpus = 0.0,
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -128,13 +135,16 @@ def predict(
     """
     from splinellm.io.feature_reader import open_features
     from splinellm.io.readers import open_source  # Arrow is slow to import, --help is not
+    from splinellm.io.row_numbers import RowNumbers
     from splinellm.learn.annotation import FeatureClassification, added_schema
     from splinellm.learn.artifact import load_classifier
     from splinellm.learn.cascade import Cascade, require_bands
     from splinellm.learn.predictions import DECIDED_BY
+    from splinellm.token_index import ROW
 
-    share = share_of(shard, output)
     given = input_of(inputs, input_format)
+    cluster = Cluster.of(ray, ray_workers, ray_cpus, ray_gpus, threads)
+    is_numbered = wants_row_numbers(row_numbers, cluster)
     thresholds = options.thresholds_of(threshold)
     trained = _with_thresholds(load_classifier(classifier), thresholds)
     _require_able(trained, spans=spans, count=count.value)
@@ -147,7 +157,8 @@ def predict(
         _require_able(other, spans=spans, count=count.value)
     types = csv_types_of(csv_types, given, output).value
     added = added_schema(trained.card, spans=spans).names
-    is_reserved = frozenset([*added, *([] if escalate is None else [DECIDED_BY])]).__contains__
+    own = [*added, *([] if escalate is None else [DECIDED_BY]), *([ROW] if is_numbered else [])]
+    is_reserved = frozenset(own).__contains__
     asked = {
         "the classifier": _told_of(trained),
         "the second classifier": other and _told_of(other),
@@ -167,18 +178,26 @@ def predict(
         "batch_tokens": batch_tokens,
         "device": device,
         "device_map": device_map,
+        **({ROW_NUMBERS: True} if is_numbered else {}),
     }
-    run = partial(
-        stream,
-        given=given,
-        output=output,
-        on_error=on_error,
-        quiet=quiet,
-        resume=resume,
-        share=share,
-        force=force,
-        asked=asked,
-    )
+
+    def run(
+        rows: Callable[[Share | None], Source[Any]], load: Callable[[], Annotator[Any]]
+    ) -> bool:
+        return carry_out(
+            rows,
+            (lambda: RowNumbers(load())) if is_numbered else load,
+            given,
+            output,
+            shard=shard,
+            cluster=cluster,
+            on_error=on_error,
+            quiet=quiet,
+            resume=resume,
+            force=force,
+            asked=asked,
+        )
+
     reading: dict[str, Any] = {
         "format": input_format,
         "is_reserved": is_reserved,
@@ -186,16 +205,19 @@ def predict(
         "delimiter": delimiter,
         "encoding": encoding,
         "csv_types": types,
-        "share": share,
     }
     column = text_column if messages_column is None else messages_column
-    features = open_features(given, text_column=column, **reading)
+    open_table = partial(open_features, given, text_column=column, **reading)
+    features = open_table()
     if features is not None:
+        features.close()
         if escalate is not None:
-            features.close()
             raise typer.BadParameter("--escalate needs the texts, not features of them")
         provenance = features.provenance
-        run(features, load=lambda: FeatureClassification(trained, provenance))
+        run(
+            lambda share: cast("Source[Any]", open_table(share=share)),
+            lambda: FeatureClassification(trained, provenance),
+        )
         return
     ways: dict[str, Any] = {
         "batch_tokens": batch_tokens,
@@ -216,15 +238,18 @@ def predict(
             **ways,
         )
 
-    source = open_source(
-        given,
-        text_column=column,
-        holds_messages=messages_column is not None,
-        max_wait_s=max_wait_of(output),
-        **reading,
-    )
+    def rows(share: Share | None) -> Source[Any]:
+        return open_source(
+            given,
+            text_column=column,
+            holds_messages=messages_column is not None,
+            max_wait_s=max_wait_of(output),
+            share=share,
+            **reading,
+        )
+
     if escalate is None:
-        run(source, load=lambda: annotator(trained, model))
+        run(rows, lambda: annotator(trained, model))
         return
     made: list[Cascade] = []
 
@@ -234,8 +259,8 @@ def predict(
         made.append(Cascade(annotator(trained, model), trained.card, second, name))
         return made[0]
 
-    was_resumed = run(source, load=cascade)
-    if not quiet:
+    was_resumed = run(rows, cascade)
+    if made and not quiet:  # on a cluster, others have made theirs
         say(f"since it went on: {made[0].summary()}" if was_resumed else made[0].summary())
 
 

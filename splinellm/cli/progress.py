@@ -6,7 +6,7 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,16 +14,28 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from splinellm.io.pipeline import Listener
-    from splinellm.io.rows import Chunk, Source
+
+
+class Read(Protocol):
+    """What says how far an input was read, as sources do."""
+
+    @property
+    def n_read(self) -> int:
+        """Rows that were read."""
+        ...
+
+    def progress(self) -> float | None:
+        """Share of the input that was read."""
+        ...
 
 
 @contextmanager
-def progress_bar(source: Source[Chunk] | AllRead, *, quiet: bool) -> Iterator[Listener | None]:
+def progress_bar(source: Read, *, quiet: bool) -> Iterator[Listener | None]:
     """Show a bar while the block runs.
 
     Parameters
     ----------
-    source : Source
+    source : Read
         Says how far it was read.
     quiet : bool
         Show nothing.
@@ -81,7 +93,7 @@ def _rich_progress() -> Progress:
 class _Bar:
     """Turns prompts and tokens done into a share of the input."""
 
-    def __init__(self, progress: Progress, source: Source[Chunk] | AllRead) -> None:
+    def __init__(self, progress: Progress, source: Read) -> None:
         self._progress = progress
         self._source = source
         self._rows = 0

@@ -113,13 +113,13 @@ def stream(
     """
     from splinellm.io.sink import open_sink  # Arrow is slow to import, --help is not
 
-    told = {_option(name): _told(value) for name, value in (asked or {}).items()}
+    told = told_options(asked or {})
     with closing(source):
         try:
             sink = open_sink(output, given, asked=told, resume=resume, share=share, force=force)
         except ConfigurationError as error:
             raise typer.BadParameter(str(error)) from error
-        with _terminable(), _reporting(sink):
+        with terminable(), _reporting(sink):
             _run(source, sink, load, on_error, quiet=quiet)
     if not quiet or sink.n_rejected:
         say(_summary(sink))
@@ -158,6 +158,11 @@ def share_of(text: str | None, output: str) -> Share | None:
         return Share.parse(text)
     except ConfigurationError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def told_options(asked: Mapping[str, object]) -> dict[str, str]:
+    """Settings in the words of the command line."""
+    return {_option(name): _told(value) for name, value in asked.items()}
 
 
 def _option(name: str) -> str:
@@ -234,7 +239,9 @@ class _Terminated(KeyboardInterrupt):
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
+    """Make of SIGTERM what Ctrl-C is, while the block runs."""
+
     def terminate(_number: int, _frame: object) -> NoReturn:
         raise _Terminated
 

@@ -94,12 +94,11 @@ class Journal:
             raise
 
     def _locked(self) -> Lock | Lease:
-        if not isinstance(self.folder, Path):
-            return Lease(self.folder / _LOCK, self._shown)
         for attempt in range(_ATTEMPTS):
             try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                return Lock(self.folder / _LOCK, self._shown)
+                if isinstance(self.folder, Path):
+                    self.folder.mkdir(parents=True, exist_ok=True)
+                return hold(self.folder / _LOCK, self._shown)
             except FileNotFoundError:  # a run that ended just now removed the folder
                 if attempt == _ATTEMPTS - 1:
                     raise
@@ -158,7 +157,7 @@ class Journal:
 
     def start(self, added: pa.Schema) -> None:
         """Note what the columns come from, or compare it with what the parts come from."""
-        made_by = _made_by(added)
+        made_by = made_by_of(added)
         if self._state is not None:
             self._compare(self._state["made_by"], made_by)
             return
@@ -238,17 +237,34 @@ class Journal:
         write_whole(self.folder / name, content)
 
     def _compare(self, before: Mapping[str, str], now: Mapping[str, str]) -> None:
-        for name in [*before, *(name for name in now if name not in before)]:
-            was, is_now = before.get(name, "none"), now.get(name, "none")
-            if was != is_now:
-                raise ResumeError(
-                    f"cannot go on with '{self.folder}': {name} was {_short(was)}, "
-                    f"now it is {_short(is_now)}",
-                    hint="give it as it was, or remove the folder to begin anew",
-                )
+        if difference := differing(before, now):
+            raise ResumeError(
+                f"cannot go on with '{self.folder}': {difference}",
+                hint="give it as it was, or remove the folder to begin anew",
+            )
 
 
-def _made_by(added: pa.Schema) -> dict[str, str]:
+def hold(path: Location, what: str) -> Lock | Lease:
+    """Keep others away from what a file or an object stands for.
+
+    Raises
+    ------
+    ResumeError
+        Another process holds it.
+    """
+    return Lock(path, what) if isinstance(path, Path) else Lease(path, what)
+
+
+def differing(before: Mapping[str, str], now: Mapping[str, str]) -> str | None:
+    """Say the first difference between what was asked then and now."""
+    for name in [*before, *(name for name in now if name not in before)]:
+        was, is_now = before.get(name, "none"), now.get(name, "none")
+        if was != is_now:
+            return f"{name} was {_short(was)}, now it is {_short(is_now)}"
+    return None
+
+
+def made_by_of(added: pa.Schema) -> dict[str, str]:
     """Everything that the numbers depend on once the model is loaded, in words."""
     metadata = added.metadata or {}
     found = {f"version of {name}": version for name, version in library_versions().items()}

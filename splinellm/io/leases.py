@@ -12,7 +12,7 @@ import uuid
 from contextlib import suppress
 from typing import Any
 
-from splinellm.errors import ResumeError
+from splinellm.errors import InUseError
 from splinellm.io.remote import RemotePath
 
 LEASE_S = 60.0
@@ -41,7 +41,7 @@ class Lease:
 
     Raises
     ------
-    ResumeError
+    InUseError
         Another process holds it.
     """
 
@@ -52,7 +52,7 @@ class Lease:
         held = self._read()
         if held is not None and _is_alive(held):
             where = "" if held["host"] == socket.gethostname() else f" on {held['host']}"
-            raise ResumeError(
+            raise InUseError(
                 f"another process{where} is writing '{what}'",
                 hint="wait for it, or give another output"
                 + (f"; it is known to be gone after {LEASE_S:.0f} s" if where else ""),

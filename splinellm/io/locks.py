@@ -9,7 +9,7 @@ import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from splinellm.errors import ResumeError
+from splinellm.errors import InUseError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ class Lock:
 
     Raises
     ------
-    ResumeError
+    InUseError
         Another process holds it.
     """
 
@@ -46,7 +46,7 @@ class Lock:
             os.close(self._descriptor)
             if not isinstance(error, BlockingIOError | PermissionError):
                 raise
-            raise ResumeError(
+            raise InUseError(
                 f"another process is writing '{what}'",
                 hint="wait for it, or give another output",
             ) from error

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 _DATA, _REJECTS, _PROVENANCE = "data", "rejects.jsonl", "provenance.json"
 """Names in the folder beside the output."""
 _UNFINISHED, _REJECTED = "_partial", "_rejects"
-"""Names in an output that is a folder."""
+_OURS = (_UNFINISHED, _REJECTED, "_run.json", "_run.json.tmp", "_run.lock")
+"""Names in an output that is a folder; for the last, see :mod:`splinellm.io.shared_run`."""
 
 
 @contextmanager
@@ -127,7 +128,7 @@ def make_folder(folder: str, share: Share) -> None:
         path.mkdir(parents=True, exist_ok=True)
         found: list[Location] = [*path.iterdir(), *(path / _UNFINISHED).glob("*")]
     for each in sorted(found, key=str):
-        if each.name in (_UNFINISHED, _REJECTED):
+        if each.name in _OURS:
             continue
         other = Share.of_name(each.stem if each.suffix == ".parquet" else each.name)
         if other is None:

@@ -10,7 +10,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from splinellm.errors import ConfigurationError
 from splinellm.io.columnar import ColumnarSource
@@ -34,10 +34,13 @@ class Share:
         From 1.
     of : int
         How many there are.
+    n_chunks : int, optional
+        Of the whole input, if somebody has counted them; each share counts them otherwise.
     """
 
     number: int = 1
     of: int = 1
+    n_chunks: int | None = field(default=None, compare=False)
 
     @classmethod
     def parse(cls, text: str) -> Share:
@@ -149,12 +152,25 @@ def shared(
     """
     if share.of == 1:
         return source
-    return SharedSource(source, *share.slice(_n_chunks(source, reopen)))
+    n_chunks = count_chunks(source, reopen) if share.n_chunks is None else share.n_chunks
+    return SharedSource(source, *share.slice(n_chunks))
 
 
-def _n_chunks(source: Source[Chunk], reopen: Callable[[], Source[Chunk]]) -> int:
-    if isinstance(source, ColumnarSource):
-        return source.n_chunks()
+def count_chunks(source: Source[Chunk], reopen: Callable[[], Source[Chunk]]) -> int:
+    """Count the chunks of a source, without reading everything where the format allows.
+
+    Parameters
+    ----------
+    source, reopen
+        See :func:`shared`. Views may cut chunks up, or join them; shares are of what they see.
+    """
+    below = _innermost(source)
+    if isinstance(below, ColumnarSource):
+        return below.n_chunks()
     with closing(reopen()) as other, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they come when the rows are read
-        return sum(1 for _ in other.chunks())
+        return sum(1 for _ in _innermost(other).chunks())
+
+
+def _innermost(source: Source[Chunk]) -> Source[Chunk]:
+    return source.innermost if isinstance(source, SourceView) else source

@@ -106,6 +106,11 @@ class SourceView(Generic[ChunkT]):
         self._is_hidden = is_hidden
 
     @property
+    def innermost(self) -> Source[Chunk]:
+        """The source below all views of it, which knows how it is stored."""
+        return self._source.innermost if isinstance(self._source, SourceView) else self._source
+
+    @property
     def n_read(self) -> int:
         """Rows handed out in chunks so far."""
         return self._source.n_read

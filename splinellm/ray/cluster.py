@@ -1,0 +1,118 @@
+"""The Ray cluster that a run works on: found, or started on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import socket
+from typing import TYPE_CHECKING, Any
+
+from splinellm.errors import ClusterError, ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LOCAL, AUTO = "local", "auto"
+_STORE_BYTES = 100 << 20
+"""Of Ray's memory for objects: rows never pass through it."""
+_TO_ANSWER_S = 5.0
+_ADDRESS = re.compile(r"(?:ray://)?(?P<host>[^/:\s]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})")
+
+
+def import_ray() -> Any:
+    """Import Ray, or say how to get it.
+
+    Raises
+    ------
+    ConfigurationError
+        It is not installed.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise ConfigurationError(
+            "Ray is not installed", hint="pip install 'splinellm[ray]'"
+        ) from error
+    return ray
+
+
+@contextlib.contextmanager
+def connected(address: str) -> Iterator[Any]:
+    """Be connected to a cluster while the block runs.
+
+    Parameters
+    ----------
+    address : str
+        ``local`` starts one on this machine, which ends with the block; ``auto`` is the one that
+        this machine belongs to; else ``HOST:PORT`` or ``ray://HOST:PORT``. A connection that the
+        process has is used, and kept.
+
+    Yields
+    ------
+    module
+        Ray.
+
+    Raises
+    ------
+    ClusterError
+        There is none.
+    """
+    ray = import_ray()
+    if ray.is_initialized():
+        yield ray
+        return
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address == LOCAL:
+        quiet |= {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
+    elif address != AUTO:
+        _require_answer(address)
+    try:
+        ray.init(address=address, **quiet)
+    except (ConnectionError, OSError, RuntimeError, ValueError, TimeoutError) as error:
+        hint = (
+            "ray start --head starts one, and --ray local one for this run alone"
+            if address == AUTO
+            else None
+        )
+        raise ClusterError(f"no Ray cluster at '{address}'", hint=hint) from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Ray itself tries for minutes."""
+    found = _ADDRESS.fullmatch(address)
+    if found is None:
+        raise ConfigurationError(
+            f"'{address}' is no address of a Ray cluster",
+            hint="local, auto, HOST:PORT or ray://HOST:PORT",
+        )
+    host, port = found["host"].strip("[]"), int(found["port"])
+    try:
+        socket.create_connection((host, port), timeout=_TO_ANSWER_S).close()
+    except (OSError, OverflowError) as error:
+        raise ClusterError(
+            f"nothing answers at '{address}'",
+            hint="is it the cluster's head, and is its port open?",
+        ) from error
+
+
+def require_room(ray: Any, n_cpus: float, n_gpus: float) -> None:
+    """Refuse workers that no machine of the cluster has room for: they would wait for ever.
+
+    Raises
+    ------
+    ClusterError
+        Names what is wanted, and the most that one machine has.
+    """
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for kind, option, wanted in (("CPU", "--ray-cpus", n_cpus), ("GPU", "--ray-gpus", n_gpus)):
+        most = max((float(machine.get(kind, 0.0)) for machine in machines), default=0.0)
+        if wanted > most:
+            raise ClusterError(
+                f"a worker is to have {wanted:g} {kind}s, and no machine has more than {most:g}",
+                hint=f"give less with {option}",
+            )
