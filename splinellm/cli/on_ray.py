@@ -141,6 +141,8 @@ class Cluster:
 
     def require(self, given: Input, output: str, shard: str | None) -> None:
         """Refuse what cannot be shared out, before anything slow is imported."""
+        from splinellm.ray.cluster import import_ray
+
         if shard is not None:
             raise typer.BadParameter(
                 "--ray does all shares, --shard one of them: give one of the two"
@@ -151,6 +153,10 @@ class Cluster:
             raise typer.BadParameter(
                 f"--ray reads files, and '{given.shown}' can be read only once"
             )
+        try:
+            import_ray()
+        except ConfigurationError as error:
+            raise typer.BadParameter(str(error)) from error
 
 
 def wants_row_numbers(wanted: bool | None, cluster: Cluster | None) -> bool:
@@ -234,7 +240,11 @@ def _spread(
         ):
             n_before = run.n_rows
             done = _Done(run)
-            with connected(cluster.address) as ray, progress_bar(done, quiet=quiet) as listener:
+            with (
+                connected(cluster.address) as ray,
+                terminable(),  # again: Ray has its own mind about signals
+                progress_bar(done, quiet=quiet) as listener,
+            ):
                 done.listener = listener
                 Spreading(ray, run, work, pool, done)()
     except ConfigurationError as error:
@@ -262,7 +272,7 @@ def _summary(run: SharedRun, output: str, n_recalled: int) -> str:
 
 
 def _kept(run: SharedRun | None, output: str) -> str:
-    if run is None:
+    if run is None or not run.has_results:
         return ""
     shares = f"{run.n_done} of {counted(run.n_shares, 'share')}"
     return f"; {shares} are in {output}, --resume goes on with what is there"

@@ -255,6 +255,11 @@ def hold(path: Location, what: str) -> Lock | Lease:
     return Lock(path, what) if isinstance(path, Path) else Lease(path, what)
 
 
+def holds_parts(folder: Location) -> bool:
+    """Whether a folder has parts of a run."""
+    return any(True for _ in folder.glob(f"{_PART}*.arrow"))
+
+
 def differing(before: Mapping[str, str], now: Mapping[str, str]) -> str | None:
     """Say the first difference between what was asked then and now."""
     for name in [*before, *(name for name in now if name not in before)]:

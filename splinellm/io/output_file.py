@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from splinellm.errors import OutputError
 from splinellm.io.formats import is_gzipped, output_format
-from splinellm.io.journal import Journal
+from splinellm.io.journal import Journal, holds_parts
 from splinellm.io.json_columns import to_json
 from splinellm.io.remote import Location, is_uri, location
 from splinellm.io.shares import Share
@@ -142,6 +142,12 @@ def make_folder(folder: str, share: Share) -> None:
                 f"{share.of:,}",
                 hint="name another folder",
             )
+
+
+def any_parts(folder: str) -> bool:
+    """Whether an output folder holds what a run that did not end has computed."""
+    unfinished = location(folder) / _UNFINISHED
+    return any(holds_parts(share) for share in unfinished.glob("*"))
 
 
 class OutputFile:

@@ -7,12 +7,13 @@ done, and what their numbers come from. It stays there, as the provenance beside
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from splinellm.errors import ResumeError
 from splinellm.io.inputs import find_input
 from splinellm.io.journal import differing, hold
-from splinellm.io.output_file import Places, make_folder, writing
+from splinellm.io.output_file import Places, any_parts, make_folder, writing
 from splinellm.io.remote import location, plain_path
 from splinellm.io.shares import Share
 from splinellm.io.unfinished import write_whole
@@ -99,7 +100,18 @@ class SharedRun:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if not self.has_results:  # as if it had never been asked for
+            with suppress(OSError):
+                (self._folder / _RECORD).unlink(missing_ok=True)
         self._lock.release()
+        if not self.has_results:
+            with suppress(OSError):  # something is in it
+                self._folder.rmdir()
+
+    @property
+    def has_results(self) -> bool:
+        """Whether there is something that a run can go on with."""
+        return bool(self._record["done"]) or any_parts(self._shown)
 
     @property
     def n_rows(self) -> int:
