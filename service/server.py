@@ -100,7 +100,7 @@ def serve(settings: Settings) -> int:
         The address cannot be listened on, or a model cannot be loaded.
     """
     configure_logging(settings.log_level)
-    listener = _listen(settings.host, settings.port)
+    listener = listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
     log_event("listening", host=host, port=port)
     server = DrainingServer(create_app(settings, load=load_models))
@@ -111,8 +111,14 @@ def serve(settings: Settings) -> int:
     return INTERRUPTED if server.signal == signal.SIGINT else 0
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """Take the address before anything is loaded, so that a port in use is noticed at once."""
+def listen(host: str, port: int) -> socket.socket:
+    """Take the address before anything is loaded, so that a port in use is noticed at once.
+
+    Raises
+    ------
+    ConfigurationError
+        It cannot be listened on.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)

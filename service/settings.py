@@ -139,6 +139,12 @@ class Settings(BaseSettings):
     cpu_threads: PositiveInt = 2
     threads: PositiveInt | None = None
 
+    ray: str | None = None
+    ray_replicas: str = Field(default="1", pattern=r"^\d{1,4}(-\d{1,4})?$")
+    ray_cpus: float = Field(default=0.1, gt=0, le=1024)
+    ray_gpus: float = Field(default=0, ge=0, le=1024)
+    ray_target_requests: PositiveFloat = 8
+
     @field_validator(
         "batch_wait_ms",
         "header_timeout_s",
@@ -146,6 +152,7 @@ class Settings(BaseSettings):
         "request_timeout_s",
         "stream_timeout_s",
         "drain_timeout_s",
+        "ray_target_requests",
     )
     @classmethod
     def _require_finite(cls, value: float) -> float:
@@ -243,6 +250,14 @@ class Settings(BaseSettings):
                 raise ValueError("a proxy is neither an address, a network, nor '*'") from None
         return proxies
 
+    @field_validator("ray_replicas")
+    @classmethod
+    def _require_bounds(cls, told: str) -> str:
+        least, most = _bounds(told)
+        if not 1 <= least <= most:
+            raise ValueError("is not like '2' or '1-4'")
+        return told
+
     @model_validator(mode="after")
     def _require_possible(self) -> Self:
         """Refuse settings that contradict each other: they would fail under load, not at start."""
@@ -260,7 +275,14 @@ class Settings(BaseSettings):
             raise ValueError("batch_wait_ms is not less than request_timeout_s")
         if self.rate_limit_per_minute is not None and not self.api_keys:
             raise ValueError("rate_limit_per_minute needs api_keys: it is a limit for each key")
+        if self.ray is not None and self.port == 0:
+            raise ValueError("port 0, any, is not possible with ray")
         return self
+
+    @property
+    def replicas(self) -> tuple[int, int]:
+        """Least and most copies of the service on Ray."""
+        return _bounds(self.ray_replicas)
 
     @property
     def cascades(self) -> list[tuple[str, ...]]:
@@ -323,6 +345,11 @@ class Settings(BaseSettings):
     def describe(self) -> str:
         """All settings as JSON that ``--config`` reads, secrets hidden."""
         return self.model_dump_json(indent=2, exclude={"config"})
+
+
+def _bounds(told: str) -> tuple[int, int]:
+    least, _, most = told.partition("-")
+    return int(least), int(most or least)
 
 
 def _mapping(told: str) -> tuple[str, str, str | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, FastAPI, Request
 from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel
 from starlette.responses import Response
@@ -28,23 +28,34 @@ async def healthz(request: Request) -> Health:
     """Say whether the process works; if not, only a new one will."""
     if request.app.state.lifecycle.failure is not None:
         raise NotReadyError("the model cannot be loaded")
-    _require_engines(request)
+    _require_engines(request.app)
     return Health()
 
 
 @router.get("/readyz", responses=error_responses(405, 500, 503))
 async def readyz(request: Request) -> Health:
     """Say whether requests are taken now."""
-    lifecycle = request.app.state.lifecycle
+    require_ready(request.app)
+    return Health()
+
+
+def require_ready(app: FastAPI) -> None:
+    """Refuse while requests are not taken.
+
+    Raises
+    ------
+    NotReadyError, ShuttingDownError
+        Says why.
+    """
+    lifecycle = app.state.lifecycle
     if lifecycle.draining:
         raise ShuttingDownError("the service is shutting down")
     if not lifecycle.ready:
         raise NotReadyError("the model is still loading")
-    for engine in _engines(request):
+    for engine in _engines(app):
         if trouble := engine.trouble:
             raise NotReadyError(trouble, retry_after_s=RETRY_S)
-    _require_engines(request)
-    return Health()
+    _require_engines(app)
 
 
 @router.get(
@@ -62,11 +73,11 @@ def metrics(request: Request) -> Response:
     return Response(encode(registry), headers={"content-type": content_type})
 
 
-def _engines(request: Request) -> list[Engine]:
-    catalog = getattr(request.app.state, "catalog", None)
+def _engines(app: FastAPI) -> list[Engine]:
+    catalog = getattr(app.state, "catalog", None)
     return [] if catalog is None else [catalog.get(name).engine for name in catalog.names]
 
 
-def _require_engines(request: Request) -> None:
-    if not all(engine.alive for engine in _engines(request)):
+def _require_engines(app: FastAPI) -> None:
+    if not all(engine.alive for engine in _engines(app)):
         raise NotReadyError("the engine of a model has stopped")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from splinellm.cli import options
 from splinellm.cli.messages import say
@@ -49,6 +51,19 @@ class LogLevel(StrEnum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
+
+
+class ServeCommand(TyperCommand):
+    """The command, whose option ``--ray`` can stand alone."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Add what ``--ray`` alone means."""
+        told = []
+        for one, following in zip_longest(args, args[1:], fillvalue="-"):
+            told.append(one)
+            if one == "--ray" and following.startswith("-"):
+                told.append("local")
+        return super().parse_args(ctx, told)
 
 
 def _option(name: str, text: str, metavar: str | None = None) -> Any:
@@ -267,6 +282,43 @@ def serve(
         int | None,
         _option("threads", "Of the forward pass, as in extract. All cores by default.", "N"),
     ] = None,
+    ray: Annotated[
+        str | None,
+        _option(
+            "ray",
+            "Serve with replicas on Ray: on this machine, on the cluster it belongs to, or on one "
+            "at HOST:PORT. Alone it means local.",
+            "local|auto|ADDRESS",
+        ),
+    ] = None,
+    ray_replicas: Annotated[
+        str | None,
+        _option(
+            "ray-replicas",
+            "Each has the models in its memory; MIN-MAX as requests come. 1 by default.",
+            "N|MIN-MAX",
+        ),
+    ] = None,
+    ray_cpus: Annotated[
+        float | None,
+        _option(
+            "ray-cpus",
+            "Of a replica, as Ray counts them; a forward pass has as many threads, at least one. "
+            "0.1 by default.",
+            "F",
+        ),
+    ] = None,
+    ray_gpus: Annotated[
+        float | None, _option("ray-gpus", "Of a replica. 0 by default.", "F")
+    ] = None,
+    ray_target_requests: Annotated[
+        float | None,
+        _option(
+            "ray-target-requests",
+            "Requests at once of a replica; more start another, up to MAX. 8 by default.",
+            "N",
+        ),
+    ] = None,
     config: Annotated[
         Path | None,
         _option("config", "Settings from a .toml, .json or .env file; options win.", "FILE"),
@@ -302,8 +354,16 @@ def serve(
     if print_config:
         typer.echo(settings.describe())
         return
-    from service.server import serve as serve_until_signal
-
     if not settings.api_keys and settings.host not in ("127.0.0.1", "::1", "localhost"):
         say("warning: no SPLINELLM_API_KEYS: whoever reaches this address may ask")
-    raise typer.Exit(serve_until_signal(settings))
+    raise typer.Exit(_serve(settings))
+
+
+def _serve(settings: Any) -> int:
+    if settings.ray is not None:
+        from service.ray_server import serve_on_ray
+
+        return serve_on_ray(settings)
+    from service.server import serve as serve_until_signal
+
+    return serve_until_signal(settings)

@@ -1,0 +1,125 @@
+"""``splinellm serve --ray``: the service's replicas on a Ray cluster, until a signal comes."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from types import FrameType
+from typing import Any, NoReturn
+
+from service.logs import configure_logging, log_event
+from service.ray_app import LOAD_FAILED, NAME, build, import_serve
+from service.ray_proxy import IMPORT_PATH, VARIABLE
+from service.server import INTERRUPTED, KEEP_ALIVE_S, listen
+from service.settings import Settings
+from splinellm.errors import ClusterError
+from splinellm.ray.cluster import LOCAL, connected, require_room
+
+
+def serve_on_ray(settings: Settings) -> int:
+    """Deploy the service, and take it back when a signal comes.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the service; ``ray`` is the cluster's address.
+
+    Returns
+    -------
+    int
+        The exit code.
+
+    Raises
+    ------
+    SplineLLMError
+        There is no such cluster, no room in it, the address is in use, or no model can be loaded.
+    """
+    address = settings.ray or LOCAL
+    os.environ.setdefault(VARIABLE, IMPORT_PATH)  # inherited by a cluster that starts here
+    serve = import_serve()
+    configure_logging(settings.log_level)
+    if address == LOCAL:
+        listen(settings.host, settings.port).close()  # Ray would share a port that is in use
+    ended_by: list[int] = []
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        del frame
+        ended_by.append(number)
+        raise KeyboardInterrupt
+
+    with connected(address) as ray:
+        _require_room(ray, settings, alone=address == LOCAL)
+        is_ours = not _is_running(ray)
+        if is_ours and address != LOCAL:
+            listen(settings.host, settings.port).close()
+        before = {one: signal.signal(one, end) for one in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            _deploy(serve, settings)
+            log_event("ready", host=settings.host, port=settings.port)
+            while True:
+                time.sleep(1)
+        except KeyboardInterrupt:
+            log_event("draining")
+        finally:
+            if is_ours:
+                serve.shutdown()
+            else:
+                serve.delete(NAME)
+            for one, handler in before.items():
+                signal.signal(one, handler)
+    log_event("stopped")
+    return INTERRUPTED if ended_by[:1] == [signal.SIGINT] else 0
+
+
+def _deploy(serve: Any, settings: Settings) -> None:
+    serve.start(
+        http_options={
+            "host": settings.host,
+            "port": settings.port,
+            "keep_alive_timeout_s": KEEP_ALIVE_S,
+        },
+        logging_config={"enable_access_log": False, "log_level": "WARNING"},
+    )
+    try:
+        serve.run(build(settings), name=NAME, route_prefix="/")
+    except RuntimeError as error:
+        found = re.search(re.escape(LOAD_FAILED) + r"([^\n]+)", _message(serve) + str(error))
+        reason = found[1] if found else str(error).strip().splitlines()[-1]
+        raise ClusterError(f"no replica starts: {reason}") from error
+
+
+def _message(serve: Any) -> str:
+    status = serve.status().applications.get(NAME)
+    if status is None:
+        return ""
+    return "\n".join([status.message, *(one.message for one in status.deployments.values())])
+
+
+def _is_running(ray: Any) -> bool:
+    """Whether the cluster has Ray Serve, which then listens where it was told to."""
+    try:
+        ray.get_actor("SERVE_CONTROLLER_ACTOR", namespace="serve")
+    except ValueError:
+        return False
+    return True
+
+
+def _require_room(ray: Any, settings: Settings, *, alone: bool) -> None:
+    """Refuse replicas that would wait for ever for a processor."""
+    require_room(ray, settings.ray_cpus, settings.ray_gpus)
+    least, _ = settings.replicas
+    if not alone:  # it may grow
+        return
+    there = ray.cluster_resources()
+    for kind, option, each in (
+        ("CPU", "--ray-cpus", settings.ray_cpus),
+        ("GPU", "--ray-gpus", settings.ray_gpus),
+    ):
+        has = float(there.get(kind, 0.0))
+        if least * each > has:
+            raise ClusterError(
+                f"{least} replicas are to have {each:g} {kind}s each, and there are {has:g}",
+                hint=f"give less with {option}, or fewer with --ray-replicas",
+            )
