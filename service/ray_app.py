@@ -40,7 +40,7 @@ class Replica:
         self._settings = settings
         self._service: FastAPI | None = None
 
-    def __serve_build_asgi_app__(self) -> FastAPI:  # noqa: N807 - Ray's name
+    def __serve_build_asgi_app__(self) -> FastAPI:
         """Make the service; its lifespan, which Ray runs, loads the models."""
         self._service = create_app(self._settings)
         return self._service

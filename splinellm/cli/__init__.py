@@ -55,10 +55,10 @@ for command in (
     plot.plot,
     compare.compare,
     watch.watch,
-    serve.serve,
     bench.bench,
 ):
     app.command()(command)
+app.command(cls=serve.ServeCommand)(serve.serve)
 app.add_typer(models.app, name="models")
 app.add_typer(classifiers.app, name="classifiers")
 
