@@ -85,9 +85,10 @@ def load_and_kill(
     stock: Counter[str] = Counter()
     lock, ends = threading.Lock(), time.monotonic() + told.seconds
     left = iter(range(told.requests))
+    model = httpx.get(f"{url}/v1/models", timeout=30).json()["data"][0]["id"]
 
     def body(number: int) -> dict[str, object]:
-        return {"model": told.model, "input": [f"text {number} of many, as long as a sentence is"]}
+        return {"model": model, "input": [f"text {number} of many, as long as a sentence is"]}
 
     def clients_work(is_stock: bool) -> None:
         client = OpenAI(base_url=f"{url}/v1", api_key="none")
