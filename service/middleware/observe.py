@@ -12,6 +12,7 @@ import uuid
 from ipaddress import ip_address
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.error_responses import error_response, service_error
@@ -69,6 +70,7 @@ class Observe:
                 await answer(scope, receive, send_with_headers)
             status = status_of(record.code)
         finally:
+            _find_route(scope)
             self._report(scope, record, status)
 
     def _report(self, scope: Scope, record: RequestRecord, status: int) -> None:
@@ -95,6 +97,17 @@ class Observe:
 def _is_routine(route: str, status: int) -> bool:
     """Probes and scrapes come every few seconds; that a model loads or drains is an event, too."""
     return route == "/readyz" or (route in OBSERVATION and status < 500)
+
+
+def _find_route(scope: Scope) -> None:
+    """Name the route of a request that was answered before the router saw it: 401, 413, 503."""
+    if "route" in scope or (app := scope.get("app")) is None:
+        return
+    for route in app.router.routes:
+        match, _ = route.matches(scope)
+        if match is not Match.NONE:  # another method of a known path, too
+            scope["route"] = route
+            return
 
 
 def _template(scope: Scope) -> str:
