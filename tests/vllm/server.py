@@ -42,14 +42,14 @@ class Server:
     url: str
 
     def client(self) -> OpenAI:
-        return OpenAI(base_url=f"{self.url}/v1", api_key=KEY, max_retries=0, timeout=120)
+        return OpenAI(base_url=f"{self.url}/v1", api_key=KEY, max_retries=0, timeout=600)
 
     def geometry(self, answer_id: str, count: str = "all", key: str = KEY) -> httpx.Response:
         return httpx.get(
             f"{self.url}/v1/geometry/{answer_id}",
             params={"count": count},
             headers={"authorization": f"Bearer {key}"},
-            timeout=60,
+            timeout=600,
         )
 
 
@@ -90,7 +90,7 @@ def serving(folder: Path, scratch: Path, settings: dict[str, Any]) -> Iterator[S
 
 
 def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    ends_at = time.monotonic() + 400
+    ends_at = time.monotonic() + 900
     while time.monotonic() < ends_at:
         if process.poll() is not None:
             break
