@@ -47,7 +47,8 @@ def main() -> None:
         disable_log_stats=True,
     )
     print(machine(), flush=True)
-    overhead(llm, SamplingParams(temperature=0, max_tokens=N_NEW, ignore_eos=True), n_rounds)
+    if n_rounds:
+        overhead(llm, SamplingParams(temperature=0, max_tokens=N_NEW, ignore_eos=True), n_rounds)
     memory(llm, SamplingParams(temperature=0, max_tokens=2), n_requests)
 
 
@@ -71,8 +72,7 @@ def overhead(llm: Any, params: Any, n_rounds: int) -> None:
     for number in range(n_rounds + 1):
         for name, settings in SIDES.items():
             found = turn(settings)
-            if "-v" in sys.argv:
-                print(f"{name}: {found[0]:.3f} s, {found[1]:.3f} s", flush=True)
+            print(f"{number}: {name}: {found[0]:.3f} s, {found[1]:.3f} s", file=sys.stderr)
             if number:  # the first one warms up
                 seconds[name].append(found)
     for name, times in seconds.items():
