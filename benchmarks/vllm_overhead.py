@@ -43,7 +43,7 @@ def main() -> None:
         dtype="float32",
         enforce_eager=True,
         enable_prefix_caching=False,
-        max_model_len=512,
+        max_model_len=256,
         disable_log_stats=True,
     )
     print(machine(), flush=True)
