@@ -10,7 +10,7 @@ from service.cascades import head_of
 from splinellm.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from service.models import ModelCatalog
+    from service.cascades import Cascade
     from service.settings import Settings
     from service.verdicts import ServedClassifier
 
@@ -81,19 +81,19 @@ def require_mapped(served: Mapping[str, ServedClassifier], settings: Settings) -
     sources(served, settings.categories, "moderation_categories")
 
 
-def own_names(catalog: ModelCatalog) -> frozenset[str]:
+def own_names(cascades: Mapping[str, Cascade]) -> frozenset[str]:
     """Classifiers all of whose labels other services' formats tell, without being mapped."""
-    return frozenset({head_of(catalog.cascades, TOXICITY), TYPES})
+    return frozenset({head_of(cascades, TOXICITY), TYPES})
 
 
-def unasked(catalog: ModelCatalog, settings: Settings) -> list[str]:
+def unasked(
+    served: Iterable[str], cascades: Mapping[str, Cascade], settings: Settings
+) -> list[str]:
     """Names of loaded classifiers that neither of other services' formats asks."""
     told = {name for _, name, _ in [*settings.attributes, *settings.categories]}
-    asked = {head_of(catalog.cascades, name) for name in own_names(catalog) | told} | told
-    steps = {
-        name for head in asked & set(catalog.cascades) for name in catalog.cascades[head].names
-    }
-    return [name for name in catalog.classifiers if name not in asked | steps]
+    asked = {head_of(cascades, name) for name in own_names(cascades) | told} | told
+    steps = {name for head in asked & set(cascades) for name in cascades[head].names}
+    return [name for name in served if name not in asked | steps]
 
 
 def defaults(

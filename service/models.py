@@ -169,7 +169,9 @@ def load_models(settings: Settings, listener: EngineListener) -> ModelCatalog:
     catalog = ModelCatalog(models, loader.found, cascades)
     require_mapped(catalog.classifiers, settings)
     # Of those that were asked for: nobody has chosen the boxed ones.
-    if settings.classifiers is not None and (left := unasked(catalog, settings)):
+    if settings.classifiers is not None and (
+        left := unasked(catalog.classifiers, catalog.cascades, settings)
+    ):
         _logger.warning(
             "not asked by /v1/moderations or Perspective's format: %s; map them with "
             "moderation_categories or perspective_attributes, or name one toxicity=NAME",

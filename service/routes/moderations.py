@@ -56,7 +56,7 @@ async def moderations(body: ModerationsRequest, call: CallOf) -> Response:
     mapped = {name: it for name, it in mapped.items() if it.classifier in classifiers}
     inputs = await call.in_pool(parse_moderation_input, body.input, call.settings)
     judgement = await judge(call, classifiers, inputs, whole(call.settings))
-    own = own_names(call.catalog)
+    own = own_names(call.catalog.cascades)
     if body.model in call.catalog.classifiers and tells_labels(classifiers[0]):
         own |= {classifiers[0].name}
     return await call.answer(

@@ -54,7 +54,7 @@ async def analyze(body: AnalyzeRequest, call: CallOf) -> Response:
     """
     mapped = sources(call.catalog.classifiers, call.settings.attributes, "perspective_attributes")
     classifiers = toxicity_classifiers(call.catalog, mapped)
-    names = own_names(call.catalog)
+    names = own_names(call.catalog.cascades)
     own = [one for one in classifiers if one.name in names]
     scorers = defaults(own, LABEL_OF_ATTRIBUTE) | mapped
     attributes = _scored(body, scorers, is_strict=call.settings.perspective_unknown == "error")

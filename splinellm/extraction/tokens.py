@@ -173,7 +173,9 @@ class Tokenizer:
                     verbose=False,
                 )
             ids.update(zip(texts, encoded["input_ids"], strict=True))
-            encodings.update(zip(texts, encoded.encodings, strict=True))
+            # A tokenizer in Python has none: places are looked up when they are wanted.
+            known = getattr(encoded, "encodings", None)
+            encodings.update(zip(texts, known or [None] * len(texts), strict=True))
         counted = self._read_chats(chats, ids, errors, len(prompts))
         self._notices.look_at_ids(ids, len(prompts))
         tokenized = {}

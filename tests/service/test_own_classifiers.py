@@ -143,8 +143,15 @@ def test_a_mapped_classifier_can_be_named_in_moderations(mapped: TestClient) -> 
 
 
 def test_who_is_asked_by_no_format_is_told_at_the_start(catalog: ModelCatalog) -> None:
-    assert unasked(catalog, load_settings()) == ["domain"]
-    assert unasked(catalog, load_settings(moderation_categories="illicit=domain:law")) == []
+    assert unasked(catalog.classifiers, catalog.cascades, load_settings()) == ["domain"]
+    assert (
+        unasked(
+            catalog.classifiers,
+            catalog.cascades,
+            load_settings(moderation_categories="illicit=domain:law"),
+        )
+        == []
+    )
 
 
 @pytest.mark.parametrize(
