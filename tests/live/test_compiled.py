@@ -32,8 +32,6 @@ from tests.live.models import (
 from tests.tiny import tiny_tokenizer
 
 Run = Callable[..., Any]
-PATIENCE_S = 240
-"""For the other thread, on a machine that does a hundred other things; only failures take it."""
 
 
 @pytest.fixture(autouse=True)
@@ -366,15 +364,13 @@ def test_dropout_is_said_once() -> None:
 def test_two_threads_at_once_are_told() -> None:
     model = causal_lm()
     inside, told = Barrier(2), list[str]()
-    slow = model.model.layers[1].register_forward_pre_hook(
-        lambda *_: [inside.wait(PATIENCE_S)].clear()
-    )
+    slow = model.model.layers[1].register_forward_pre_hook(lambda *_: [inside.wait(20)].clear())
     plain = extractor_of(causal_lm())
 
     def work() -> None:
         with torch.no_grad():
             model(input_ids=torch.tensor([[7, 8, 9]]))
-        inside.wait(PATIENCE_S)
+        inside.wait(20)
         try:
             _ = recorder.table
         except SplineLLMError as error:
@@ -403,12 +399,12 @@ def test_two_threads_that_generate_are_told() -> None:
         """Both threads are in the middle of `generate`, and no pass is running."""
 
         def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
-            meet.wait(PATIENCE_S)
+            meet.wait(20)
             return torch.zeros(len(input_ids), dtype=torch.bool)
 
     def work() -> None:
         model.generate(**left_padded(), **options(max_new_tokens=3), stopping_criteria=[Meet()])
-        meet.wait(PATIENCE_S)
+        meet.wait(20)
         try:
             _ = recorder.table
         except NothingRecordedError as error:
@@ -438,8 +434,8 @@ def test_threads_that_take_turns() -> None:
             with torch.no_grad():
                 model(input_ids=torch.tensor([PROMPTS[0]]))
             check(recorder.table, extractor, PROMPTS[:1])
-            wait.wait(PATIENCE_S)
-            ask.wait(PATIENCE_S)
+            wait.wait(20)
+            ask.wait(20)
         except BaseException as error:  # noqa: BLE001 - shown by the main thread
             failed.append(error)
 
@@ -447,10 +443,10 @@ def test_threads_that_take_turns() -> None:
         model(**inputs)
         thread = Thread(target=other)
         thread.start()
-        wait.wait(PATIENCE_S)
+        wait.wait(20)
         with pytest.raises(NothingRecordedError, match="another thread has run the model"):
             _ = recorder.table  # it is not that of this thread's pass
-        ask.wait(PATIENCE_S)
+        ask.wait(20)
         thread.join()
         assert not failed
         check(recorder.table, extractor, PROMPTS[:1])  # once it has ended, it can be asked for
