@@ -64,9 +64,9 @@ function spans(answer, text, which) {
       own = points[of].slice(Math.max(token.begin, reached), token.end).join("");
       reached = Math.max(reached, token.end);
     }
-    const text = readable(own);
-    const name = text.trim() ? {} : { "aria-label": plural(text.length, "space") }; // read out as nothing
-    nodes.push(make("span", { role: "option", id: `t${which}-${i}`, "aria-selected": "false", ...name, data: { i } }, text));
+    const seen = readable(own);
+    const name = seen.trim() ? {} : { "aria-label": plural(seen.length, "space") }; // read out as nothing
+    nodes.push(make("span", { role: "option", id: `t${which}-${i}`, "aria-selected": "false", ...name, data: { i } }, seen));
   });
   return nodes;
 }
