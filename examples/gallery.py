@@ -3,16 +3,17 @@
     python examples/gallery.py [--folder docs/gallery] [--only NAME,NAME]
         [--grokking grokking/log.jsonl] [--data FOLDER]
 
-Needs the extra ``plots``, and a Chrome or Chromium that is there. The picture of a training is
-drawn if the log of examples/grokking.py is named; that of domains if a folder is named that has
-``domains.csv``, with the columns ``text`` and ``label``. All other texts are of novels in the
-public domain, or made up here.
+Needs the extra ``plots``, ``pip install pillow``, and a Chrome or Chromium that is there. The
+picture of a training is drawn if the log of examples/grokking.py is named; that of domains if a
+folder is named that has ``domains.csv``, with the columns ``text`` and ``label``. All other texts
+are of novels in the public domain, or made up here.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 import random
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import plotly.graph_objects as go
 import torch
+from PIL import Image
 from torch import nn
 
 from splinellm import SplineExtractor
@@ -175,13 +177,23 @@ def main() -> None:
         pictures["grokking"] = lambda: training_picture(rows, title=title)
     wanted = arguments.only.split(",") if arguments.only else [*pictures]
     for name in wanted:
-        # A partition is as dense as a photograph; lines and points are better left sharp.
-        path = arguments.folder / f"{name}.{'jpg' if name == 'layer' else 'png'}"
-        figure = pictures[name]()
-        figure.write_image(
-            path, width=figure.layout.width or 720, height=figure.layout.height or 560
-        )
-        print(path, flush=True)
+        path = write(pictures[name](), name, arguments.folder)
+        print(f"{path}: {path.stat().st_size:,} bytes", flush=True)
+
+
+def write(figure: go.Figure, name: str, folder: Path) -> Path:
+    """Write a picture, as small as may be: PNG of 256 colours."""
+    size = {"width": figure.layout.width or 720, "height": figure.layout.height or 560}
+    # A partition is as dense as a photograph; lines and points are better left sharp.
+    path = folder / f"{name}.{'jpg' if name == 'layer' else 'png'}"
+    data = figure.to_image(format=path.suffix[1:], **size)
+    if path.suffix == ".png":
+        small = io.BytesIO()
+        with Image.open(io.BytesIO(data)) as picture:
+            picture.convert("RGB").quantize(256).save(small, "png", optimize=True)
+        data = small.getvalue()
+    path.write_bytes(data)
+    return path
 
 
 if __name__ == "__main__":

@@ -42,6 +42,8 @@ from service.schemas.document import openapi
 from service.settings import Settings, load_settings
 from splinellm import __version__
 
+_VERSIONED = (features, classify, inspect, embeddings, moderations, tokenize, models)
+_OTHERS = (perspective, discovery, health, page)
 _WITHOUT_TELEMETRY = TelemetryConfig(tracing=False, metrics=False, logs=False, auto_configure=False)
 
 
@@ -85,11 +87,11 @@ def create_app(settings: Settings | None = None, *, load: lifespan.Load = load_m
     app.state.settings = settings
     app.state.metrics = metrics
     app.state.lifecycle = lifecycle
-    for api in (features, classify, inspect, embeddings, moderations, tokenize, models):
+    for api in _VERSIONED:
         app.include_router(api.router, prefix="/v1")
         # Some clients leave the version out.
         app.include_router(api.router, include_in_schema=False)
-    for api in (perspective, discovery, health, page):
+    for api in _OTHERS:
         app.include_router(api.router)
     app.openapi = partial(openapi, app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
@@ -110,7 +112,11 @@ def _middleware(settings: Settings, metrics: Metrics, lifecycle: Lifecycle) -> l
         Middleware(Prefix, settings.root_path),
         Middleware(SecurityHeaders),
         *([cors] if settings.cors_origins else []),
-        Middleware(Observe, metrics),
+        Middleware(
+            Observe,
+            metrics,
+            [route for api in (*_VERSIONED, *_OTHERS) for route in api.router.routes],
+        ),
         Middleware(Gate, lifecycle),
         Middleware(
             Access,

@@ -64,6 +64,8 @@ class Lines:
             No line came in time.
         """
         while True:
+            if self._is_gone and self._error is not None:
+                raise self._error  # what it has sent before is of no use to anybody
             end = self._waiting.find(b"\n")
             if end < 0 and self._is_complete and self._waiting:
                 end = len(self._waiting)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from html import unescape
 from html.parser import HTMLParser
 
-_SILENT = frozenset(["script", "style", "template", "head", "title"])
-"""Elements whose content nobody sees."""
+_LAST = "plaintext"
+"""Has no end."""
+_RAW = ("script", "style", "title", "textarea", "xmp", "iframe", "noembed", "noframes", _LAST)
+"""Elements in which markup is text, up to their end; what looks like a script there is none."""
+_SILENT = frozenset([*_RAW, "template"]) - {"textarea", "xmp", _LAST}
+"""Elements whose content nobody sees. Not ``head``: browsers end it at the first text in it."""
+_REFERENCE = re.compile("&(?:#[0-9]+|#[xX][0-9a-fA-F]+|[A-Za-z][A-Za-z0-9]*);?")
 _BREAKS = frozenset(
     [
         *("address", "article", "blockquote", "br", "dd", "div", "dt", "hr", "li", "ol", "p"),
@@ -39,6 +45,8 @@ def text_of_html(html: str) -> tuple[str, list[tuple[int, int]]]:
 
 
 class _Reader(HTMLParser):
+    """Hides no more than browsers do, or markup would hide what is said from a classifier."""
+
     def __init__(self, html: str) -> None:
         super().__init__(convert_charrefs=False)
         self.characters: list[str] = []
@@ -54,6 +62,8 @@ class _Reader(HTMLParser):
         self._break(tag)
         if tag in _SILENT:
             self._silent.append(tag)
+        if tag in _RAW:
+            self.set_cdata_mode(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         del attrs
@@ -65,9 +75,13 @@ class _Reader(HTMLParser):
             del self._silent[self._silent.index(tag) :]
 
     def handle_data(self, data: str) -> None:
-        begin = self._here
-        for i, character in enumerate(data):
-            self._add(character, begin + i, begin + i + 1)
+        begin, at = self._here, 0
+        for reference in _REFERENCE.finditer(data) if self.cdata_elem == "textarea" else ():
+            self._add_text(data[at : reference.start()], begin + at)
+            at = reference.end()
+            for character in unescape(reference[0]):
+                self._add(character, begin + reference.start(), begin + at)
+        self._add_text(data[at:], begin + at)
 
     def handle_entityref(self, name: str) -> None:
         self._add_reference(f"&{name}")
@@ -86,6 +100,39 @@ class _Reader(HTMLParser):
         end += self._html[end : end + 1] == ";"
         for character in unescape(self._html[begin:end]):
             self._add(character, begin, end)
+
+    def set_cdata_mode(self, elem: str, **options: bool) -> None:
+        """Look for the end of an element where browsers do: it may hold what else it likes."""
+        del options  # of newer Pythons, which know of references in some of them
+        super().set_cdata_mode(elem)
+        ends = r"\Z" if elem == _LAST else rf"</{elem}(?=[\t\n\r\f />])|\Z"
+        self.interesting = re.compile(ends, re.IGNORECASE)
+
+    def parse_endtag(self, i: int) -> int:
+        """Read an end tag; -1 if it has no end."""
+        if self.cdata_elem is None:
+            return super().parse_endtag(i)
+        end = self.rawdata.find(">", i) + 1
+        if end:
+            self.handle_endtag(self.cdata_elem)
+            self.clear_cdata_mode()
+        return end or -1
+
+    def parse_comment(self, i: int, report: bool = True) -> int:
+        """Find the end of a comment where browsers do; -1 if there is none."""
+        del report
+        # Also of <!--> and <!--->, whose dashes are both.
+        ends = [(self.rawdata.find("-->", i + 2), 3), (self.rawdata.find("--!>", i + 4), 4)]
+        return min((place + size for place, size in ends if place >= 0), default=-1)
+
+    def parse_marked_section(self, i: int, report: bool = True) -> int:
+        """Find the end of ``<![CDATA[`` where browsers do: at the first bracket that closes."""
+        del report
+        return self.rawdata.find(">", i) + 1 or -1
+
+    def _add_text(self, text: str, begin: int) -> None:
+        for i, character in enumerate(text):
+            self._add(character, begin + i, begin + i + 1)
 
     def _add(self, character: str, begin: int, end: int) -> None:
         if not self._silent:

@@ -6,11 +6,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from service.cascades import head_of
 from splinellm.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from service.cascades import Cascade
     from service.settings import Settings
     from service.verdicts import ServedClassifier
+
+TOXICITY = "toxicity"
+TYPES = "toxicity-types"
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +79,21 @@ def require_mapped(served: Mapping[str, ServedClassifier], settings: Settings) -
     """Refuse mappings to what is not there, when the service starts."""
     sources(served, settings.attributes, "perspective_attributes")
     sources(served, settings.categories, "moderation_categories")
+
+
+def own_names(cascades: Mapping[str, Cascade]) -> frozenset[str]:
+    """Classifiers all of whose labels other services' formats tell, without being mapped."""
+    return frozenset({head_of(cascades, TOXICITY), TYPES})
+
+
+def unasked(
+    served: Iterable[str], cascades: Mapping[str, Cascade], settings: Settings
+) -> list[str]:
+    """Names of loaded classifiers that neither of other services' formats asks."""
+    told = {name for _, name, _ in [*settings.attributes, *settings.categories]}
+    asked = {head_of(cascades, name) for name in own_names(cascades) | told} | told
+    steps = {name for head in asked & set(cascades) for name in cascades[head].names}
+    return [name for name in served if name not in asked | steps]
 
 
 def defaults(

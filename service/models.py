@@ -13,7 +13,7 @@ from service.cascades import Cascade, cascade_of
 from service.drift import DriftWindow
 from service.engine import EngineLimits, EngineListener, Plan
 from service.errors import ClassifierNotServedError, ModelNotServedError
-from service.mapping import require_mapped
+from service.mapping import require_mapped, unasked
 from service.scoring import ScoringPlan
 from service.served_model import ServedModel
 from service.verdicts import ServedClassifier
@@ -168,6 +168,15 @@ def load_models(settings: Settings, listener: EngineListener) -> ModelCatalog:
             raise ConfigurationError(f"threshold: no classifier '{name[:80]}' is served")
     catalog = ModelCatalog(models, loader.found, cascades)
     require_mapped(catalog.classifiers, settings)
+    # Of those that were asked for: nobody has chosen the boxed ones.
+    if settings.classifiers is not None and (
+        left := unasked(catalog.classifiers, catalog.cascades, settings)
+    ):
+        _logger.warning(
+            "not asked by /v1/moderations or Perspective's format: %s; map them with "
+            "moderation_categories or perspective_attributes, or name one toxicity=NAME",
+            ", ".join(left),
+        )
     progress.step(warm_up=list(catalog.names))
     warm_up(catalog)
     return catalog

@@ -9,9 +9,11 @@ from __future__ import annotations
 import logging
 import re
 import uuid
+from collections.abc import Sequence
 from ipaddress import ip_address
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.error_responses import error_response, service_error
@@ -36,10 +38,13 @@ class Observe:
         What answers.
     metrics : Metrics
         What counts.
+    routes : sequence of BaseRoute
+        All there are, without the version before their paths.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, routes: Sequence[BaseRoute] = ()) -> None:
         self.app = app
+        self._routes = [route for route in routes if isinstance(route, Route)]
         self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,7 +77,7 @@ class Observe:
             self._report(scope, record, status)
 
     def _report(self, scope: Scope, record: RequestRecord, status: int) -> None:
-        route = _template(scope)
+        route = self._template(scope)
         self.metrics.request_done(route, status, record)
         log_event(
             "request",
@@ -91,14 +96,18 @@ class Observe:
             total_ms=round(1000 * record.total_s, 1),
         )
 
+    def _template(self, scope: Scope) -> str:
+        """Path of the route, also of what was answered before the router saw it: 401, 413, 503."""
+        if (route := scope.get("route")) is not None:
+            return str(getattr(route, "path", UNMATCHED))
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        path = path.removeprefix("/v1") if path.startswith("/v1/") else path
+        return next((it.path for it in self._routes if it.path_regex.match(path)), UNMATCHED)
+
 
 def _is_routine(route: str, status: int) -> bool:
     """Probes and scrapes come every few seconds; that a model loads or drains is an event, too."""
     return route == "/readyz" or (route in OBSERVATION and status < 500)
-
-
-def _template(scope: Scope) -> str:
-    return getattr(scope.get("route"), "path", UNMATCHED)
 
 
 def _client(scope: Scope) -> str | None:

@@ -64,7 +64,9 @@ function spans(answer, text, which) {
       own = points[of].slice(Math.max(token.begin, reached), token.end).join("");
       reached = Math.max(reached, token.end);
     }
-    nodes.push(make("span", { role: "option", id: `t${which}-${i}`, "aria-selected": "false", data: { i } }, readable(own)));
+    const seen = readable(own);
+    const name = seen.trim() ? {} : { "aria-label": plural(seen.length, "space") }; // read out as nothing
+    nodes.push(make("span", { role: "option", id: `t${which}-${i}`, "aria-selected": "false", ...name, data: { i } }, seen));
   });
   return nodes;
 }

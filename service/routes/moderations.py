@@ -11,10 +11,10 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from service.cascades import head_of
-from service.errors import ModelNotServedError
+from service.errors import InvalidRequestError, ModelNotServedError
 from service.inputs import parse_moderation_input
 from service.json import StrictRoute
-from service.mapping import Source, sources
+from service.mapping import TOXICITY, TYPES, Source, own_names, sources
 from service.reading import Overflow
 from service.routes.call import CallOf
 from service.routes.judging import Judgement, judge
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from service.models import ModelCatalog
     from service.settings import Settings
 
-TOXICITY = "toxicity"
-TYPES = "toxicity-types"
+TOXIC = "toxic"
+"""The label of what is harmful, of whatever kind."""
 OPENAI_MODELS = ("omni-moderation", "text-moderation")
 """Prefixes of names that OpenAI's clients send by habit; they stand for the default."""
 
@@ -52,10 +52,13 @@ async def moderations(body: ModerationsRequest, call: CallOf) -> Response:
     """Judge toxicity in the format of OpenAI's moderations."""
     require_known_model(body.model, call.catalog)
     mapped = sources(call.catalog.classifiers, call.settings.categories, "moderation_categories")
-    classifiers = toxicity_classifiers(call.catalog, mapped)
+    classifiers = chosen_classifiers(body.model, call.catalog, mapped)
+    mapped = {name: it for name, it in mapped.items() if it.classifier in classifiers}
     inputs = await call.in_pool(parse_moderation_input, body.input, call.settings)
     judgement = await judge(call, classifiers, inputs, whole(call.settings))
-    own = own_names(call.catalog)
+    own = own_names(call.catalog.cascades)
+    if body.model in call.catalog.classifiers and tells_labels(classifiers[0]):
+        own |= {classifiers[0].name}
     return await call.answer(
         lambda: _answer(classifiers, mapped, own, judgement, inputs.unscored), n_rows=len(inputs)
     )
@@ -74,7 +77,41 @@ def require_known_model(name: str | None, catalog: ModelCatalog) -> None:
     if name is None or name.startswith(OPENAI_MODELS):
         return
     if name not in catalog.names and name not in catalog.classifiers:
-        raise ModelNotServedError("no loaded model or classifier has this name", param="model")
+        raise ModelNotServedError(
+            "no loaded model or classifier has this name",
+            param="model",
+            hint=f"loaded: {', '.join([*catalog.classifiers, *catalog.names])}",
+        )
+
+
+def chosen_classifiers(
+    name: str | None, catalog: ModelCatalog, mapped: Mapping[str, Source]
+) -> list[ServedClassifier]:
+    """Give the one that a request names, or all of :func:`toxicity_classifiers`.
+
+    Raises
+    ------
+    ServiceError
+        It is loaded, but neither mapped nor of toxicity; or there is none at all.
+    """
+    head = head_of(catalog.cascades, TOXICITY)
+    if name not in catalog.classifiers or head_of(catalog.cascades, str(name)) == head:
+        return toxicity_classifiers(catalog, mapped)
+    told = {source.classifier.name for source in mapped.values()}
+    useful = [it for it, one in catalog.classifiers.items() if it in told or tells_labels(one)]
+    if name not in useful:
+        raise InvalidRequestError(
+            "this classifier is loaded, but no category of moderations asks it",
+            param="model",
+            hint="map it with moderation_categories, ask /v1/classify, or name one of: "
+            f"{', '.join(useful) or 'none'}",
+        )
+    return [catalog.classifiers[str(name)]]
+
+
+def tells_labels(classifier: ServedClassifier) -> bool:
+    """Whether its classes are of those that this format tells without being told to."""
+    return not {TOXIC, *CATEGORY_OF_LABEL}.isdisjoint(classifier.card.classes)
 
 
 def toxicity_classifiers(
@@ -95,11 +132,6 @@ def toxicity_classifiers(
         found = [catalog.get_classifier(head)]  # which says what is there
     others = [source.classifier for source in mapped.values() if source.classifier not in found]
     return [*found, *dict.fromkeys(others)]
-
-
-def own_names(catalog: ModelCatalog) -> frozenset[str]:
-    """Classifiers all of whose labels this format tells, without being mapped."""
-    return frozenset({head_of(catalog.cascades, TOXICITY), TYPES})
 
 
 def _answer(

@@ -13,10 +13,10 @@ from service.errors import InvalidRequestError
 from service.html_text import text_of_html
 from service.inputs import Inputs, name_text
 from service.json import StrictRoute
-from service.mapping import Source, defaults, sources
+from service.mapping import Source, defaults, own_names, sources
 from service.routes.call import Call, CallOf
 from service.routes.judging import judge, tells_spans
-from service.routes.moderations import own_names, toxicity_classifiers, whole
+from service.routes.moderations import toxicity_classifiers, whole
 from service.schemas.errors import GOOGLE
 from service.schemas.perspective import AnalyzeAnswer, AnalyzeRequest
 from service.sentences import sentence_spans
@@ -54,7 +54,7 @@ async def analyze(body: AnalyzeRequest, call: CallOf) -> Response:
     """
     mapped = sources(call.catalog.classifiers, call.settings.attributes, "perspective_attributes")
     classifiers = toxicity_classifiers(call.catalog, mapped)
-    names = own_names(call.catalog)
+    names = own_names(call.catalog.cascades)
     own = [one for one in classifiers if one.name in names]
     scorers = defaults(own, LABEL_OF_ATTRIBUTE) | mapped
     attributes = _scored(body, scorers, is_strict=call.settings.perspective_unknown == "error")

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, dtype, nn
 
+from splinellm.backbone.eager import parts_of
+
 Ear = Callable[..., None]
 """Takes what a part of a layer shows."""
 
@@ -44,9 +46,10 @@ def turns_of(parts: Mapping[int, nn.Module], layers: Iterable[nn.Module]) -> dic
         All layers, in the order in which they run.
     """
     owners: dict[nn.Module, list[int]] = {part: [] for part in parts.values()}
-    for index, layer in enumerate(layers):
-        for part in owners.keys() & set(layer.modules()):
-            owners[part].append(index)
+    for index, layer in enumerate(layers if owners else ()):
+        for part in parts_of(layer):
+            if part in owners:
+                owners[part].append(index)
     return {
         index: Turn(owners[part].index(index), len(owners[part])) for index, part in parts.items()
     }

@@ -8,6 +8,7 @@ are the columns of its map.
 
 from __future__ import annotations
 
+import threading
 import types
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -109,7 +110,7 @@ def _computes_its_weight(module: nn.Module) -> bool:
     plain = (nn.Linear.forward, Conv1D.forward)
     if type(module).forward not in plain or type(module).__call__ is not nn.Module.__call__:
         return False
-    return not isinstance(seen := _seen.get(module), Seen) or not seen.is_changed(module)
+    return not isinstance(seen := _calls.seen.get(module), Seen) or not seen.is_changed(module)
 
 
 @dataclass(frozen=True)
@@ -146,8 +147,15 @@ class Seen:
         return not torch.allclose(plain, found, rtol=0, atol=slack, equal_nan=True)
 
 
+class _Calls(threading.local):
+    """Of this thread: others may run the same modules at the same time."""
+
+    def __init__(self) -> None:
+        self.seen: dict[nn.Module, Seen | list[Tensor]] = {}
+
+
 # Only during a call: what our hooks see of a module, or the answers that it is being asked for.
-_seen: dict[nn.Module, Seen | list[Tensor]] = {}
+_calls = _Calls()
 
 
 class OwnHook(Hook, ABC):
@@ -160,14 +168,14 @@ class OwnHook(Hook, ABC):
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
     ) -> None:
         """Show the answer of a forward pass; keep that to a question out of it."""
-        if isinstance(asked := _seen.get(module), list):
+        if isinstance(asked := _calls.seen.get(module), list):
             asked.append(output.detach().clone())
             return
-        _seen[module] = seen = Seen(args, kwargs, output)
+        _calls.seen[module] = seen = Seen(args, kwargs, output)
         try:
             self.see(seen)
         finally:
-            del _seen[module]
+            del _calls.seen[module]
 
     @abstractmethod
     def see(self, seen: Seen) -> None:
@@ -176,7 +184,7 @@ class OwnHook(Hook, ABC):
 
 def is_running(module: nn.Module) -> bool:
     """Whether the module has just answered in a forward pass that is being watched."""
-    return isinstance(_seen.get(module), Seen)
+    return isinstance(_calls.seen.get(module), Seen)
 
 
 def others_hooks(module: nn.Module) -> list[int]:
@@ -215,7 +223,7 @@ class AskedMap:
         self._module, self._n_inputs, self._device = module, n_inputs, device
         self._dtype = _input_dtype(module)
         self._is_exact = _is_exact(module)
-        seen = _seen.get(module)
+        seen = _calls.seen.get(module)
         if isinstance(seen, Seen) and seen.kwargs:
             raise ConfigurationError(
                 f"{type(module).__name__} is called with {', '.join(sorted(seen.kwargs))}, so that "
@@ -288,12 +296,12 @@ class AskedMap:
         if self._is_hooked:
             # As the pass does it: later hooks than ours run, but what they do is not looked at.
             answers: list[Tensor] = []
-            previous = _seen[self._module]
-            _seen[self._module] = answers
+            previous = _calls.seen[self._module]
+            _calls.seen[self._module] = answers
             try:
                 self._module(inputs)
             finally:
-                _seen[self._module] = previous
+                _calls.seen[self._module] = previous
             output = answers[0]
         else:
             output = self._module.forward(inputs)

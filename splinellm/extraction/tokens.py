@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from threading import Lock
 from typing import Any, TypeVar, cast
@@ -36,11 +36,14 @@ class TokenizedPrompt:
         Whether the prompt had more.
     counted : tuple of bool, optional
         Of every token, whether the statistics are over it; all of them by default.
+    encoding : tokenizers.Encoding, optional
+        Of a text, before it was cut: it knows where the tokens are without tokenising again.
     """
 
     ids: list[int]
     truncated: bool
     counted: tuple[bool, ...] | None = None
+    encoding: Any = field(default=None, compare=False, repr=False)
 
     @cached_property
     def key(self) -> bytes:
@@ -145,6 +148,7 @@ class Tokenizer:
         ids: dict[int, Sequence[int]] = {}
         errors: dict[int, PromptError] = {}
         texts: dict[int, str] = {}
+        encodings: dict[int, Any] = {}
         chats: dict[int, list[Message]] = {}
         for index, prompt in enumerate(prompts):
             try:
@@ -167,14 +171,18 @@ class Tokenizer:
                     split_special_tokens=self._split_special_tokens,
                     return_attention_mask=False,
                     verbose=False,
-                )["input_ids"]
-            ids.update(zip(texts, encoded, strict=True))
+                )
+            ids.update(zip(texts, encoded["input_ids"], strict=True))
+            # A tokenizer in Python has none: places are looked up when they are wanted.
+            known = getattr(encoded, "encodings", None)
+            encodings.update(zip(texts, known or [None] * len(texts), strict=True))
         counted = self._read_chats(chats, ids, errors, len(prompts))
         self._notices.look_at_ids(ids, len(prompts))
         tokenized = {}
         for index in sorted(ids):
             try:
-                tokenized[index] = self._cut(ids[index], counted.get(index), index, cuts=cuts)
+                cut = self._cut(ids[index], counted.get(index), index, cuts=cuts)
+                tokenized[index] = replace(cut, encoding=encodings.get(index))
             except PromptError as error:
                 errors[index] = error
         return tokenized, errors
@@ -290,7 +298,11 @@ class Tokenizer:
         tokenized : mapping of int to TokenizedPrompt
             Of the same prompts.
         """
-        texts = [position for position, prompt in prompts.items() if isinstance(prompt, str)]
+        texts = [
+            p
+            for p, one in prompts.items()
+            if isinstance(one, str) and tokenized[p].encoding is None
+        ]
         offsets = dict(zip(texts, self.offsets([str(prompts[p]) for p in texts]), strict=True))
         parts = []
         for position, prompt in prompts.items():
@@ -298,6 +310,8 @@ class Tokenizer:
             if is_conversation(prompt):
                 parts.append(self._index_chat(position, messages_of(prompt), ids))
                 continue
+            if (encoding := tokenized[position].encoding) is not None:
+                offsets[position] = encoding.offsets
             where = offsets.get(position, [(NOWHERE, NOWHERE)] * len(ids))
             where = cut_to(where, len(ids), self._n_kept(ids))
             text = prompt if isinstance(prompt, str) else ""

@@ -47,6 +47,8 @@ def finish(figure: go.Figure, theme: Theme, title: str = "", **layout: object) -
     """Set what all figures share, and return it."""
     if theme not in THEMES:
         raise ConfigurationError(f"unknown theme '{str(theme)[:40]}'", hint="use light or dark")
+    # "200 µ" would be read as a unit.
+    figure.update_yaxes(exponentformat="power")
     return figure.update_layout(
         template=_TEMPLATES[theme],
         title={"text": text_of(title, 120), "x": 0.02, "xanchor": "left"},

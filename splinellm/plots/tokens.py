@@ -32,6 +32,8 @@ _LONGEST = 40
 _LEVELS = 32
 _MOST_CURVES = 6
 _DARK_UNTIL = 0.6
+_MANY = 40
+_EDGE = 0.02
 
 
 def tokens_picture(
@@ -76,8 +78,8 @@ def tokens_picture(
     rows, numbers = rows[:MOST_TOKENS], numbers[:MOST_TOKENS]
     words = [shown(tokens.token[i], _LONGEST) for i in rows.tolist()]
     figure = go.Figure()
-    low, high = float(numbers.min()), float(numbers.max())
-    shares = (numbers - low) / ((high - low) or 1.0)
+    low, high = _scale(numbers)
+    shares = np.clip((numbers - low) / ((high - low) or 1.0), 0.0, 1.0)
     boxes = _boxes(words)
     _add_boxes(figure, boxes, shares)
     # Dark tokens have white letters, whatever is around them.
@@ -97,9 +99,17 @@ def tokens_picture(
     figure.update_xaxes(visible=False, range=[0, _LINE])
     figure.update_yaxes(visible=False, range=[n_lines - 0.4, -0.6])
     note = f"the first {MOST_TOKENS:,} of {n_tokens:,} tokens" if n_tokens > MOST_TOKENS else ""
-    title = "; ".join(part for part in (title or "tokens of a prompt", note) if part)
+    beyond = "" if (low, high) == (numbers.min(), numbers.max()) else "extremes beyond the scale"
+    title = "; ".join(part for part in (title or "tokens of a prompt", note, beyond) if part)
     height = max(320, 130 + 26 * n_lines)
     return finish(figure, theme, title, height=height, width=1100, showlegend=False)
+
+
+def _scale(numbers: np.ndarray) -> tuple[float, float]:
+    # Of many tokens the extreme ones, as the first often is, do not set the colours of the rest.
+    cut = int(_EDGE * len(numbers)) or 1 if len(numbers) >= _MANY else 0
+    ordered = np.sort(numbers)
+    return float(ordered[cut]), float(ordered[-1 - cut])
 
 
 def dimension_picture(

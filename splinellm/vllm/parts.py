@@ -77,6 +77,9 @@ def require_visible(config: Any) -> None:
         "tensor parallelism cuts the gates: --tensor-parallel-size 1": (
             parallel.tensor_parallel_size > 1
         ),
+        "data parallelism puts requests into other engines: --data-parallel-size 1": (
+            getattr(parallel, "data_parallel_size", 1) > 1
+        ),
         "pipeline parallelism puts layers elsewhere: --pipeline-parallel-size 1": (
             parallel.pipeline_parallel_size > 1
         ),
@@ -164,3 +167,34 @@ def norms_of(gate: Any) -> Tensor:
         answers = gate.quant_method.apply(gate, units)[:, :n_hyperplanes].float()
         squares += (answers[:n_rows] - answers[n_rows]).square().sum(dim=0)
     return squares.sqrt()
+
+
+def n_layers_of(worker: Any) -> int:
+    """Layers of the model that a worker runs."""
+    return int(worker.vllm_config.model_config.hf_text_config.num_hidden_layers)
+
+
+def describe(worker: Any) -> ServedModel:
+    """Say what a worker runs.
+
+    Raises
+    ------
+    ConfigurationError
+        Its settings hide the gates; names the flags to set.
+    UnsupportedArchitectureError
+        The model is not built like Llama.
+    """
+    config = worker.vllm_config
+    require_visible(config)
+    model = worker.model_runner.get_model()
+    gates = gates_of(model, n_layers_of(worker))
+    attention = attentions_of(model, gates[:1])[0]
+    return ServedModel(
+        name=str(config.model_config.model),
+        model_type=str(config.model_config.hf_text_config.model_type),
+        n_layers=len(gates),
+        n_hyperplanes=min(width_of(gate) for gate in gates),
+        dtype=str(config.model_config.dtype).removeprefix("torch."),
+        max_positions=int(config.model_config.max_model_len),
+        attention=f"vllm {type(getattr(attention, 'impl', attention)).__name__}",
+    )

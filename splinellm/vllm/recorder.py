@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from os import PathLike
 from types import TracebackType
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self
 
 import numpy as np
 
 from splinellm.errors import ConfigurationError, NothingRecordedError
 from splinellm.learn.classifier import Classifier
-from splinellm.plan import Plan
 from splinellm.provenance import Provenance
 from splinellm.schema import FeatureSchema, FeatureSelection
 from splinellm.table import FeatureTable
-from splinellm.vllm.judging import Rule, Stop, plan_of
+from splinellm.vllm.judging import Stop
 from splinellm.vllm.parts import ServedModel
+from splinellm.vllm.wanting import Wanted, wanted_of
 from splinellm.vllm.worker import call, result_of
 
 Over = Literal["all", "prompt", "answer"]
@@ -85,30 +84,22 @@ def attach_vllm(
     """
     workers = _Workers(llm)
     served = ServedModel(**workers.call("describe"))
-    rule = None
-    if classifier is not None:
-        if layers is not None or features is not None:
-            raise ConfigurationError(
-                "a classifier says which layers and features are recorded",
-                hint="give either the classifier or these",
-            )
-        needs = plan_of(classifier)
-        layers, features = needs.layers, needs.selection
-        rule = Rule(classifier, threshold, label, every, guard)
     if guard:
         workers.require_guard()
-        if rule is None:
-            raise ConfigurationError("a guard needs a classifier")
-    plan = Plan.resolve(
-        cast(Any, served),
+    wanted = wanted_of(
+        served,
         layers=layers,
-        features="spline" if features is None else features,
-        max_tokens=served.max_positions or sys.maxsize,  # nothing is cut
+        features=features,
         dimension_rule=dimension_rule,
         dimension_threshold=dimension_threshold,
-        allow_special_tokens=True,
+        keep=keep,
+        classifier=classifier,
+        guard=guard,
+        threshold=threshold,
+        label=label,
+        every=every,
     )
-    return VLLMRecorder(workers, served, plan, keep, rule)
+    return VLLMRecorder(workers, served, wanted)
 
 
 class _Workers:
@@ -172,40 +163,18 @@ class VLLMRecorder:
         The engine's.
     served : ServedModel
         What it runs.
-    plan : Plan
-        What is wanted.
-    keep : int, optional
-        See :func:`attach_vllm`.
-    rule : Rule, optional
-        Who judges.
+    wanted : Wanted
+        What is recorded.
     """
 
-    def __init__(
-        self,
-        workers: Any,
-        served: ServedModel,
-        plan: Plan,
-        keep: int | None = None,
-        rule: Rule | None = None,
-    ) -> None:
+    def __init__(self, workers: Any, served: ServedModel, wanted: Wanted) -> None:
         self._workers = workers
         self._served = served
-        self._plan = plan
-        self._keep = keep
-        self._rule = rule
+        self._wanted = wanted
 
     def __enter__(self) -> Self:
-        wanted = {
-            "layers": list(self._plan.layers),
-            "features": list(self._plan.selection.names),
-            "n_blocks": self._plan.selection.n_blocks,
-            "dimension_rule": self._plan.dimension_rule,
-            "dimension_threshold": self._plan.dimension_threshold,
-            "keep": self._keep,
-            "rule": None if self._rule is None else dict(vars(self._rule)),
-        }
-        self._workers.call("start", wanted)
-        if self._rule is not None and self._rule.ends:
+        self._workers.call("start", self._wanted.plain())
+        if self._wanted.rule is not None and self._wanted.rule.ends:
             self._workers.follow(self._tell_reasons)
         return self
 
@@ -231,14 +200,12 @@ class VLLMRecorder:
     @property
     def schema(self) -> FeatureSchema:
         """Names and order of the table's features."""
-        return self._plan.schema(self._served.n_layers)
+        return self._wanted.schema(self._served.n_layers)
 
     @property
     def provenance(self) -> Provenance:
         """What the tables come from; the weights are the user's, and are not hashed."""
-        return self._plan.provenance(
-            cast(Any, self._served), model=self._served.name, attention=self._served.attention
-        )
+        return self._wanted.provenance(self._served)
 
     @property
     def held(self) -> dict[str, int]:
@@ -265,10 +232,6 @@ class VLLMRecorder:
         ConfigurationError
             There is no such count.
         """
-        if count not in ("all", "prompt", "answer"):
-            raise ConfigurationError(
-                f"unknown count '{str(count)[:40]}'", hint="use all, prompt or answer"
-            )
         found = self._workers.call("rows", ids_of(outputs), count)
         values = np.frombuffer(found["values"], np.float32).reshape(found["shape"])
         n_tokens = np.array([numbers[0] for numbers in found["numbers"]], np.int64)

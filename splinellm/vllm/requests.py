@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from splinellm.errors import NothingRecordedError
 from splinellm.vllm.running import ANSWER, PROMPT, RunningStatistics
 
 _RANDOM_SUFFIX = re.compile(r"-[0-9a-f]{8}$")
@@ -155,7 +156,7 @@ class Requests:
         self._keep, self._keep_s = keep, keep_s
         self._live: dict[str, Request] = {}
         self._ended: OrderedDict[str, Ended] = OrderedDict()
-        self._names: dict[str, str] = {}
+        self._names: dict[str, list[str]] = {}
 
     def __len__(self) -> int:
         return len(self._live)
@@ -163,6 +164,10 @@ class Requests:
     def get(self, request_id: str) -> Request | None:
         """A request that is being served."""
         return self._live.get(request_id)
+
+    def is_running(self, request: Request) -> bool:
+        """Whether a request is being served, as far as the engine has told."""
+        return any(it is request for it in self._live.values())
 
     def begin(
         self, request_id: str, n_prompt: int, n_cached: int, stop_ids: Iterable[int] = ()
@@ -176,7 +181,7 @@ class Requests:
                 "(start the engine with --no-enable-prefix-caching)"
             )
         self._live[request_id] = request
-        self._names[outer_name(request_id)] = request_id
+        self._names.setdefault(outer_name(request_id), []).append(request_id)
 
     def end(self, request_ids: Iterable[str]) -> None:
         """Take note of requests that have ended, or were aborted."""
@@ -203,16 +208,19 @@ class Requests:
     def forget(self, request_ids: Iterable[str]) -> None:
         """Drop what is known of requests; those that go on have features no more."""
         for request_id in request_ids:
-            inner = self._inner(request_id)
-            if (request := self._live.get(inner)) is not None:
-                request.is_forgotten = True  # vLLM says that it has ended in its next step
-            else:
-                self._drop(inner)
+            for inner in self._inners(request_id):
+                if (request := self._live.get(inner)) is not None:
+                    request.is_forgotten = True  # vLLM says that it has ended in its next step
+                else:
+                    self._drop(inner)
 
     def _drop(self, inner: str) -> None:
         self._ended.pop(inner, None)
-        if self._names.get(outer_name(inner)) == inner:
-            del self._names[outer_name(inner)]
+        outer = outer_name(inner)
+        if inner in (inners := self._names.get(outer, [])):
+            inners.remove(inner)
+            if not inners:
+                del self._names[outer]
 
     def forget_all(self) -> None:
         """Drop what is known of all."""
@@ -275,21 +283,39 @@ class Requests:
                 part.request.n_read = max(part.request.n_read, n_read)
 
     def packed(self, request_id: str) -> tuple[Request, np.ndarray] | None:
-        """A request by either of its names, with its statistics up to now; None: unknown."""
-        inner = self._inner(request_id)
-        if (request := self._live.get(inner)) is not None:
+        """A request by either of its names, with its statistics up to now; None: unknown.
+
+        Raises
+        ------
+        NothingRecordedError
+            Several that are remembered have this name.
+        """
+        self._forget_old()
+        inners = self._inners(request_id)
+        if len(inners) > 1:
+            raise NothingRecordedError(
+                f"{len(inners)} requests have the id '{request_id[:80]}'",
+                hint="give each its own (X-Request-Id), or none: the engine then makes one",
+            )
+        if (request := self._live.get(inners[0])) is not None:
             return None if request.is_forgotten else (request, self._running.packed(request.slot))
-        ended = self._ended.get(inner)
+        ended = self._ended.get(inners[0])
         return None if ended is None else (ended.request, ended.packed)
 
-    def named(self, outer: str) -> list[str]:
-        """Requests that belong to what a client was answered, by the order of its choices."""
-        own = re.compile(rf"(?:(\d+)_)?{re.escape(outer)}(?:-(\d+))?")
-        found = [match for name in self._names if (match := own.fullmatch(name)) is not None]
-        return [it[0] for it in sorted(found, key=lambda it: (int(it[2] or 0), int(it[1] or 0)))]
+    def named(self, answer_id: str) -> list[tuple[int, int, str]]:
+        """Requests behind what a client was answered: which prompt, which answer to it, and name.
 
-    def _inner(self, request_id: str) -> str:
-        return self._names.get(request_id, request_id)
+        Completions call theirs ``cmpl-…-0`` and so on, one per prompt; all call those of several
+        answers ``0_…`` and so on.
+        """
+        self._forget_old()
+        prompt = r"-(\d+)" if answer_id.startswith("cmpl-") else "()"
+        own = re.compile(rf"(?:(\d+)_)?{re.escape(answer_id)}{prompt}")
+        found = [match for name in self._names if (match := own.fullmatch(name)) is not None]
+        return sorted((int(it[2] or 0), int(it[1] or 0), it[0]) for it in found)
+
+    def _inners(self, request_id: str) -> list[str]:
+        return [*self._names.get(request_id, [request_id])]
 
 
 def outer_name(request_id: str) -> str:

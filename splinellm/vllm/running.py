@@ -52,6 +52,11 @@ class RunningStatistics:
         }
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """Of the features of one text, (L, F)."""
+        return self._schema.shape
+
+    @property
     def n_bytes(self) -> int:
         """Bytes of the statistics of one text."""
         return n_bytes_of(self._nothing_of_one)

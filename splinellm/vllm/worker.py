@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from splinellm import errors
 from splinellm.errors import NothingRecordedError, PromptError, SplineLLMError
-from splinellm.vllm.judging import Rule
-from splinellm.vllm.watching import Wanted, Watch, describe
+from splinellm.vllm.parts import describe
+from splinellm.vllm.wanting import Wanted
+from splinellm.vllm.watching import Watch
 
 _WATCH = "_splinellm_watch"
 _current: list[Watch] = []
@@ -37,8 +39,12 @@ def call(worker: Any, action: str, *args: Any) -> dict[str, Any]:
         Its arguments.
     """
     worker = getattr(worker, "worker", worker)
+    return _told(lambda: _ACTIONS[action](worker, *args))
+
+
+def _told(do: Callable[[], Any]) -> dict[str, Any]:
     try:
-        return {"result": _ACTIONS[action](worker, *args)}
+        return {"result": do()}
     except SplineLLMError as error:
         index = error.index if isinstance(error, PromptError) else None
         return {"error": [type(error).__name__, error.message, error.hint, index]}
@@ -58,16 +64,17 @@ def _describe(worker: Any) -> dict[str, Any]:
     return asdict(describe(worker))
 
 
-def _start(worker: Any, wanted: dict[str, Any]) -> dict[str, Any]:
-    plain: dict[str, Any] = {
-        name: tuple(it) if isinstance(it, list) else it for name, it in wanted.items()
-    }
-    if plain.get("rule"):
-        plain["rule"] = Rule(**plain["rule"])
-    watch = Watch(worker, Wanted(**plain))
+def _start(worker: Any, plain: dict[str, Any]) -> None:
+    watch = Watch(worker, Wanted.of(plain))
     setattr(worker, _WATCH, watch)
     _current.append(watch)
-    return {"n_bytes": watch.running.n_bytes}
+
+
+def _join(worker: Any, plain: dict[str, Any]) -> None:
+    """Start, unless the same is recorded already: of several API servers each one asks."""
+    watch: Watch | None = getattr(worker, _WATCH, None)
+    if watch is None or watch.wanted != Wanted.of(plain):
+        _start(worker, plain)
 
 
 def _stop(worker: Any) -> None:
@@ -93,21 +100,46 @@ def watch_of(worker: Any) -> Watch:
 
 
 def _rows(worker: Any, request_ids: list[str], count: str) -> dict[str, Any]:
-    values, numbers = watch_of(worker).rows(request_ids, count)
+    values, numbers = watch_of(worker).told.rows(request_ids, count)
     return {"values": values.tobytes(), "shape": list(values.shape), "numbers": numbers}
 
 
 def _verdicts(worker: Any, request_ids: list[str]) -> list[dict[str, Any]]:
-    return watch_of(worker).verdicts(request_ids)
+    told = watch_of(worker).told
+    return [told.verdict(request_id, index) for index, request_id in enumerate(request_ids)]
+
+
+def _verdict_of_each(worker: Any, request_ids: list[str]) -> list[dict[str, Any]]:
+    """Verdicts, each for itself: one that cannot be given hides no other."""
+    told = watch_of(worker).told
+    return [_told(partial(told.verdict, request_id)) for request_id in request_ids]
+
+
+def _geometry(worker: Any, answer_id: str, count: str) -> list[dict[str, Any]]:
+    """Features of the requests behind an answer, and whether those go on; none: unknown."""
+    watch = watch_of(worker)
+    found = []
+    for prompt, choice, request_id in watch.requests.named(answer_id):
+        if (known := watch.requests.packed(request_id)) is None:
+            continue
+        values, ((n_tokens, n_prompt),) = watch.told.rows([request_id], count)
+        row = {
+            "prompt": prompt,
+            "choice": choice,
+            "is_running": watch.requests.is_running(known[0]),
+            "n_tokens": n_tokens,
+            "n_prompt_tokens": n_prompt,
+            "values": values[0].tolist(),
+        }
+        if watch.wanted.rule is not None:
+            row["verdict"] = _told(partial(watch.told.verdict, request_id))
+        found.append(row)
+    return found
 
 
 def _stops(worker: Any, request_ids: list[str]) -> list[dict[str, Any] | None]:
     found = [watch_of(worker).requests.packed(it) for it in request_ids]
     return [None if it is None or it[0].stop is None else asdict(it[0].stop) for it in found]
-
-
-def _named(worker: Any, outer: str) -> list[str]:
-    return watch_of(worker).requests.named(outer)
 
 
 def _forget(worker: Any, request_ids: list[str] | None) -> None:
@@ -131,12 +163,14 @@ def _held(worker: Any) -> dict[str, int]:
 _ACTIONS: dict[str, Callable[..., Any]] = {
     "describe": _describe,
     "forget": _forget,
+    "geometry": _geometry,
     "held": _held,
-    "named": _named,
+    "join": _join,
     "rows": _rows,
     "start": _start,
     "stop": _stop,
     "stops": _stops,
+    "verdict_of_each": _verdict_of_each,
     "verdicts": _verdicts,
 }
 

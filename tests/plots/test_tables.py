@@ -105,6 +105,21 @@ def test_tokens_are_written_with_their_numbers() -> None:
         plots.tokens_picture(table_of(3))
 
 
+def test_a_first_token_that_is_far_from_all_does_not_take_the_scale(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("splinellm.plots.tokens._MANY", 5)
+    table = tokens_of("a " * 60)
+    assert len(table) >= 5
+    scores = [1000.0, *np.linspace(0, 1, len(table) - 1)]
+    figure = plots.tokens_picture(table, scores=scores)
+    (bar,) = [trace.marker for trace in figure.data if trace.marker.showscale]
+    assert bar.cmax <= 1
+    assert "extremes beyond the scale" in figure.layout.title.text
+    written = [trace for trace in figure.data if trace.mode == "text"]
+    assert 1000.0 in [value for trace in written for value, _ in trace.customdata]
+
+
 def test_dimension_is_the_mean_over_prompts() -> None:
     table = tokens_of("one two three", "four five")
     figure = plots.dimension_picture(table, layers=[table.schema.layers[0]])

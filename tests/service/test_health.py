@@ -15,7 +15,7 @@ from service.engine import BatchReport
 from service.lifespan import Load
 from service.metrics import Metrics
 from service.models import ModelCatalog
-from service.settings import Settings
+from service.settings import Settings, load_settings
 from splinellm.errors import ModelNotFoundError
 from tests.service.fakes import fake_catalog
 
@@ -119,6 +119,38 @@ def test_metrics_count_what_happened(counted: TestClient) -> None:
     assert found["splinellm_ready"] == 1
     assert found["splinellm_requests_in_flight"] == 0
     assert any(name.startswith("splinellm_model_info{") for name in found)
+    assert "canary" not in "".join(found)
+
+
+def test_routes_of_requests_that_are_refused_early_are_named() -> None:
+    """The router never sees them: while the model loads, and without a key."""
+    may_load = threading.Event()
+
+    def load(*_: object) -> ModelCatalog:
+        assert may_load.wait(30)
+        return fake_catalog()
+
+    app = create_app(load_settings(api_keys="me:k"), load=load)
+    with TestClient(app) as client:
+        assert code_of(client, "/v1/models") == (503, "not_ready")
+        may_load.set()
+        while not app.state.lifecycle.ready:
+            assert app.state.lifecycle.failure is None
+        for path in ("/v1/classify", "/features", "/v1alpha1/comments:analyze", "/v1/canary"):
+            assert client.post(path, json={}).status_code == 401
+        assert client.get("/v1/models/canary/of/two").status_code == 401
+        client.headers["authorization"] = "Bearer k"
+        found = samples(client)
+    count = "splinellm_requests_total"
+    assert found[f'{count}{{code="not_ready",route="/models",status="503"}}'] == 1
+    for route in (
+        "/classify",
+        "/features",
+        "/v1alpha1/comments:analyze",
+        "/models/{model_id:path}",
+        "unmatched",
+    ):
+        assert found[f'{count}{{code="missing_api_key",route="{route}",status="401"}}'] == 1
     assert "canary" not in "".join(found)
 
 

@@ -155,6 +155,29 @@ def test_names_that_stand_for_the_default(client: TestClient, model: str | None)
     assert ask(client, input="x", model=model)["model"] == "fake"
 
 
+def test_a_classifier_that_is_named_answers_alone(client: TestClient) -> None:
+    answer = ask(client, input="toxic insult", model="toxicity-types")
+    assert answer["classifiers"] == ["toxicity-types"]
+    body = {"input": "toxic insult", "classifier": "toxicity-types"}
+    (row,) = client.post("/v1/classify", json=body).json()["data"]
+    (result,) = answer["results"]
+    for label, probability in row["probabilities"].items():
+        assert result["category_scores"][label] == probability
+    assert result["category_scores"]["harassment"] == row["probabilities"]["insult"]
+
+
+def test_names_that_cannot_answer_say_which_can(client: TestClient) -> None:
+    for name, status, code in [
+        ("domain", 400, "invalid_request"),
+        ("gpt-4", 404, "model_not_found"),
+    ]:
+        answer = client.post("/v1/moderations", json={"input": "x", "model": name})
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"], error["param"]) == (status, code, "model")
+        assert "toxicity, " in error["message"]
+        assert "toxicity-types" in error["message"]
+
+
 @pytest.mark.parametrize(
     ("body", "status", "param"),
     [

@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.app import create_app
-from service.mapping import require_mapped
+from service.mapping import require_mapped, unasked
 from service.models import ModelCatalog
 from service.routes.discovery import document
 from service.settings import load_settings
@@ -130,6 +130,28 @@ def test_categories_come_from_the_classes_that_are_mapped(mapped: TestClient) ->
     assert "illicit" not in found["unscored_categories"]
     assert "code" not in result["categories"]
     assert found["classifiers"] == ["toxicity", "toxicity-types", "domain"]
+
+
+def test_a_mapped_classifier_can_be_named_in_moderations(mapped: TestClient) -> None:
+    found = mapped.post("/v1/moderations", json={"input": "law law", "model": "domain"}).json()
+    assert found["classifiers"] == ["domain"]
+    (result,) = found["results"]
+    law = ask(mapped, input="law law", classifier="domain")["data"][0]
+    assert result["category_scores"]["illicit"] == pytest.approx(law["probabilities"]["law"])
+    assert "code" not in result["categories"]
+    assert {"hate", "harassment"} <= set(found["unscored_categories"])
+
+
+def test_who_is_asked_by_no_format_is_told_at_the_start(catalog: ModelCatalog) -> None:
+    assert unasked(catalog.classifiers, catalog.cascades, load_settings()) == ["domain"]
+    assert (
+        unasked(
+            catalog.classifiers,
+            catalog.cascades,
+            load_settings(moderation_categories="illicit=domain:law"),
+        )
+        == []
+    )
 
 
 @pytest.mark.parametrize(

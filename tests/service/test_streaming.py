@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import logging
@@ -10,12 +11,15 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx2
 import pytest
 from starlette.testclient import TestClient
 
+from service.errors import ClientClosedError
+from service.growing import Lines
 from tests.service.fakes import backbone_of, token_of
 from tests.service.test_gone import until
-from tests.service.wire import Wire, wired
+from tests.service.wire import TIMEOUT_S, Wire, wired
 
 NDJSON = "application/x-ndjson"
 Events = list[tuple[str, dict[str, Any]]]
@@ -223,10 +227,34 @@ def test_nobody_computes_for_a_client_that_has_gone(wire: Wire) -> None:
         client.send({"delta": "BLOCK"})
         backbone.gate.wait_until_entered()
         client.send({"delta": " unread"})
-    backbone.gate.open()
+    # Only now has the service heard of it: the engine is still in the batch.
     route = 'requests_total{code="client_closed_request",route="/classify",status="200"}'
     until(lambda: wire.metric(f"{route} 1.0"))
+    backbone.gate.open()
+    answer = httpx2.post(f"{wire.url}/v1/classify", json={"input": "fine"}, timeout=TIMEOUT_S)
+    assert answer.status_code == 200
+    assert any(token_of("fine") in ids for batch in backbone.seen for ids in batch)
     assert not any(token_of("unread") in ids for batch in backbone.seen for ids in batch)
+
+
+def test_lines_of_a_client_that_has_gone_are_left() -> None:
+    messages = [
+        {"type": "http.request", "body": b"one\ntwo\n", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    async def listen() -> None:
+        lines = Lines(receive)
+        lines.open()
+        await lines.gone()
+        with pytest.raises(ClientClosedError):
+            await lines.next(lambda: 1.0)
+        await lines.close()
+
+    asyncio.run(listen())
 
 
 def test_a_key_is_asked_for_and_its_rate_is_of_verdicts() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from splinellm import SplineExtractor
+from splinellm import Guard, SplineExtractor, attach
 from splinellm.learn.classifier import Classifier
 from splinellm.learn.labels import Labels
 from splinellm.learn.training import train
@@ -38,3 +40,25 @@ def made_up_classifier(extractor: SplineExtractor) -> Classifier:
     score = table.values[:, 3] + table.values[:, 40]
     labels = Labels("binary", ("ok", "bad"), (score > np.median(score)).astype(int))
     return train(table, labels, name="made up")
+
+
+def guarded_in_transformers(
+    folder: Path, classifier: Classifier, prompts: Sequence[list[int]], n_new: int
+) -> dict[str, Any]:
+    """Where `Guard` stops each prompt alone, and what is written until then."""
+    model = load_tiny(folder)
+    found: dict[str, Any] = {"stops": [], "tokens": []}
+    for prompt in prompts:
+        with attach(model, classifier=classifier) as recorder:
+            guard = Guard(recorder, classifier, threshold=0.6, label="bad", every=3)
+            written = model.generate(
+                input_ids=torch.tensor([prompt]),
+                attention_mask=torch.ones(1, len(prompt), dtype=torch.int64),
+                max_new_tokens=n_new,
+                do_sample=False,
+                pad_token_id=3,
+                stopping_criteria=[guard],
+            )
+            found["stops"].append(guard.stops.get(0))
+            found["tokens"].append(written[0, len(prompt) :].tolist())
+    return found

@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-from splinellm import Guard, attach
 from splinellm.errors import ConfigurationError
 from splinellm.learn.classifier import Classifier
 from splinellm.vllm import attach_vllm
 from tests.live.models import extractor_of
 from tests.tiny import random_prompts
-from tests.vllm.models import load_tiny, made_up_classifier
+from tests.vllm.models import guarded_in_transformers, load_tiny, made_up_classifier
 
 vllm = pytest.importorskip("vllm", reason="vllm is not installed: make vllm")
 
@@ -31,23 +29,7 @@ def classifier(tiny_folder: Path) -> Classifier:
 
 @pytest.fixture(scope="module")
 def in_transformers(tiny_folder: Path, classifier: Classifier) -> dict[str, Any]:
-    """Where each prompt alone is stopped, at the middle of what its probabilities reach."""
-    model = load_tiny(tiny_folder)
-    found: dict[str, Any] = {"stops": [], "tokens": [], "threshold": 0.6}
-    for prompt in PROMPTS:
-        with attach(model, classifier=classifier) as recorder:
-            guard = Guard(recorder, classifier, threshold=0.6, label="bad", every=3)
-            written = model.generate(
-                input_ids=torch.tensor([prompt]),
-                attention_mask=torch.ones(1, len(prompt), dtype=torch.int64),
-                max_new_tokens=N_NEW,
-                do_sample=False,
-                pad_token_id=3,
-                stopping_criteria=[guard],
-            )
-            found["stops"].append(guard.stops.get(0))
-            found["tokens"].append(written[0, len(prompt) :].tolist())
-    return found
+    return guarded_in_transformers(tiny_folder, classifier, PROMPTS, N_NEW)
 
 
 @pytest.fixture
