@@ -24,7 +24,8 @@ import httpx
 import psutil
 from openai import OpenAI
 
-RETRIABLE = {"503", "429", "connection error"}
+RETRIABLE = {"500", "503", "429", "connection error"}
+"""500 is what Ray's proxy says of a replica that is gone; clients with retries try again."""
 START_S = 240
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import time
@@ -11,7 +10,6 @@ from typing import Any, NoReturn
 
 from service.logs import configure_logging, log_event
 from service.ray_app import LOAD_FAILED, NAME, build, import_serve
-from service.ray_proxy import IMPORT_PATH, VARIABLE
 from service.server import INTERRUPTED, KEEP_ALIVE_S, listen
 from service.settings import Settings
 from splinellm.errors import ClusterError
@@ -37,7 +35,6 @@ def serve_on_ray(settings: Settings) -> int:
         There is no such cluster, no room in it, the address is in use, or no model can be loaded.
     """
     address = settings.ray or LOCAL
-    os.environ.setdefault(VARIABLE, IMPORT_PATH)  # inherited by a cluster that starts here
     serve = import_serve()
     configure_logging(settings.log_level)
     if address == LOCAL:
