@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.ndimage import maximum_filter1d
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
@@ -17,7 +18,13 @@ FLOOR = 0.06
 """Probability that a word is marked, below which it never is a part of a span."""
 
 RELATIVE = 0.5
-"""Share of the probability of its region's likeliest word, below which neither."""
+"""Share of the probability of the likeliest word around, below which neither."""
+
+WIDE = 0.1
+"""Share of the threshold from which on a likely word counts, in a text that reaches it."""
+
+NEAR = 256
+"""Tokens to each side that are around: more than the posts had that marking was learnt from."""
 
 HALF = 0.5
 
@@ -82,8 +89,11 @@ def word_probabilities(
     return found
 
 
-def narrowed(inside: np.ndarray, likely: np.ndarray) -> np.ndarray:
-    """Of each region of tokens, those in its likeliest words; all of it, if no word is likely.
+def narrowed(inside: np.ndarray, likely: np.ndarray, wide: np.ndarray | None = None) -> np.ndarray:
+    """Of regions of tokens, those in the likeliest words; where no word is likely, whole regions.
+
+    What is likely is measured at the likeliest word around, in whichever region: most people who
+    mark a text mark its worst words, and leave milder ones elsewhere.
 
     Parameters
     ----------
@@ -91,11 +101,13 @@ def narrowed(inside: np.ndarray, likely: np.ndarray) -> np.ndarray:
         Tokens of regions that a class was found in.
     likely : ndarray, shape (T,)
         See :func:`word_probabilities`.
+    wide : ndarray, shape (T,), bool, optional
+        Tokens that count if their words are likely; those inside by default.
     """
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], inside, [False]]).astype(np.int8)))
-    kept = inside.copy()
-    for first, stop in edges.reshape(-1, 2).tolist():
-        region = likely[first:stop]
-        if region.max() >= FLOOR:
-            kept[first:stop] = region >= max(FLOOR, RELATIVE * region.max())
+    if not len(inside):
+        return inside
+    among = inside if wide is None else inside | wide
+    around = maximum_filter1d(np.where(among, likely, 0.0), 2 * NEAR + 1, mode="constant")
+    words = among & (likely >= np.maximum(FLOOR, RELATIVE * around))
+    kept: np.ndarray = words | (inside & (around < FLOOR))
     return kept

@@ -20,7 +20,7 @@ from splinellm.errors import (
 from splinellm.extraction.windows import Overflow, require_overflow
 from splinellm.learn.classifier import Classifier, require_match, warn_of_normalisation
 from splinellm.learn.handed import as_table, is_features
-from splinellm.learn.marking import narrowed, word_probabilities
+from splinellm.learn.marking import WIDE, narrowed, word_probabilities
 from splinellm.learn.pooled_scorer import PooledScorer
 from splinellm.learn.pooling import token_means
 from splinellm.learn.predictions import DEFAULT_THRESHOLD, Predictions
@@ -131,7 +131,8 @@ class Pooled(Classifier):
 
         A token's score is the mean of the windows that hold it. Tokens from the threshold on make
         regions; the whole text is one if it reaches the threshold and none of its tokens does.
-        Where people marked words for the training, a region is narrowed to its likeliest ones; see
+        Where people marked words for the training, regions are narrowed to the likeliest ones, and
+        such words count from a tenth of the threshold on in a text where something reaches it; see
         :mod:`splinellm.learn.marking`.
 
         Parameters
@@ -278,8 +279,8 @@ class Pooled(Classifier):
             inside = scores >= limit
             if of_text[column] >= limit and not inside.any():
                 inside[:] = True
-            if judged.likely is not None:
-                inside = narrowed(inside, judged.likely())
+            if judged.likely is not None and inside.any():
+                inside = narrowed(inside, judged.likely(), scores >= WIDE * limit)
             spans += merged_spans(judged.begin, judged.end, scores, inside, label)
         return spans
 

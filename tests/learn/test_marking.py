@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from splinellm.learn.marking import FLOOR, fit_marker, narrowed, word_probabilities
+from splinellm.learn.marking import FLOOR, NEAR, fit_marker, narrowed, word_probabilities
 
 TEXTS = [f"the {bad} went {place}" for bad in ("oaf", "lout") for place in ("home", "out")] * 5
 MARKS = [np.array([4 <= i < 4 + len(t.split()[1]) for i in range(len(t))]) for t in TEXTS]
@@ -32,11 +32,33 @@ def test_nobody_marked_anything() -> None:
     [
         ("111", [0.9, 0.4, 0.5], "101"),
         ("111", [FLOOR / 2] * 3, "111"),
-        ("11011", [0.9, 0.1, 0.9, 0.2, 0.0], "10010"),
+        ("11011", [0.9, 0.1, 0.9, 0.2, 0.0], "10000"),
+        ("11011", [0.9, 0.1, 0.9, 0.5, 0.0], "10010"),
         ("000", [0.9, 0.9, 0.9], "000"),
+        ("", [], ""),
     ],
 )
-def test_regions_are_narrowed_one_by_one(inside: str, likely: list[float], kept: str) -> None:
+def test_regions_are_narrowed_to_the_worst_words_around(
+    inside: str, likely: list[float], kept: str
+) -> None:
     flags = np.array([c == "1" for c in inside])
     found = narrowed(flags, np.array(likely))
     assert "".join("01"[int(flag)] for flag in found) == kept
+
+
+def test_what_is_far_away_is_narrowed_by_itself() -> None:
+    inside = np.zeros(2 * NEAR + 4, np.bool_)
+    likely = np.zeros(len(inside))
+    inside[[0, 1, -2, -1]] = True
+    likely[[0, -1]] = 0.9, 0.2
+    assert np.flatnonzero(narrowed(inside, likely)).tolist() == [0, len(inside) - 1]
+    likely[-1] = 0.0
+    assert np.flatnonzero(narrowed(inside, likely)).tolist() == [0, *np.flatnonzero(inside)[2:]]
+
+
+def test_likely_words_outside_of_regions_count_where_they_may() -> None:
+    inside = np.array([True, True, False, False])
+    wide = np.array([True, True, True, False])
+    likely = np.array([0.9, 0.1, 0.8, 0.9])
+    assert narrowed(inside, likely, wide).tolist() == [True, False, True, False]
+    assert narrowed(inside, np.zeros(4), wide).tolist() == inside.tolist()  # nothing is likely
