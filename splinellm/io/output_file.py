@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 _DATA, _REJECTS, _PROVENANCE = "data", "rejects.jsonl", "provenance.json"
 """Names in the folder beside the output."""
 _UNFINISHED, _REJECTED = "_partial", "_rejects"
-_OURS = (_UNFINISHED, _REJECTED, "_run.json", "_run.json.tmp", "_run.lock")
-"""Names in an output that is a folder; for the last, see :mod:`splinellm.io.shared_run`."""
+RUN_RECORD, RUN_LOCK = "_run.json", "_run.lock"
+"""Names in an output that is a folder; for the last two, see :mod:`splinellm.io.shared_run`."""
+_OURS = (_UNFINISHED, _REJECTED, RUN_RECORD, f"{RUN_RECORD}.tmp", RUN_LOCK)
 
 
 @contextmanager

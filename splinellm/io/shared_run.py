@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 from splinellm.errors import ResumeError
 from splinellm.io.inputs import find_input
 from splinellm.io.journal import differing, hold
-from splinellm.io.output_file import Places, any_parts, make_folder, writing
+from splinellm.io.output_file import (
+    RUN_LOCK,
+    RUN_RECORD,
+    Places,
+    any_parts,
+    make_folder,
+    writing,
+)
 from splinellm.io.remote import location, plain_path
 from splinellm.io.shares import Share
 from splinellm.io.unfinished import write_whole
@@ -26,7 +33,6 @@ if TYPE_CHECKING:
     from splinellm.io.inputs import Given
 
 RECORD_VERSION = 1
-_RECORD, _LOCK = "_run.json", "_run.lock"
 
 
 class SharedRun:
@@ -72,19 +78,19 @@ class SharedRun:
         told = {**find_input(given).identity(), **asked}
         with writing(self._shown):
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._lock = hold(self._folder / _LOCK, self._shown)
+            self._lock = hold(self._folder / RUN_LOCK, self._shown)
         try:
             record = self._read()
             self._check(record, told, resume=resume)
-            is_going_on = record is not None and resume
+            before = record if record and resume else {"done": {}, "made_by": {}}
             self.n_shares = int(record["shares"]) if record else self._there() or n_shares
             make_folder(self._shown, Share(1, self.n_shares))
             self._record: dict[str, Any] = {
                 "record_version": RECORD_VERSION,
                 "asked": told,
                 "shares": self.n_shares,
-                "done": record["done"] if record is not None and is_going_on else {},
-                "made_by": record["made_by"] if record is not None and is_going_on else {},
+                "done": before["done"],
+                "made_by": before["made_by"],
             }
             self._write()
         except BaseException:
@@ -102,7 +108,7 @@ class SharedRun:
     ) -> None:
         if not self.has_results:  # as if it had never been asked for
             with suppress(OSError):
-                (self._folder / _RECORD).unlink(missing_ok=True)
+                (self._folder / RUN_RECORD).unlink(missing_ok=True)
         self._lock.release()
         if not self.has_results:
             with suppress(OSError):  # something is in it
@@ -155,7 +161,7 @@ class SharedRun:
         self._write()
 
     def _read(self) -> dict[str, Any] | None:
-        path = self._folder / _RECORD
+        path = self._folder / RUN_RECORD
         if not path.exists():
             return None
         try:
@@ -167,7 +173,7 @@ class SharedRun:
                     int(number), int(n_rows), int(n_rejected)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ResumeError(
-                f"'{self._shown}/{_RECORD}' is not readable",
+                f"'{self._shown}/{RUN_RECORD}' is not readable",
                 hint="remove the folder to begin anew",
             ) from error
         if version > RECORD_VERSION:
@@ -209,4 +215,4 @@ class SharedRun:
 
     def _write(self) -> None:
         with writing(self._shown):
-            write_whole(self._folder / _RECORD, json.dumps(self._record, indent=1).encode())
+            write_whole(self._folder / RUN_RECORD, json.dumps(self._record, indent=1).encode())

@@ -114,10 +114,6 @@ class Worker:
         self._work = work
         self._annotator: Annotator[Any] | None = None
 
-    def process(self) -> int:
-        """Which process it is."""
-        return os.getpid()
-
     def load(self) -> dict[str, str] | SplineLLMError:
         """Load the model, and say what numbers come from."""
         try:
@@ -306,12 +302,14 @@ class Spreading:
             self._ray.kill(actor)
 
     def _told(self, answer: Any) -> Any:
-        errors = self._ray.exceptions
+        of_ray = self._ray.exceptions
+        gone = (
+            *(of_ray.RayActorError, of_ray.WorkerCrashedError),
+            *(of_ray.NodeDiedError, of_ray.OutOfMemoryError),
+        )
         try:
             return self._ray.get(answer)
-        except (errors.RayActorError, errors.WorkerCrashedError, errors.NodeDiedError) as error:
-            raise _Lost from error
-        except errors.OutOfMemoryError as error:
+        except gone as error:
             raise _Lost from error
 
     def _lose(self, share: Share | None) -> None:
