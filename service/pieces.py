@@ -22,6 +22,7 @@ from splinellm.extraction.rows import Rows
 from splinellm.extraction.tokens import TokenizedPrompt
 from splinellm.learn.token_reading import TokenRows, read_tokens
 from splinellm.prompts import Prompt
+from splinellm.provenance import Provenance
 from splinellm.schema import FeatureSelection, Granularity
 from splinellm.token_index import TokenIndex
 
@@ -136,11 +137,20 @@ class _Numbering(Extractor):
             granularity="prompt",
         )
         self._extractor = model.extractor(one)
-        self.provenance = self._extractor.provenance
         self.schema = self._extractor.schema
         self.pieces: list[TokenizedPrompt] = []
         self._starts: list[int] = []
         self._n_tokens = 0
+
+    @property
+    def provenance(self) -> Provenance:
+        """What tables come from, as the model's extractor says."""
+        return self._extractor.provenance
+
+    @property
+    def identity(self) -> str:
+        """Of the model, as its extractor says."""
+        return self._extractor.identity
 
     def tokenize(
         self, prompts: Sequence[Prompt]

@@ -37,8 +37,14 @@ def files_sha256(files: list[Path]) -> str:
 
 
 def state_sha256(model: nn.Module) -> str:
-    """Hash of the weights in memory, for a model that did not come from files."""
+    """Hash of the weights in memory, for a model that did not come from files.
+
+    Where there are adapters, also of which of them are at work, and how strongly.
+    """
     digest = hashlib.sha256()
+    for name, module in model.named_modules():
+        if hasattr(module, "active_adapters"):
+            digest.update(f"{name} {_adapters(module)}\n".encode())
     for name, value in sorted(model.state_dict().items()):
         # A packed weight's state is a tuple of tensors and settings.
         for part in value if isinstance(value, tuple) else (value,):
@@ -52,6 +58,12 @@ def state_sha256(model: nn.Module) -> str:
             flat = dense.detach().cpu().contiguous().flatten()
             digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _adapters(module: nn.Module) -> list[str]:
+    """What PEFT keeps beside the weights of an adapter, and what changes the map."""
+    kept = ("active_adapters", "disable_adapters", "merged_adapters", "scaling")
+    return [f"{name}={getattr(module, name, None)}" for name in kept]
 
 
 def _brought(model: nn.Module, name: str) -> Tensor:

@@ -31,6 +31,7 @@ _PACKED_TOLERANCE = 0.05  # half precision and quantised inputs round
 _SAME_ROWS = 8
 _SAME_TOLERANCE = 2e-5
 _LARGEST_UNIT = 2.0**12
+_LISTENERS = "transformers.utils.output_capturing"
 
 
 def n_outputs(module: nn.Module) -> int:
@@ -188,13 +189,16 @@ def is_running(module: nn.Module) -> bool:
 
 
 def others_hooks(module: nn.Module) -> list[int]:
-    """Hooks around a module's forward that are not this library's, by identity."""
+    """Hooks around a module's forward that are not this library's, by identity.
+
+    transformers' own, which it leaves where it was once asked for hidden states, only listen.
+    """
     own = vars(module)
     return [
         id(hook)
         for kind in ("_forward_pre_hooks", "_forward_hooks")
         for hook in own.get(kind, {}).values()
-        if not isinstance(hook, Hook)
+        if not isinstance(hook, Hook) and getattr(hook, "__module__", None) != _LISTENERS
     ]
 
 

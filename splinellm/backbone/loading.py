@@ -22,8 +22,9 @@ from splinellm.backbone.architectures import architecture_of
 from splinellm.backbone.builtin import BUILTIN_MODELS, pull
 from splinellm.backbone.conversion import checkpoint_folder, read_gguf
 from splinellm.backbone.decoder import Decoder, decoder_inside
-from splinellm.backbone.fingerprint import files_sha256, state_sha256
+from splinellm.backbone.fingerprint import files_sha256
 from splinellm.backbone.folders import require_model, require_tokenizer
+from splinellm.backbone.identity import Identity
 from splinellm.errors import (
     ConfigurationError,
     ModelLoadError,
@@ -54,7 +55,8 @@ class Backbone(Decoder):
     spec : str
         What the user asked for.
     weights_sha256 : str, optional
-        Hash of the checkpoint; computed from the weights in memory when not given.
+        Hash of the checkpoint; computed from the weights in memory when not given, and when they
+        have changed since, see :meth:`look`.
     n_layers_of_checkpoint : int, optional
         Layers of the whole model, where only the first ones were loaded.
 
@@ -62,6 +64,8 @@ class Backbone(Decoder):
     ----------
     lock : Lock
         Held while a recorder is attached: one thread at a time owns the model.
+    identity : Identity
+        By what numbers of the model are found again.
     """
 
     tokenizer: Any
@@ -69,6 +73,7 @@ class Backbone(Decoder):
     weights_sha256: str = ""
     n_layers_of_checkpoint: int | None = None
     lock: Lock = field(init=False, default_factory=Lock, repr=False)
+    identity: Identity = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.model, PreTrainedModel):
@@ -76,7 +81,17 @@ class Backbone(Decoder):
         self.model = decoder_inside(self.model).model
         super().__post_init__()
         self.model.eval()
-        self.weights_sha256 = self.weights_sha256 or state_sha256(self.model)
+        self.identity = Identity(self.model, self.weights_sha256 or None)
+        self.weights_sha256 = self.identity.sha256
+
+    def look(self) -> None:
+        """See whether weights, adapters or hooks have changed; not while somebody reads."""
+        if self.lock.acquire(blocking=False):  # else whoever reads has looked
+            try:
+                self.identity.look()
+                self.weights_sha256 = self.identity.sha256
+            finally:
+                self.lock.release()
 
     @property
     def n_layers(self) -> int:
@@ -133,6 +148,7 @@ def load_backbone(
             backbone = _load(spec, wanted, device_map, layers)
             if device_map is None:
                 backbone.model.to(target)  # type: ignore[arg-type]  # transformers hides it
+                backbone.identity.settle()
         except SplineLLMError:
             raise
         except Exception as error:  # each library under transformers has errors of its own

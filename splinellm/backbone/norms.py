@@ -150,29 +150,39 @@ def _are_same(answer: Tensor | None, earlier: Tensor | None) -> bool:
 
 
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+_NO_SETTINGS = _OF_EVERY_MODULE | {"_output_capturing_hooks_installed"}  # of transformers
 _N_OF_LINEAR = len(vars(nn.Linear(1, 1, device="meta")))
 
 
-def state_of(module: nn.Module) -> Hashable:
-    """What shows, at little cost, that a module was changed; None if it cannot be told."""
-    state: list[Hashable] = []
+def state_of(module: nn.Module) -> tuple[Hashable, Hashable] | None:
+    """What shows, at little cost, that a module was changed; None if it cannot be told.
+
+    Returns
+    -------
+    settings : hashable
+        Of every part its class, mode, attributes and hooks.
+    tensors : hashable
+        Of every parameter and buffer what :func:`_tensor_state` says.
+    """
+    settings: list[Hashable] = []
+    tensors: list[Hashable] = []
     try:
         own = vars(module)
         if type(module) is nn.Linear and len(own) == _N_OF_LINEAR:  # this is asked at every token
-            tensors = (*own["_parameters"].values(), *own["_buffers"].values())
-            return (module.training, *map(_tensor_state, tensors), *others_hooks(module))
+            both = (*own["_parameters"].values(), *own["_buffers"].values())
+            return (module.training, *others_hooks(module)), tuple(map(_tensor_state, both))
         for part in module.modules():
             own = vars(part)
-            state.append((id(part), type(part), part.training, *others_hooks(part)))
+            settings.append((id(part), type(part), part.training, *others_hooks(part)))
             for group in ("_parameters", "_buffers"):
-                state.extend((name, _tensor_state(it)) for name, it in own[group].items())
+                tensors.extend((name, _tensor_state(it)) for name, it in own[group].items())
             if len(own) > len(_OF_EVERY_MODULE):
-                state.extend(
-                    (name, _frozen(it)) for name, it in own.items() if name not in _OF_EVERY_MODULE
+                settings.extend(
+                    (name, _frozen(it)) for name, it in own.items() if name not in _NO_SETTINGS
                 )
     except (RuntimeError, NotImplementedError):
         return None
-    return tuple(state)
+    return tuple(settings), tuple(tensors)
 
 
 def _tensor_state(tensor: Tensor | None) -> Hashable:

@@ -53,14 +53,16 @@ class Extractor(ABC):
 
     Attributes
     ----------
-    provenance : Provenance
-        What tables come from whose rows stand for prompts.
     schema : FeatureSchema
-        Their columns.
+        Columns of tables whose rows stand for prompts.
     """
 
-    provenance: Provenance
     schema: FeatureSchema
+
+    @property
+    @abstractmethod
+    def provenance(self) -> Provenance:
+        """What tables come from whose rows stand for prompts; of the model as it is now."""
 
     @abstractmethod
     def tokenize(
@@ -109,6 +111,11 @@ class Extractor(ABC):
         self, prompts: Mapping[int, Prompt], tokenized: Mapping[int, TokenizedPrompt]
     ) -> TokenIndex:
         """Say which tokens were read; see :meth:`splinellm.extraction.tokens.Tokenizer.index`."""
+
+    @property
+    @abstractmethod
+    def identity(self) -> str:
+        """Of the model as it is now: rows of one identity and provenance may be kept as equal."""
 
     def provenance_at(self, granularity: Granularity) -> Provenance:
         """What tables of this granularity come from."""

@@ -62,9 +62,17 @@ class CachedExtractor(Extractor):
     def __init__(self, extractor: Extractor, store: Store) -> None:
         self.extractor = extractor
         self.store = store
-        self.provenance = extractor.provenance
         self.schema = extractor.schema
-        self._fingerprint = _fingerprint(extractor.provenance)
+
+    @property
+    def provenance(self) -> Provenance:
+        """What tables come from, as the extractor says."""
+        return self.extractor.provenance
+
+    @property
+    def identity(self) -> str:
+        """Of the model, as the extractor says."""
+        return self.extractor.identity
 
     def tokenize(
         self, prompts: Sequence[Prompt]
@@ -108,7 +116,11 @@ class CachedExtractor(Extractor):
         """
         if granularity != "prompt":
             return self.extractor.read(prompts, granularity=granularity, on_progress=on_progress)
-        keys = {position: self._key(prompt) for position, prompt in prompts.items()}
+        beginning = _fingerprint(self.provenance, self.identity)
+        keys = {
+            position: hashlib.sha256(beginning + prompt.key).digest()
+            for position, prompt in prompts.items()
+        }
         kept = self.store.get(set(keys.values()))
         missing = {key: prompts[position] for position, key in keys.items() if key not in kept}
         if on_progress is not None and len(keys) > len(missing):
@@ -125,16 +137,13 @@ class CachedExtractor(Extractor):
             found |= read
         return {position: found[key] for position, key in keys.items()}
 
-    def _key(self, prompt: TokenizedPrompt) -> bytes:
-        return hashlib.sha256(self._fingerprint + prompt.key).digest()
 
-
-def _fingerprint(provenance: Provenance) -> bytes:
+def _fingerprint(provenance: Provenance, identity: str) -> bytes:
     """Hash of all that changes a number: everything but the name the model was asked for by.
 
     Stricter than ``Provenance.first_difference``, which lets library versions differ: a row that
     is computed again costs little, and a table must not claim versions that did not compute it.
     """
     record = dataclasses.asdict(provenance)
-    del record["model"]
+    record["model"] = identity
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).digest()

@@ -11,6 +11,7 @@ from torch import nn
 
 from splinellm.backbone.builtin import DEFAULT_MODEL
 from splinellm.backbone.given import backbone_of
+from splinellm.backbone.identity import evaluating
 from splinellm.backbone.loading import Backbone, load_backbone
 from splinellm.conversations import Count
 from splinellm.errors import (
@@ -141,16 +142,10 @@ class SplineExtractor(Extractor):
             if prefix_cache is None
             else PrefixReader(backbone, self.plan.rule, batch_tokens, prefix_cache)
         )
-        self.provenance = self.plan.provenance(
-            backbone,
-            model=backbone.spec,
-            attention=backbone.architecture.attention_implementation,
-            weights_sha256=backbone.weights_sha256,
-            tokenizer_probe=backbone.tokenizer_probe,
-            chat_template_sha256=template_sha256(
-                chat_template or chat_template_of(backbone.tokenizer)
-            ),
+        self._template_sha256 = template_sha256(
+            chat_template or chat_template_of(backbone.tokenizer)
         )
+        self._provenance = self._current_provenance()
 
     @classmethod
     def from_pretrained(
@@ -223,6 +218,30 @@ allow_special_tokens, count, chat_template, prefix_cache_bytes, prefix_cache
         """Token ids that every text begins with, and those that it ends with however it is cut."""
         return self._tokenizer.prefix, self._tokenizer.suffix
 
+    @property
+    def provenance(self) -> Provenance:
+        """What tables come from whose rows stand for prompts; of the model as it is now."""
+        self.backbone.look()
+        facts = self._provenance.weights_sha256, self._provenance.dtype
+        if facts != (self.backbone.weights_sha256, self.backbone.dtype):
+            self._provenance = self._current_provenance()
+        return self._provenance
+
+    def _current_provenance(self) -> Provenance:
+        return self.plan.provenance(
+            self.backbone,
+            model=self.backbone.spec,
+            attention=self.backbone.architecture.attention_implementation,
+            weights_sha256=self.backbone.weights_sha256,
+            tokenizer_probe=self.backbone.tokenizer_probe,
+            chat_template_sha256=self._template_sha256,
+        )
+
+    @property
+    def identity(self) -> str:
+        """What the model was when it was last looked at, for caches."""
+        return self.backbone.identity.key
+
     def provenance_at(self, granularity: Granularity) -> Provenance:
         """What tables of this granularity come from; refuses impossible prefixes at once."""
         self.backbone.architecture.require_granularity(granularity)
@@ -267,7 +286,10 @@ allow_special_tokens, count, chat_template, prefix_cache_bytes, prefix_cache
         found: dict[KeyT, Rows | PromptError] = {}
         distinct = [prompts[keys[0]] for keys in groups]
         # Closed, so that the model is free again when a caller's `on_progress` raises.
-        with closing(self.reader.read(distinct, schema)) as batches:
+        with (
+            evaluating(self.backbone.model),
+            closing(self.reader.read(distinct, schema)) as batches,
+        ):
             for readings in batches:
                 done: list[KeyT] = []
                 for reading in readings:

@@ -202,6 +202,8 @@ def _block(read: BlocksRead, row: int, place: int, size: int) -> Block | None:
     known: PromptState | Tensor
     if read.states:
         state = read.states[place]
+        if state.broken[row]:
+            return None
         known = state[torch.tensor([row], device=state.broken.device)]
     else:
         known = read.features[row, begin:end].flatten(1).clone()
@@ -225,8 +227,9 @@ def _behind(known: np.ndarray | None, reading: Reading) -> Reading:
 
 def _plan_key(backbone: Backbone, schema: FeatureSchema, rule: DimensionRule) -> bytes:
     """Tells apart what is computed, and by which model."""
+    backbone.look()
     facts = (
-        *(backbone.weights_sha256, backbone.dtype, rule),
+        *(backbone.identity.key, backbone.dtype, rule),
         *(schema.layers, schema.selection, schema.granularity),
     )
     return hashlib.sha256(repr(facts).encode()).digest()

@@ -205,6 +205,7 @@ def test_an_overflow_is_no_number_whatever_is_known() -> None:
     backbone = tiny_backbone()
     cached = SplineExtractor(backbone, features="sign_mean", prefix_cache_bytes=PLENTY)
     (text,) = random_prompts(100)
+    text = [token if token != 9 else 8 for token in text]
     text[50] = 9
     cached.extract([text[:40]])
     backbone.model.get_input_embeddings().weight.data[9] = float("nan")
@@ -213,6 +214,19 @@ def test_an_overflow_is_no_number_whatever_is_known() -> None:
             _, errors = cached.extract_valid([text[:length]], granularity=granularity)
             assert (0 in errors) == (length > 50)
             assert all(isinstance(error, NonFiniteFeaturesError) for error in errors.values())
+
+
+def test_an_overflow_does_not_spoil_what_stands_before_it() -> None:
+    backbone = tiny_backbone()
+    backbone.model.get_input_embeddings().weight.data[9] = float("nan")
+    (text,) = random_prompts(100)
+    text = [token if token != 9 else 8 for token in text]
+    for granularity in ("prompt", "token"):
+        cached = SplineExtractor(backbone, features="sign_mean", prefix_cache_bytes=PLENTY)
+        _, errors = cached.extract_valid([[*text[:50], 9, *text[50:]]], granularity=granularity)
+        assert list(errors) == [0]
+        _, errors = cached.extract_valid([text[:45], text], granularity=granularity)
+        assert not errors
 
 
 def test_a_budget_must_be_possible() -> None:
