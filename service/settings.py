@@ -32,6 +32,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from splinellm.bounds import bounds_of
 from splinellm.errors import ConfigurationError
 
 ENVIRONMENT_PREFIX = "SPLINELLM_"
@@ -140,7 +141,7 @@ class Settings(BaseSettings):
     threads: PositiveInt | None = None
 
     ray: str | None = None
-    ray_replicas: str = Field(default="1", pattern=r"^\d{1,4}(-\d{1,4})?$")
+    ray_replicas: str = "1"
     ray_cpus: float = Field(default=0.1, gt=0, le=1024)
     ray_gpus: float = Field(default=0, ge=0, le=1024)
     ray_target_requests: PositiveFloat = 8
@@ -253,8 +254,7 @@ class Settings(BaseSettings):
     @field_validator("ray_replicas")
     @classmethod
     def _require_bounds(cls, told: str) -> str:
-        least, most = _bounds(told)
-        if not 1 <= least <= most:
+        if bounds_of(told) is None:
             raise ValueError("is not like '2' or '1-4'")
         return told
 
@@ -282,7 +282,9 @@ class Settings(BaseSettings):
     @property
     def replicas(self) -> tuple[int, int]:
         """Least and most copies of the service on Ray."""
-        return _bounds(self.ray_replicas)
+        bounds = bounds_of(self.ray_replicas)
+        assert bounds is not None  # noqa: S101 (it was required)
+        return bounds
 
     @property
     def cascades(self) -> list[tuple[str, ...]]:
@@ -345,11 +347,6 @@ class Settings(BaseSettings):
     def describe(self) -> str:
         """All settings as JSON that ``--config`` reads, secrets hidden."""
         return self.model_dump_json(indent=2, exclude={"config"})
-
-
-def _bounds(told: str) -> tuple[int, int]:
-    least, _, most = told.partition("-")
-    return int(least), int(most or least)
 
 
 def _mapping(told: str) -> tuple[str, str, str | None]:

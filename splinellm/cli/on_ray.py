@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from splinellm.bounds import bounds_of
 from splinellm.cli import options
 from splinellm.cli.messages import counted, say, say_error
 from splinellm.cli.progress import progress_bar
@@ -32,24 +32,16 @@ _MOST_SHARES = 256
 
 
 def _check_workers(text: str | None) -> str | None:
-    if text is not None and _bounds(text) is None:
+    if text is not None and bounds_of(text) is None:
         raise typer.BadParameter(f"'{text}' is no number of workers: N, or MIN-MAX, such as 1-16")
     return text
-
-
-def _bounds(text: str) -> tuple[int, int] | None:
-    found = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", text.strip())
-    if found is None:
-        return None
-    least, most = int(found[1]), int(found[2] or found[1])
-    return (least, most) if 1 <= least <= most else None
 
 
 Ray = Annotated[
     str | None,
     typer.Option(
         "--ray",
-        envvar="SPLINELLM_RAY",
+        envvar="SPLINELLM_BATCH_RAY",
         metavar="local|auto|ADDRESS",
         help="Share the work out on Ray: on this machine, on the cluster it belongs to, or on one "
         "at HOST:PORT. OUTPUT is a folder; bad rows go into its folder _rejects.",
@@ -60,7 +52,7 @@ RayWorkers = Annotated[
     str | None,
     typer.Option(
         "--ray-workers",
-        envvar="SPLINELLM_RAY_WORKERS",
+        envvar="SPLINELLM_BATCH_RAY_WORKERS",
         metavar="N|MIN-MAX",
         callback=_check_workers,
         help="Each has the model in its memory. By default as many as there is room for.",
@@ -71,7 +63,7 @@ RayCpus = Annotated[
     float,
     typer.Option(
         "--ray-cpus",
-        envvar="SPLINELLM_RAY_CPUS",
+        envvar="SPLINELLM_BATCH_RAY_CPUS",
         min=0.01,
         metavar="F",
         help="Of a worker, and so many threads; --threads says another number.",
@@ -81,7 +73,7 @@ RayGpus = Annotated[
     float,
     typer.Option(
         "--ray-gpus",
-        envvar="SPLINELLM_RAY_GPUS",
+        envvar="SPLINELLM_BATCH_RAY_GPUS",
         min=0.0,
         metavar="F",
         help="Of a worker; 0.5 lets two share one. Without, it computes on processors.",
@@ -136,7 +128,7 @@ class Cluster:
         """Read the options; None without ``--ray``."""
         if address is None:
             return None
-        least, most = _bounds(workers or "") or (1, None)
+        least, most = bounds_of(workers or "") or (1, None)
         return cls(address, least, most, n_cpus, n_gpus, threads or max(1, int(n_cpus)))
 
     def require(self, given: Input, output: str, shard: str | None) -> None:

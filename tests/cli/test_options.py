@@ -32,7 +32,8 @@ def test_every_option_has_help_and_an_environment_twin(name: str) -> None:
         if parameter.param_type_name == "option" and parameter.name not in ("help", "version"):
             option = max(parameter.opts, key=len).strip("-").upper().replace("-", "_")
             of_command = f"SPLINELLM_{name.upper().replace(' ', '_').replace('-', '_')}_{option}"
-            assert parameter.envvar in (f"SPLINELLM_{option}", of_command)
+            of_batches = f"SPLINELLM_BATCH_{option}"  # where the service has a setting of that name
+            assert parameter.envvar in (f"SPLINELLM_{option}", of_command, of_batches)
 
 
 LISTS_IN_THE_SERVICE = ["SPLINELLM_MODEL"]
@@ -50,6 +51,17 @@ def test_a_twin_means_the_same_in_every_command() -> None:
             meaning = (owner, parameter.is_flag, parameter.metavar)
             meanings.setdefault(parameter.envvar, set()).add(meaning)
     assert [n for n, m in meanings.items() if len(m) > 1 and n not in LISTS_IN_THE_SERVICE] == []
+
+
+def test_where_batches_run_is_not_where_the_service_does() -> None:
+    pytest.importorskip("pydantic_settings")
+    from service.settings import Settings
+
+    settings = {f"SPLINELLM_{name.upper()}" for name in Settings.model_fields if "ray" in name}
+    for name in ("extract", "predict"):
+        twins = {it.envvar for it in ALL_COMMANDS[name].params if "ray" in str(it.name)}
+        assert len(twins) == 4
+        assert not twins & settings
 
 
 @pytest.mark.parametrize(
