@@ -52,7 +52,7 @@ class InspectedVerdict:
     truncated: bool = False
 
     def ranked(self) -> tuple[list[str], list[str]]:
-        """Classes by probability: those to look at, and the others, which are all but impossible."""
+        """Classes by probability: those to look at, and others that are all but impossible."""
         names = sorted(self.probabilities, key=lambda name: -self.probabilities[name])
         kept = [
             name

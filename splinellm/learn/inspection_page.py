@@ -113,7 +113,7 @@ def _curve(name: str, values: np.ndarray) -> dict[str, Any]:
 
 
 def _heat(found: Inspection) -> dict[str, Any]:
-    """Tokens, and for each layer where each is on the scale, 0 to 100, and the ends of the scale."""
+    """Tokens, and for each layer where they are on its scale, 0 to 100, and the scale's ends."""
     table = found.tokens
     index = table.tokens
     assert index is not None  # noqa: S101 (of granularity token)
@@ -121,13 +121,14 @@ def _heat(found: Inspection) -> dict[str, Any]:
     values = table.array[:_MOST_TOKENS, :, 0].astype(np.float64)
     low, high = np.array([colour_range(column) for column in values.T]).T
     shares = np.clip((values - low) / np.where(high > low, high - low, 1.0), 0.0, 1.0)
-    isnt_all = (low > values.min(axis=0)) | (high < values.max(axis=0))
+    ends = zip(low.tolist(), high.tolist(), strict=True)
+    is_beyond = (low > values.min(axis=0)) | (high < values.max(axis=0))
     return {
         "feature": feature,
         "tokens": [shown(token, 80) for token in index.token[:_MOST_TOKENS]],
         "layers": list(table.schema.layers),
         "levels": (100 * shares).round().astype(int).T.tolist(),
-        "ends": [[f"{a:.4g}", f"{b:.4g}"] for a, b in zip(low.tolist(), high.tolist(), strict=True)],
-        "beyond": isnt_all.tolist(),
+        "ends": [[f"{a:.4g}", f"{b:.4g}"] for a, b in ends],
+        "beyond": is_beyond.tolist(),
         "left_out": max(0, len(index) - _MOST_TOKENS),
     }
