@@ -77,7 +77,8 @@ def test_a_first_token_far_from_all_is_beyond_the_scale(browser: Browser, url: s
         script = f"""
             const base = new URL(document.querySelector("script[type=module]").src);
             return import(new URL("tokens.js", base)).then((tokens) => {{
-              const values = {numbers}.map((one) => ({{ token: "a", begin: null, values: [[one]] }}));
+              const values = {numbers}.map(
+                (one) => ({{ token: "a", begin: null, values: [[one]] }}));
               const answer = {{ token_feature_names: ["x"], layers: [0], tokens: values }};
               tokens.showTokens([{{ ...answer, n_tokens: 5 }}], ["a"], [""]);
               return true;
