@@ -20,6 +20,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import kaleido
 import numpy as np
 import plotly.graph_objects as go
 import torch
@@ -43,6 +44,7 @@ PROMPT = "The capital of France is Paris, not London"
 TOKENS = {"capital": 1, "France": 3, "not": 7}
 LAYER = 15
 N_DOMAIN_TEXTS = 500
+WAIT_S = 1800
 
 _NOVELS = """\
 It is a truth universally acknowledged, that a single man in possession of a good fortune, must
@@ -186,7 +188,10 @@ def write(figure: go.Figure, name: str, folder: Path) -> Path:
     size = {"width": figure.layout.width or 720, "height": figure.layout.height or 560}
     # A partition is as dense as a photograph; lines and points are better left sharp.
     path = folder / f"{name}.{'jpg' if name == 'layer' else 'png'}"
-    data = figure.to_image(format=path.suffix[1:], **size)
+    # Chromium needs minutes for 400,000 polygons, more than kaleido waits by default.
+    data = kaleido.calc_fig_sync(
+        figure, opts={"format": path.suffix[1:], **size}, kopts={"timeout": WAIT_S}
+    )
     if path.suffix == ".png":
         small = io.BytesIO()
         with Image.open(io.BytesIO(data)) as picture:

@@ -37,6 +37,10 @@ MESSAGE = "message"
 MESSAGE_SCHEMA = pa.schema([pa.field(ROLE, pa.string()), pa.field(MESSAGE, pa.int64())])
 """More columns where prompts are conversations; null for what the chat template adds."""
 
+_MANY = 40
+_EDGE = 0.02
+_FEW = 3
+
 NOWHERE = -1
 """Offset of a token whose prompt was given as token ids."""
 
@@ -200,3 +204,26 @@ def token_schema(*, messages: bool) -> pa.Schema:
 def text_lines(tokens: Sequence[str | None]) -> np.ndarray:
     """Texts as a line of JSON each, in ASCII bytes: NumPy's own strings lose NULs at their end."""
     return np.frombuffer("".join(json.dumps(text) + "\n" for text in tokens).encode(), np.uint8)
+
+
+def colour_range(numbers: np.ndarray) -> tuple[float, float]:
+    """Say between which values a prompt's tokens are coloured; the others are beyond the scale.
+
+    Of many tokens the extreme ones do not set the colours of the rest. Nor does the first of a few:
+    models treat it as they treat no other token, and all others would look alike.
+
+    Parameters
+    ----------
+    numbers : ndarray, shape (T,)
+        One of each token, in their order.
+    """
+    if len(numbers) >= _MANY:
+        cut = int(_EDGE * len(numbers)) or 1
+        ordered = np.sort(numbers)
+        return float(ordered[cut]), float(ordered[-1 - cut])
+    low, high = float(numbers.min()), float(numbers.max())
+    if len(numbers) > _FEW:
+        least, most = float(numbers[1:].min()), float(numbers[1:].max())
+        if most > least and max(least - numbers[0], numbers[0] - most) > most - least:
+            return least, most
+    return low, high

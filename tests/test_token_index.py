@@ -16,7 +16,7 @@ from splinellm import FeatureTable, SplineExtractor
 from splinellm.backbone.loading import Backbone
 from splinellm.errors import TableFormatError
 from splinellm.extraction.tokens import Tokenizer
-from splinellm.token_index import NOWHERE, TOKEN_SCHEMA, TokenIndex
+from splinellm.token_index import NOWHERE, TOKEN_SCHEMA, TokenIndex, colour_range
 from tests.fakes import fake_features, fake_provenance
 from tests.tables import check_equal
 from tests.tiny import VOCABULARY, tiny_model, tiny_tokenizer
@@ -225,3 +225,21 @@ def test_extraction_names_the_tokens() -> None:
     assert table.n_tokens.tolist() == [1, 2, 3, 4, 5, 6]
     frame = table.to_pandas()
     assert list(frame.columns[:7]) == [*TOKEN_SCHEMA.names, "n_tokens", "truncated"]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "ends"),
+    [
+        ([0.7, 0.1, 0.2, 0.3], (0.1, 0.3)),  # the first is farther off than the rest are apart
+        ([-0.7, 0.1, 0.2, 0.3], (0.1, 0.3)),
+        ([0.4, 0.1, 0.2, 0.3], (0.1, 0.4)),
+        ([0.1, 0.7, 0.2, 0.3], (0.1, 0.7)),  # only the first is left out
+        ([0.7, 0.1, 0.1, 0.1], (0.1, 0.7)),  # or there were no scale
+        ([0.7, 0.1, 0.2], (0.1, 0.7)),
+        ([*range(50)], (1.0, 48.0)),
+    ],
+)
+def test_colours_are_not_spent_on_a_token_far_from_all(
+    numbers: list[float], ends: tuple[float, float]
+) -> None:
+    assert colour_range(np.array(numbers)) == ends

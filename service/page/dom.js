@@ -17,6 +17,7 @@ export function make(tag, properties = {}, ...children) {
 export const number = (n) => n.toLocaleString("en");
 export const plural = (n, one, many = one + "s") => number(n) + " " + (n === 1 ? one : many);
 export const percent = (share) => (100 * share).toFixed(1) + " %";
+export const duration = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
 export const short = (value) => String(Number(value.toPrecision(4)));
 
 // What turns the direction of what is around it, ends a line or is no character; as splinellm.shown.

@@ -1,7 +1,7 @@
 // The page: from what is asked to what is shown. Each part of it is a file beside this one.
 
 import { showCurves, markCurves } from "./curves.js";
-import { $, make } from "./dom.js";
+import { $, duration, make } from "./dom.js";
 import { isClosed, showDoor, watchDoor } from "./door.js";
 import { showExamples } from "./examples.js";
 import { clearFailure, fail, failTooLong } from "./failures.js";
@@ -115,8 +115,9 @@ async function showFeatures(asked, features) {
     const of = asked.length > 1 ? ["First text: ", "Second text: "] : [""];
     showCurves(found, of);
     showLayers(found, of);
-    const ms = (name) => `${Math.round(Math.max(...answers.map(({ headers }) => headers.get(name) ?? 0)))} ms`;
-    $("timing").textContent = `model ${ms("x-inference-ms")}, queue ${ms("x-queue-ms")}, in all ${ms("x-total-ms")}`;
+    const longest = (name) => duration(Math.max(...answers.map(({ headers }) => headers.get(name) ?? 0)));
+    $("timing").textContent =
+      `model ${longest("x-inference-ms")}, queue ${longest("x-queue-ms")}, in all ${longest("x-total-ms")}`;
     wanted = {};
   } catch (error) {
     if (error.code !== "input_too_long") throw error; // which the verdicts have told

@@ -5,6 +5,7 @@ import { described, plain } from "./names.js";
 
 const MANY = 40; // from so many tokens on, the extreme ones do not set the scale
 const EDGE = 0.02;
+const FEW = 3;
 
 let answers = [];
 let selected = null; // which text, which token
@@ -75,17 +76,28 @@ const readable = (own) => shown(own).replaceAll("\n", "⏎\n").replaceAll("\t", 
 
 const valuesOf = (answer, { layer, feature }) => answer.tokens.map(({ values }) => values[layer][feature]);
 
-/** Least and most of the scale, and whether some are beyond it. */
-function scale(values) {
-  const sorted = [...values].sort((a, b) => a - b);
-  const cut = sorted.length >= MANY ? Math.floor(EDGE * sorted.length) : 0;
-  return { low: sorted[cut], high: sorted[sorted.length - 1 - cut], isCut: cut > 0 };
+/**
+ * Least and most of the scale, and what is beyond it: of many tokens the extreme ones; of a few the
+ * first, which models treat as no other, if the rest would look alike (as splinellm.token_index).
+ */
+function scale(columns) {
+  const sorted = columns.flat().sort((a, b) => a - b);
+  const [least, most] = [sorted[0], sorted.at(-1)];
+  if (sorted.length >= MANY) {
+    const cut = Math.max(1, Math.floor(EDGE * sorted.length));
+    return { low: sorted[cut], high: sorted.at(-1 - cut), note: "a fiftieth of the tokens is beyond either end" };
+  }
+  const rest = columns.flatMap((values) => values.slice(1));
+  const [low, high] = [Math.min(...rest), Math.max(...rest)];
+  const isApart = rest.length >= FEW && high > low && Math.max(low - least, most - high) > high - low;
+  if (isApart) return { low, high, note: "the first token is beyond the scale" };
+  return { low: least, high: most, note: "" };
 }
 
 function draw() {
   const place = at();
   const columns = answers.map((answer) => valuesOf(answer, place));
-  const { low, high, isCut } = scale(columns.flat());
+  const { low, high, note } = scale(columns);
   columns.forEach((values, which) => values.forEach((value, i) => {
     const share = high > low ? Math.min(1, Math.max(0, (value - low) / (high - low))) : 0;
     $(`t${which}-${i}`).style.setProperty("--share", share.toFixed(3));
@@ -96,7 +108,7 @@ function draw() {
   $("layer").setAttribute("aria-valuetext", `layer ${layers[place.layer]}`);
   $("least").textContent = short(low);
   $("most").textContent = short(high);
-  $("scale").textContent = isCut ? "a fiftieth of the tokens is beyond either end" : "";
+  $("scale").textContent = note;
   if (selected) say(selected);
 }
 

@@ -26,14 +26,18 @@ def command_line(context: typer.Context) -> str:
         if value is None or source is None or source.name.startswith("DEFAULT"):
             continue
         if parameter.param_type_name == "argument":
-            parts.append(_spelled(value))
+            parts += [_spelled(one) for one in _each(value)]
         elif isinstance(value, bool):
             chosen = parameter.opts if value else parameter.secondary_opts
             parts.extend(chosen[:1])
         else:
-            for one in value if isinstance(value, list | tuple) else [value]:
+            for one in _each(value):
                 parts += [parameter.opts[0], _spelled(one)]
     return shlex.join(parts)
+
+
+def _each(value: Any) -> list[Any]:
+    return [*value] if isinstance(value, list | tuple) else [value]
 
 
 def _spelled(value: Any) -> str:

@@ -72,21 +72,17 @@ def _verdict(found: Inspection, verdict: InspectedVerdict, in_colour: bool) -> I
         where = f", message {verdict.message} ({shown(found.roles[verdict.message], 20)})"
     labels = ", ".join(shown(label, 30) for label in verdict.labels) or "none"
     yield _cut(f"{shown(verdict.classifier, 30)}{where}: {labels}")
-    ranked = sorted(verdict.probabilities.items(), key=lambda one: -one[1])
-    for name, probability in ranked[:_MOST_CLASSES]:
+    kept, others = verdict.ranked()
+    for name in kept[:_MOST_CLASSES]:
+        probability = verdict.probabilities[name]
         limit = verdict.thresholds.get(name)
         told = "" if limit is None else f"  threshold {limit:.3f}"
         bar = "█" * round(probability * 20)
         yield _cut(f"  {shown(name, 20):<{_NAME}} {probability:.3f} {bar:<20}{told}")
-    if len(ranked) > _MOST_CLASSES:
-        yield f"  and {len(ranked) - _MOST_CLASSES} less probable ones"
+    if left := len(kept[_MOST_CLASSES:]) + len(others):
+        yield f"  and {left} less probable"
     text = found.texts[verdict.message or 0] if found.texts else ""
-    # A span of the whole text tells nothing that the verdict does not.
-    spans = [
-        span
-        for span in verdict.spans or ()
-        if span["label"] in verdict.labels and span["end"] - span["begin"] < len(text.strip())
-    ]
+    spans = verdict.telling_spans(text)
     for span in spans[:_MOST_SPANS]:
         yield from _wrapped(_marked(text, span["begin"], span["end"]), in_colour)
     if len(spans) > _MOST_SPANS:
@@ -155,8 +151,8 @@ def _dimension(found: Inspection) -> Iterator[str]:
     layers = table.schema.layers
     for place in sorted({0, len(layers) // 2, len(layers) - 1}):
         values = table.array[:, place, at]
-        ends = f"{int(values[0])} to {int(values[-1])}"
-        yield f"{f'layer {layers[place]}':<{_NAME}} {sparkline(values)}  {ends}"
+        reach = f"{int(values.min())} to {int(values.max())}"
+        yield f"{f'layer {layers[place]}':<{_NAME}} {sparkline(values)}  {reach}"
 
 
 def _tokens(found: Inspection) -> Iterator[str]:

@@ -96,3 +96,7 @@ def _image(figure: Any, kind: str) -> bytes:
         raise ConfigurationError(
             f"a .{kind} is drawn by a browser, which was not found or did not start", hint=hint
         ) from error
+    except TimeoutError as error:
+        raise OutputError(
+            f"the browser did not draw the .{kind} in time", hint="write .html, or draw less"
+        ) from error

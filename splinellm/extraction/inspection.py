@@ -14,6 +14,9 @@ from splinellm.prompts import Prompt
 from splinellm.table import FeatureTable
 from splinellm.token_index import NOWHERE
 
+_FEWEST_CLASSES = 3
+_LEAST = 0.005
+
 
 def shortest(values: np.ndarray) -> list[list[float]]:
     """Numbers of 32 bits as lists, each written as short as it can be told from others."""
@@ -47,6 +50,34 @@ class InspectedVerdict:
     spans: tuple[Mapping[str, Any], ...] | None = None
     message: int | None = None
     truncated: bool = False
+
+    def ranked(self) -> tuple[list[str], list[str]]:
+        """Classes by probability: those to look at, and others that are all but impossible."""
+        names = sorted(self.probabilities, key=lambda name: -self.probabilities[name])
+        kept = [
+            name
+            for place, name in enumerate(names)
+            if place < _FEWEST_CLASSES
+            or self.probabilities[name] >= _LEAST
+            or name in self.thresholds
+            or name in self.labels
+        ]
+        return kept, [name for name in names if name not in kept]
+
+    def telling_spans(self, text: str) -> list[Mapping[str, Any]]:
+        """Spans of what was found; one of the whole text tells nothing that the verdict does not.
+
+        Parameters
+        ----------
+        text : str
+            What was judged.
+        """
+        size = len(text.strip())
+        return [
+            span
+            for span in self.spans or ()
+            if span["label"] in self.labels and span["end"] - span["begin"] < size
+        ]
 
 
 class Judge(Protocol):

@@ -11,6 +11,7 @@ from splinellm.extraction.inspection import InspectedVerdict, Inspection
 from splinellm.learn.rendering import render
 from splinellm.schema import INTRINSIC_DIMENSION, is_sign_block
 from splinellm.shown import shown
+from splinellm.token_index import colour_range
 
 _WIDTH, _HEIGHT = 300, 60
 _MOST_FEATURES = 24
@@ -44,21 +45,24 @@ def _verdict(found: Inspection, verdict: InspectedVerdict) -> dict[str, Any]:
     role = None
     if verdict.message is not None and found.roles is not None:
         role = f"message {verdict.message} ({shown(found.roles[verdict.message])})"
+    kept, others = verdict.ranked()
     classes = [
         {
             "name": shown(name),
-            "probability": probability,
+            "probability": verdict.probabilities[name],
             "threshold": verdict.thresholds.get(name),
             "holds": name in verdict.labels,
         }
-        for name, probability in sorted(verdict.probabilities.items(), key=lambda one: -one[1])
+        for name in kept
     ]
     return {
         "classifier": shown(verdict.classifier),
         "of": role,
         "labels": [shown(label) for label in verdict.labels],
         "classes": classes,
-        "parts": None if verdict.spans is None else _parts(text, verdict.spans),
+        "has_thresholds": bool(verdict.thresholds),
+        "others": [f"{shown(name)} {verdict.probabilities[name]:.3f}" for name in others],
+        "parts": None if verdict.spans is None else _parts(text, verdict.telling_spans(text)),
     }
 
 
@@ -109,18 +113,22 @@ def _curve(name: str, values: np.ndarray) -> dict[str, Any]:
 
 
 def _heat(found: Inspection) -> dict[str, Any]:
-    """Tokens, and for each layer how high each is between the least and the most, 0 to 100."""
+    """Tokens, and for each layer where they are on its scale, 0 to 100, and the scale's ends."""
     table = found.tokens
     index = table.tokens
     assert index is not None  # noqa: S101 (of granularity token)
     feature = table.schema.features[0]
     values = table.array[:_MOST_TOKENS, :, 0].astype(np.float64)
-    low, high = values.min(axis=0), values.max(axis=0)
-    shares = (values - low) / np.where(high > low, high - low, 1.0)
+    low, high = np.array([colour_range(column) for column in values.T]).T
+    shares = np.clip((values - low) / np.where(high > low, high - low, 1.0), 0.0, 1.0)
+    ends = zip(low.tolist(), high.tolist(), strict=True)
+    is_beyond = (low > values.min(axis=0)) | (high < values.max(axis=0))
     return {
         "feature": feature,
         "tokens": [shown(token, 80) for token in index.token[:_MOST_TOKENS]],
         "layers": list(table.schema.layers),
         "levels": (100 * shares).round().astype(int).T.tolist(),
+        "ends": [[f"{a:.4g}", f"{b:.4g}"] for a, b in ends],
+        "beyond": is_beyond.tolist(),
         "left_out": max(0, len(index) - _MOST_TOKENS),
     }

@@ -24,7 +24,7 @@ from splinellm.plots.style import (
 from splinellm.schema import INTRINSIC_DIMENSION
 from splinellm.shown import shown, width
 from splinellm.table import FeatureTable
-from splinellm.token_index import TokenIndex
+from splinellm.token_index import TokenIndex, colour_range
 
 MOST_TOKENS = 1500
 _LINE = 96
@@ -32,8 +32,6 @@ _LONGEST = 40
 _LEVELS = 32
 _MOST_CURVES = 6
 _DARK_UNTIL = 0.6
-_MANY = 40
-_EDGE = 0.02
 
 
 def tokens_picture(
@@ -78,7 +76,7 @@ def tokens_picture(
     rows, numbers = rows[:MOST_TOKENS], numbers[:MOST_TOKENS]
     words = [shown(tokens.token[i], _LONGEST) for i in rows.tolist()]
     figure = go.Figure()
-    low, high = _scale(numbers)
+    low, high = colour_range(numbers)
     shares = np.clip((numbers - low) / ((high - low) or 1.0), 0.0, 1.0)
     boxes = _boxes(words)
     _add_boxes(figure, boxes, shares)
@@ -103,13 +101,6 @@ def tokens_picture(
     title = "; ".join(part for part in (title or "tokens of a prompt", note, beyond) if part)
     height = max(320, 130 + 26 * n_lines)
     return finish(figure, theme, title, height=height, width=1100, showlegend=False)
-
-
-def _scale(numbers: np.ndarray) -> tuple[float, float]:
-    # Of many tokens the extreme ones, as the first often is, do not set the colours of the rest.
-    cut = int(_EDGE * len(numbers)) or 1 if len(numbers) >= _MANY else 0
-    ordered = np.sort(numbers)
-    return float(ordered[cut]), float(ordered[-1 - cut])
 
 
 def dimension_picture(

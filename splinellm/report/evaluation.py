@@ -86,8 +86,12 @@ def _marks(kept: OutOfFold, labels: Labels) -> dict[str, dict[str, float]]:
 def _section(name: str, records: Sequence[dict[str, Any]], scores: Sequence[Score]) -> Section:
     """One line per item, one column per class, so that items can be compared at a glance."""
     lines: dict[str, dict[str, Cell]] = {}
+    told = {record["item"] for record in records if record["roc_auc"] is not None}
     for record in records:
-        lines.setdefault(record["item"], {})[record["class"]] = _cell(record)
+        if record["item"] in told:
+            lines.setdefault(record["item"], {})[record["class"]] = _cell(record)
+    others = list(dict.fromkeys(r["item"] for r in records if r["item"] not in told))
+    note = f"Of too few rows to tell: {', '.join(others)}." if others else ""
     classes = list(dict.fromkeys(record["class"] for record in records))
     rows = [(item, [cells.get(one, Cell("")) for one in classes]) for item, cells in lines.items()]
     plots = pictures() if name in _DRAWN else None
@@ -95,7 +99,8 @@ def _section(name: str, records: Sequence[dict[str, Any]], scores: Sequence[Scor
     if plots is not None and len(rows) > 1:
         figures.append(wide(plots.areas_picture(scores, section=name), f"ROC-AUC by {name}."))
     # Capitals stay: BPSN is no word.
-    return Section(name[:1].upper() + name[1:], "", [Table(["item", *classes], rows)], figures)
+    tables = [Table(["item", *classes], rows)] if rows else []
+    return Section(name[:1].upper() + name[1:], note, tables, figures)
 
 
 def _cell(record: dict[str, Any]) -> Cell:

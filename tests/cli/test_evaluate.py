@@ -149,6 +149,11 @@ def test_groups_named_in_texts_are_measured_out_of_fold(cli: Cli) -> None:
     assert (one["rows"], one["positive"]) == (60, 30)
     (none,) = (r for r in records if (r["section"], r["item"]) == ("subgroup AUC", "sikh"))
     assert none["roc_auc"] is None
+    assert cli("evaluate", "in.jsonl", "--label", "label", *QUICK, "--report", "r.html").code == 0
+    page = Path("r.html").read_text()
+    assert page.count("Of too few rows to tell: sikh.") == 3
+    assert "too few: " not in page
+    assert "30 of 60 rows" in page
     result = cli("evaluate", "in.jsonl", "--label", "label", *QUICK, "--no-identity-terms")
     assert b"jewish" not in result.stdout
 

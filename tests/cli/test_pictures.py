@@ -162,6 +162,45 @@ def test_inspect_shows_the_words_of_a_verdict() -> None:
     assert found.to_dict()["verdicts"][0]["spans"][0]["end"] == 9
 
 
+def test_inspect_leaves_out_what_tells_nothing() -> None:
+    from splinellm.cli.inspection_text import lines_of
+    from splinellm.extraction.inspection import InspectedVerdict
+    from splinellm.learn.inspection_page import page_of
+    from tests.fakes import FakeExtractor
+
+    text = "so kind of you"
+    whole = {"begin": 0, "end": len(text), "label": "a", "score": 0.9}
+    chances = {"a": 0.9, "b": 0.09, "c": 0.006, "d": 0.004, "rare": 0.0}
+
+    class Judge:
+        def inspect(self, prompt: object) -> list[InspectedVerdict]:
+            return [InspectedVerdict("c", ("a",), chances, {"rare": 0.5}, (whole,))]
+
+    found = FakeExtractor.from_pretrained().inspect(text, [Judge()])
+    lines = list(lines_of(found))
+    assert "  and 1 less probable" in lines
+    assert [line.split()[0] for line in lines[3:7]] == ["a", "b", "c", "rare"]
+    assert not any("[" in line for line in lines[:9])  # a mark around everything is none
+    page = page_of(found)
+    assert "<summary>1 less probable</summary>d 0.004" in page
+    assert "<mark" not in page
+
+
+def test_the_dimension_of_contexts_is_told_from_least_to_most() -> None:
+    from splinellm.cli.inspection_text import lines_of
+    from tests.fakes import FakeExtractor
+
+    found = FakeExtractor.from_pretrained().inspect("a b c d e f g h", [])
+    at = found.tokens.schema.features.index("intrinsic_dimension")
+    values = found.tokens.array[:, 0, at].copy()
+    values[:3] = 4, 90, 2
+    values[-1] = 50
+    found.tokens.array[:, 0, at] = values
+    told = list(lines_of(found))
+    curve = told[1 + next(i for i, line in enumerate(told) if "dimension by context" in line)]
+    assert curve.endswith(f"{int(values.min())} to 90")
+
+
 def test_inspect_refuses_what_it_cannot_read(cli: Cli) -> None:
     assert cli("inspect", "", "--classifier", "none").code == 1
     Path("in.txt").write_bytes(b"\xff\xfe\xfd")

@@ -108,7 +108,7 @@ def test_tokens_are_written_with_their_numbers() -> None:
 def test_a_first_token_that_is_far_from_all_does_not_take_the_scale(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("splinellm.plots.tokens._MANY", 5)
+    monkeypatch.setattr("splinellm.token_index._MANY", 5)
     table = tokens_of("a " * 60)
     assert len(table) >= 5
     scores = [1000.0, *np.linspace(0, 1, len(table) - 1)]

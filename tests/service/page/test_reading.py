@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 from starlette.testclient import TestClient
 
+from splinellm.token_index import colour_range
 from tests.browser import Browser
 from tests.service.fakes import N_LAYERS
 from tests.service.page.conftest import read
@@ -57,10 +59,35 @@ def test_tokens_are_coloured_by_layer_and_feature(
         browser.fill("#layer", str(layer))
         f = found["token_feature_names"].index(name)
         values = [one["values"][layer][f] for one in found["tokens"]]
-        low, high = min(values), max(values)
-        wanted = [(value - low) / (high - low) for value in values]
+        low, high = colour_range(np.array(values))
+        wanted = [min(1.0, max(0.0, (value - low) / (high - low))) for value in values]
         assert all(abs(a - b) < 1e-3 for a, b in zip(browser.run(script), wanted, strict=True))
         assert browser.text("#layer-shown").startswith(f"{layer} of 0 to {N_LAYERS - 1}")
+
+
+def test_a_first_token_far_from_all_is_beyond_the_scale(browser: Browser, url: str) -> None:
+    browser.open(url)
+    read(browser, TEXT)
+    for first, ends, note in (
+        (9.0, ["1", "4"], "the first token is beyond the scale"),
+        (-9.0, ["1", "4"], "the first token is beyond the scale"),
+        (5.0, ["1", "5"], ""),
+    ):
+        numbers = [first, 1.0, 2.0, 3.0, 4.0]
+        script = f"""
+            const base = new URL(document.querySelector("script[type=module]").src);
+            return import(new URL("tokens.js", base)).then((tokens) => {{
+              const values = {numbers}.map(
+                (one) => ({{ token: "a", begin: null, values: [[one]] }}));
+              const answer = {{ token_feature_names: ["x"], layers: [0], tokens: values }};
+              tokens.showTokens([{{ ...answer, n_tokens: 5 }}], ["a"], [""]);
+              return true;
+            }});
+        """
+        assert browser.run(script)
+        assert [browser.text("#least"), browser.text("#most")] == ends
+        assert browser.text("#scale") == note
+        assert colour_range(np.array(numbers)) == tuple(float(end) for end in ends)
 
 
 def test_keys_move_through_tokens_and_say_what_they_are(browser: Browser, url: str) -> None:
