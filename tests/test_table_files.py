@@ -6,6 +6,7 @@ import csv
 import errno
 import gzip
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ from hypothesis import strategies as st
 
 from splinellm import FeatureTable
 from splinellm.errors import ConfigurationError, TableFormatError
-from splinellm.io import unfinished
 from splinellm.io.feature_files import write_features
 from splinellm.provenance import sidecar
 from tests.fakes import fake_provenance
@@ -184,7 +184,7 @@ def test_write_that_fails_leaves_what_was_there(
     path = tmp_path / f"t.{suffix}"
     write_features(make(5), path)
     before = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
-    monkeypatch.setattr(unfinished.os, "fsync", _no_room)
+    monkeypatch.setattr(os, "fsync", _no_room)
     with pytest.raises(OSError, match="No space left"):
         write_features(make(3), path)
     assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == before
