@@ -10,7 +10,7 @@ import lzma
 import os
 import sys
 import threading
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -150,9 +150,9 @@ def test_pipe_whose_line_ends_change_is_one_clear_error(tmp_path: Path) -> None:
     read, write = os.pipe()
     threading.Thread(target=_fill, args=(write, b"a\r" * 40_000 + b"second\nthird\n")).start()
     stream = ByteStream("pipe", os.fdopen(read, "rb"), gzipped=False)
-    with pytest.raises(InputFileError, match="carriage return, and others that end in a line feed"):
+    said = "carriage return, and others that end in a line feed"
+    with closing(stream), pytest.raises(InputFileError, match=said):
         list(stream.lines())
-    stream.close()
 
 
 def _fill(descriptor: int, content: bytes) -> None:
