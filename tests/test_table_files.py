@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import gzip
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from splinellm import FeatureTable
-from splinellm.errors import TableFormatError
+from splinellm.errors import ConfigurationError, TableFormatError
+from splinellm.io.feature_files import write_features
 from splinellm.provenance import sidecar
 from tests.fakes import fake_provenance
 from tests.tables import check_equal, make
@@ -172,3 +175,39 @@ def test_archive_is_never_unpickled(tmp_path: Path) -> None:
     np.savez(tmp_path / "t.npz", names=names, provenance=np.array(table.provenance.to_json()))
     with pytest.raises(TableFormatError, match="pickle"):
         FeatureTable.from_npz(tmp_path / "t.npz")
+
+
+@pytest.mark.parametrize("suffix", FILES)
+def test_write_that_fails_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    path = tmp_path / f"t.{suffix}"
+    write_features(make(5), path)
+    before = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
+    monkeypatch.setattr(os, "fsync", _no_room)
+    with pytest.raises(OSError, match="No space left"):
+        write_features(make(3), path)
+    assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == before
+
+
+def _no_room(_descriptor: int) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_archive_that_cannot_be_is_no_end_of_the_one_before(tmp_path: Path) -> None:
+    table = make(features=("sign_mean", "sign_block_00"))
+    path = tmp_path / "t.npz"
+    write_features(table, path)
+    before = path.read_bytes()
+    with pytest.raises(ConfigurationError, match="one array"):
+        write_features(table, path, precision="uint8")
+    assert path.read_bytes() == before
+
+
+def test_table_goes_to_where_a_link_leads(tmp_path: Path) -> None:
+    (tmp_path / "there.csv").write_text("")
+    (tmp_path / "t.csv").symlink_to("there.csv")
+    write_features(make(5), tmp_path / "t.csv")
+    assert (tmp_path / "t.csv").is_symlink()
+    assert (tmp_path / "there.csv").read_bytes()
+    check_equal(read(tmp_path / "t.csv"), make(5))

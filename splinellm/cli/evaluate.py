@@ -9,6 +9,7 @@ import typer
 
 from splinellm.cli import fairness, labelled_data, options
 from splinellm.cli.messages import say
+from splinellm.cli.streaming import keep_inputs
 from splinellm.cli.train import Estimator
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ def evaluate(
         count,
         chat_template,
     )
+    keep_inputs(data, report)
     rows = labelled_data.read(
         data, text_column, on_error, columns, delimiter, encoding, messages_column, count
     )

@@ -75,8 +75,10 @@ def write_picture(figure: Any, path: str) -> None:
 
 def write_bytes(data: bytes, path: str) -> None:
     """Write a whole file, or say why not."""
+    from splinellm.io.unfinished import replace_whole  # --help needs none of it
+
     try:
-        Path(path).write_bytes(data)
+        replace_whole(path, data)
     except OSError as error:
         raise OutputError(f"cannot write '{path}': {error.strerror or error}") from error
 

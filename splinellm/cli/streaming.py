@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -18,7 +19,7 @@ from splinellm.errors import ConfigurationError, ResumeError, SplineLLMError
 from splinellm.io.formats import STANDARD_STREAM, input_suffixes, names_folder, output_format
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from splinellm.io.inputs import Input
     from splinellm.io.output_file import OutputFile
@@ -66,6 +67,15 @@ def input_of(arguments: list[str], format: str | None = None) -> Input:  # noqa:
         return find_input(arguments, format)
     except ConfigurationError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def keep_inputs(given: Sequence[str], written: Path | None) -> None:
+    """Refuse to write over what is read, by whatever path, before anything is computed."""
+    if written is None or not written.exists():
+        return
+    for file in input_of(list(given)).files:
+        if isinstance(file.path, Path) and file.path.exists() and file.path.samefile(written):
+            raise typer.BadParameter(f"writing '{written}' would replace the input '{file}'")
 
 
 def stream(

@@ -10,6 +10,7 @@ import typer
 
 from splinellm.cli import options
 from splinellm.cli.messages import counted, say
+from splinellm.cli.streaming import keep_inputs
 from splinellm.cli.tables import effects_table
 from splinellm.errors import ArtifactError
 
@@ -77,6 +78,7 @@ def watch(
     """
     if (output is None) == (reference is None):
         raise typer.BadParameter("give -o to make a reference, or --reference to compare with one")
+    keep_inputs([table], output)
     from splinellm.learn.watching import (
         Sketch,
         columns_of,

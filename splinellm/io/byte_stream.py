@@ -160,13 +160,22 @@ class ByteStream:
     def lines(self) -> Iterator[bytes]:
         r"""Lines in UTF-8 without their end.
 
-        Only \n and \r\n end a line, as ``str.splitlines`` would not; or \r, where the file begins
-        with lines that end so. A byte order mark at the start is dropped.
+        Only \n and \r\n end a line, as ``str.splitlines`` would not; or \r, where the file has
+        lines that end so and no others. A byte order mark at the start is dropped.
+
+        Raises
+        ------
+        InputFileError
+            Lines of a pipe, which cannot be looked through before, end in \r, later ones in \n.
         """
         with reading(self.name):
             stream, head = self._decoded()
-            split = _lines_of_old_macs if b"\r" in head and b"\n" not in head else _lines
-            for number, line in enumerate(split(stream)):
+            is_old = b"\r" in head and b"\n" not in head
+            if is_old and self._raw.seekable():  # or a long first line has a \r within
+                is_old = not _has_newline(stream)
+                stream, _ = self._decoded()
+            lines = _lines_of_old_macs(stream, self.name) if is_old else _lines(stream)
+            for number, line in enumerate(lines):
                 yield line if number else line.removeprefix(b"\xef\xbb\xbf")
 
     def text(self) -> Iterator[str]:
@@ -266,9 +275,19 @@ def _lines(stream: BinaryIO) -> Iterator[bytes]:
         yield line.removesuffix(b"\n").removesuffix(b"\r")
 
 
-def _lines_of_old_macs(stream: BinaryIO) -> Iterator[bytes]:
+def _has_newline(stream: BinaryIO) -> bool:
+    return any(b"\n" in block for block in iter(lambda: read_some(stream, 1 << 20), b""))
+
+
+def _lines_of_old_macs(stream: BinaryIO, name: str) -> Iterator[bytes]:
     rest = b""
     while block := read_some(stream, 1 << 16):
+        if b"\n" in block:
+            raise InputFileError(
+                f"'{name}' has lines that end in a carriage return, and others that end in a line "
+                "feed",
+                hint="give it as a file, not as a pipe: then only line feeds end a line",
+            )
         *lines, rest = (rest + block).split(b"\r")
         yield from lines
     if rest:

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
+from splinellm.errors import InputFileError
 from splinellm.io.csv_types import CellScan
 
 Partition: TypeAlias = tuple[tuple[str, str | None], ...]
@@ -21,13 +22,22 @@ _NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 def partition_of(folders: Sequence[str]) -> Partition:
-    """Names and values that the names of folders tell."""
+    """Names and values that the names of folders tell.
+
+    Raises
+    ------
+    InputFileError
+        Two of them tell the same name: one value would be lost.
+    """
     pairs = (part.partition("=") for part in folders)
-    return tuple(
+    found = tuple(
         (unquote(name), None if value == _NULL else unquote(value))
         for name, equals, value in pairs
         if equals and name
     )
+    if len(dict(found)) < len(found):
+        raise InputFileError(f"'{'/'.join(folders)}' names a column twice", hint="rename a folder")
+    return found
 
 
 def partition_types(partitions: Sequence[Partition]) -> dict[str, pa.DataType]:
@@ -39,6 +49,8 @@ def partition_types(partitions: Sequence[Partition]) -> dict[str, pa.DataType]:
         for partition in partitions:
             scan.observe({name: dict(partition).get(name) or ""})
         kind = scan.types().get(name)
+        if any(dict(partition).get(name) == "" for partition in partitions):
+            kind = None  # no number, and no null either, which has a word of its own
         found[name] = kind if kind is not None and pa.types.is_integer(kind) else pa.string()
     return found
 

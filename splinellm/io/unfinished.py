@@ -159,6 +159,15 @@ def write_whole(path: Location, content: bytes) -> None:
         raise
 
 
+def replace_whole(path: str | Path, content: bytes) -> None:
+    """Put a file that a user names in place; if that fails, what was there is there still."""
+    place = Path(os.path.realpath(path))  # of a link, what it leads to
+    if place.exists() and not place.is_file():  # such as /dev/stdout
+        place.write_bytes(content)
+        return
+    write_whole(place, content)
+
+
 def settle(path: Location) -> None:
     """Wait until the names in a folder are on the disk."""
     if isinstance(path, RemotePath) or os.name == "nt":  # folders cannot be opened there

@@ -131,7 +131,8 @@ def _text(value: Any, name: str, row: int) -> str:
         return str(value).lower()
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, (str, int, float)) and str(value) not in ("", "nan"):
+    # However a program spells it: rows without a label must not become a class.
+    if isinstance(value, (str, int, float)) and str(value).strip().lower() not in ("", "nan"):
         return str(value)
     raise LabelError(f"row {row} has no label in column '{name}'")
 

@@ -18,6 +18,7 @@ import numpy as np
 from scipy.stats import kstwobign
 
 from splinellm.errors import ArtifactError, ConfigurationError, OutputError, TableFormatError
+from splinellm.io.unfinished import replace_whole
 from splinellm.layout import N_TOKENS
 from splinellm.learn.classifier import require_match
 from splinellm.learn.comparing import Effects, Moments, column_distances, effects_of
@@ -266,7 +267,7 @@ def write_sketch(sketch: Sketch, path: Path) -> None:
         The file cannot be written.
     """
     try:
-        path.write_text(sketch.to_json() + "\n", encoding="utf-8")
+        replace_whole(path, f"{sketch.to_json()}\n".encode())
     except OSError as error:
         raise OutputError(f"cannot write '{path}': {error.strerror or error}") from error
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from splinellm.errors import OutputError
+from splinellm.io.unfinished import replace_whole
 from splinellm.learn.rendering import render
 from splinellm.shown import shown
 
@@ -122,7 +123,7 @@ def write_report(page: Page, path: Path) -> None:
 def write_text(text: str, path: Path) -> None:
     """Write a whole file, or say why not."""
     try:
-        path.write_text(text, encoding="utf-8")
+        replace_whole(path, text.encode("utf-8"))
     except OSError as error:
         raise OutputError(f"cannot write '{path}': {error.strerror or error}") from error
 

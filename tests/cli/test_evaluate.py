@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -203,3 +204,16 @@ def test_identity_terms_need_texts(cli: Cli) -> None:
     assert result.code == 1
     assert "--identity-terms reads texts, and 'y.parquet' has none" in result.stderr
     assert b"jewish" not in cli("evaluate", "y.parquet", *options).stdout
+
+
+@pytest.mark.parametrize("report", ["in.csv", "../{}/in.csv", "link.csv"])
+def test_report_does_not_replace_the_data(cli: Cli, tmp_path: Path, report: str) -> None:
+    write_rows("in.jsonl", labelled_rows(120))
+    pd.read_json("in.jsonl", lines=True).to_csv("in.csv", index=False)
+    os.link("in.csv", "link.csv")
+    before = Path("in.csv").read_bytes()
+    path = report.format(tmp_path.name)
+    result = cli("evaluate", "in.csv", "--label", "label", *QUICK, "--report", path)
+    assert result.code == 2
+    assert f"writing '{path}' would replace the input 'in.csv'" in result.stderr
+    assert Path("in.csv").read_bytes() == before

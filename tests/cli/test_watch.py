@@ -103,3 +103,12 @@ def test_errors(
     result = cli("watch", halves[0], *arguments)
     assert result.code == code
     assert message in result.stderr
+
+
+def test_reference_does_not_replace_the_table(cli: Cli, halves: tuple[str, str]) -> None:
+    a, _ = halves
+    before = Path(a).read_bytes()
+    result = cli("watch", a, "-o", f"./{a}")
+    assert result.code == 2
+    assert f"would replace the input '{a}'" in result.stderr
+    assert Path(a).read_bytes() == before

@@ -7,12 +7,16 @@ import gzip
 import io
 import json
 import lzma
+import os
 import sys
+import threading
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
 from splinellm.errors import ConfigurationError, InputFileError
+from splinellm.io.byte_stream import ByteStream
 from tests.io.files import read_chunks, read_good, read_problems
 
 TEXTS = ["hello world", "zweite Zeile: äöü", "Привет, мир", "日本語 テキスト", "👍 emoji"]
@@ -121,6 +125,39 @@ def test_line_ends_of_old_macs(tmp_path: Path, suffix: str, encoding: str) -> No
     assert texts_of(path) == TEXTS
     path.write_bytes(content(suffix, TEXTS, end="\r").rstrip("\r").encode(encoding))
     assert texts_of(path) == TEXTS
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("name", ["in.txt", "in.txt.gz"])
+@pytest.mark.parametrize(
+    "first",
+    [
+        "a" * 65_535,  # of the first 64 KiB, the end of the line is half within
+        "a" * 32_766,  # in UTF-16
+        "a" * 60_000 + "\r" + "b" * 60_000,  # as programs write that draw over a line
+    ],
+)
+def test_long_first_line_tells_nothing_of_line_ends(
+    tmp_path: Path, name: str, encoding: str, first: str
+) -> None:
+    path = tmp_path / name
+    packed = f"{first}\r\nsecond\r\nthird\r\n".encode(encoding)
+    path.write_bytes(gzip.compress(packed) if name.endswith(".gz") else packed)
+    assert texts_of(path) == [first, "second", "third"]
+
+
+def test_pipe_whose_line_ends_change_is_one_clear_error(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    threading.Thread(target=_fill, args=(write, b"a\r" * 40_000 + b"second\nthird\n")).start()
+    stream = ByteStream("pipe", os.fdopen(read, "rb"), gzipped=False)
+    said = "carriage return, and others that end in a line feed"
+    with closing(stream), pytest.raises(InputFileError, match=said):
+        list(stream.lines())
+
+
+def _fill(descriptor: int, content: bytes) -> None:
+    with suppress(BrokenPipeError), os.fdopen(descriptor, "wb") as file:
+        file.write(content)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])

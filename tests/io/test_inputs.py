@@ -260,3 +260,14 @@ def test_folder_of_parquet_keeps_types(here: Path) -> None:
         pq.write_table(pa.table({"text": ["x"], "n": pa.array([i], kind)}), f"d/k={i}/a.parquet")
     with closing(open_source("d")) as source:
         assert str(source.schema().field("n").type) == "int64"
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+@pytest.mark.usefixtures("here")
+def test_folders_that_tell_no_value_or_two(suffix: str) -> None:
+    write(f"d/year=2024/x.{suffix}", {"text": "a"})
+    write(f"d/year=/x.{suffix}", {"text": "b"})
+    assert [row["year"] for row in read_good("d")] == ["", "2024"]
+    write(f"e/year=2023/year=2024/x.{suffix}", {"text": "a"})
+    with pytest.raises(InputFileError, match="'year=2023/year=2024' names a column twice"):
+        find_input("e")

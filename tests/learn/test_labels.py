@@ -29,7 +29,7 @@ def test_several_columns_are_multilabel_in_the_order_given() -> None:
     assert labels.indicator("a").tolist() == [1, 0] * 10
 
 
-@pytest.mark.parametrize("missing", [None, "", float("nan")])
+@pytest.mark.parametrize("missing", [None, "", float("nan"), "NaN", " ", " nan\t"])
 def test_a_missing_label_names_row_and_column(missing: object) -> None:
     with pytest.raises(LabelError, match="row 21 has no label in column 'y'"):
         Labels.from_columns({"y": ["a", "b"] * 10 + [missing]})
