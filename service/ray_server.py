@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import time
@@ -10,6 +11,7 @@ from typing import Any, NoReturn
 
 from service.logs import configure_logging, log_event
 from service.ray_app import LOAD_FAILED, NAME, build, import_serve
+from service.ray_proxy import CALLBACK, VARIABLE
 from service.server import INTERRUPTED, KEEP_ALIVE_S, listen
 from service.settings import Settings
 from splinellm.errors import ClusterError
@@ -39,6 +41,7 @@ def serve_on_ray(settings: Settings) -> int:
     configure_logging(settings.log_level)
     if address == LOCAL:
         listen(settings.host, settings.port).close()  # Ray would share a port that is in use
+    os.environ.setdefault(VARIABLE, CALLBACK)  # processes of a local cluster inherit it
     ended_by: list[int] = []
 
     def end(number: int, frame: FrameType | None) -> NoReturn:
