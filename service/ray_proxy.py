@@ -38,8 +38,10 @@ class LostReplica:
 
         await self._app(scope, receive, seen)
         if scope["type"] == "http" and not begun:
-            error = NotReadyError("the replica that had the request is gone")
-            answer = error_response(error, path=scope["path"], request_id=uuid.uuid4().hex)
+            error = NotReadyError("the replica that had the request is gone", retry_after_s=1)
+            request_id = uuid.uuid4().hex
+            answer = error_response(error, path=scope["path"], request_id=request_id)
+            answer.headers["x-request-id"] = request_id
             await answer(scope, receive, send)
 
 
