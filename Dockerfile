@@ -1,6 +1,6 @@
 # The service, or any other command, on a CPU. No network is needed to run it.
 #
-# Model in the image:     docker build --build-arg MODEL=smollm2-135m -t splinellm .
+# Models in the image:    docker build -t splinellm .
 # Model mounted:          docker build --build-arg MODEL= -t splinellm .
 #                         docker run -v /srv/models/mine:/models/mine:ro -e SPLINELLM_MODEL=/models/mine ...
 # Serve, hardened:        docker run --read-only --tmpfs /tmp --cap-drop ALL -p 8000:8000 splinellm
@@ -21,13 +21,15 @@ COPY splinellm ./splinellm
 COPY service ./service
 RUN pip install --no-cache-dir --constraint constraints.txt '.[service]'
 
-# A model that is fetched while the image is built. Reading it once leaves its dequantised copy and
-# the hash of its weights in the cache, which cannot be written to later.
-ARG MODEL=smollm2-135m
+# Models that are fetched while the image is built: those that the boxed classifiers read. Reading
+# one once leaves its converted copy and the hash of its weights in the cache, which cannot be
+# written to later.
+ARG MODEL="smollm2-135m minilm-l6"
 ENV SPLINELLM_CACHE=/opt/models
-RUN mkdir -p /opt/models && if [ -n "$MODEL" ]; then \
-    splinellm models pull "$MODEL" \
-    && echo warm | splinellm extract - --input-format txt --model "$MODEL" -o - > /dev/null; fi
+RUN mkdir -p /opt/models && for model in $MODEL; do \
+    splinellm models pull "$model" \
+    && echo warm | splinellm extract - --input-format txt --model "$model" -o - > /dev/null \
+    || exit 1; done
 
 FROM python:3.11-slim
 

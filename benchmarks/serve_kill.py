@@ -24,8 +24,7 @@ import httpx
 import psutil
 from openai import OpenAI
 
-RETRIABLE = {"500", "503", "429", "connection error"}
-"""500 is what Ray's proxy says of a replica that is gone; clients with retries try again."""
+RETRIABLE = {"503", "429", "connection error"}
 START_S = 240
 
 

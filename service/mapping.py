@@ -67,8 +67,9 @@ def sources(
         if label is None and classifier.card.kind == "binary":
             label = classes[1]
         if label not in classes:
+            lacks = "needs a class" if label is None else f"has no class '{label[:80]}'"
             raise ConfigurationError(
-                f"{setting}: '{name}' needs a class for {category}, as in {category}={name}:CLASS",
+                f"{setting}: '{name}' {lacks} for {category}, as in {category}={name}:CLASS",
                 hint=f"its classes: {', '.join(classes)}",
             )
         found[category] = Source(classifier, label)

@@ -156,7 +156,11 @@ def test_who_is_asked_by_no_format_is_told_at_the_start(catalog: ModelCatalog) -
 
 @pytest.mark.parametrize(
     ("told", "message"),
-    [("A=none:x", "no classifier 'none'"), ("A=domain", "needs a class"), ("A=domain:x", "needs")],
+    [
+        ("A=none:x", "no classifier 'none'"),
+        ("A=domain", "needs a class"),
+        ("A=domain:x", "has no class 'x'"),
+    ],
 )
 def test_mappings_to_nothing_are_refused_at_the_start(
     catalog: ModelCatalog, told: str, message: str
