@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -227,7 +228,9 @@ def _files_in(folder: Location, root: Location, given: str | None) -> list[Input
     if given is not None:
         by_format = {given: by_format.get(given, [])}
     elif "parquet" in by_format:
-        by_format = {"parquet": by_format["parquet"]}
+        chosen = by_format.pop("parquet")
+        _tell_of_others(folder, [file for files in by_format.values() for file in files])
+        by_format = {"parquet": chosen}
     if len(by_format) > 1:
         raise InputFileError(
             f"folder '{folder}' has files of several formats: {', '.join(sorted(by_format))}",
@@ -239,6 +242,16 @@ def _files_in(folder: Location, root: Location, given: str | None) -> list[Input
             return [InputFile(file, partition_of(_below(root, file)[:-1])) for file in files]
     what = "input" if given is None else given
     raise InputFileError(f"folder '{folder}' has no {what} files")
+
+
+def _tell_of_others(folder: Location, others: Sequence[Location]) -> None:
+    if others:
+        more = f" and {len(others) - 1:,} more are" if len(others) > 1 else " is"
+        warnings.warn(
+            f"folder '{folder}': its Parquet files are read, '{min(map(str, others))}'{more} not "
+            "(--input-format or a pattern chooses others)",
+            stacklevel=2,
+        )
 
 
 def _walk(folder: Location) -> Iterator[Location]:
@@ -309,7 +322,7 @@ def _kind(files: Sequence[InputFile], given: str | None) -> Format:
         if _read_as(known) != _read_as(first):
             raise InputFileError(
                 f"'{file}' is {known.name}, and '{files[0]}' is {first.name}",
-                hint="give files of one format, or --input-format",
+                hint="a run reads one format: give 'FOLDER/*.csv', then the others",
             )
     assert first is not None  # noqa: S101 (there is at least one)
     return first

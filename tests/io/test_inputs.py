@@ -97,7 +97,13 @@ def test_format_chooses_among_the_files_of_a_folder(here: Path) -> None:
     write("d/a.csv.rejects.jsonl", {"row": 1})
     assert named("d", "txt") == ["d/b.txt"]
     write("d/c.parquet", {"text": "z"})
-    assert named("d") == ["d/c.parquet"]
+    with pytest.warns(UserWarning, match=r"are read, 'd/a\.csv' and 1 more are not"):
+        assert named("d") == ["d/c.parquet"]
+    Path("d/b.txt").unlink()
+    with pytest.warns(UserWarning, match=r"are read, 'd/a\.csv' is not \(--input-format"):
+        assert named("d") == ["d/c.parquet"]
+    Path("d/a.csv").unlink()
+    assert named("d") == ["d/c.parquet"]  # what a run left there is no data
     with pytest.raises(InputFileError, match="folder 'd' has no jsonl files"):
         find_input("d", "jsonl")
 
