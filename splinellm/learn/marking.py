@@ -89,6 +89,12 @@ def word_probabilities(
     return found
 
 
+def _around(values: np.ndarray, reach: int) -> np.ndarray:
+    """Largest value up to so many tokens away."""
+    found: np.ndarray = maximum_filter1d(values, 2 * reach + 1, mode="constant")
+    return found
+
+
 def narrowed(inside: np.ndarray, likely: np.ndarray, wide: np.ndarray | None = None) -> np.ndarray:
     """Of regions of tokens, those in the likeliest words; where no word is likely, whole regions.
 
@@ -102,12 +108,17 @@ def narrowed(inside: np.ndarray, likely: np.ndarray, wide: np.ndarray | None = N
     likely : ndarray, shape (T,)
         See :func:`word_probabilities`.
     wide : ndarray, shape (T,), bool, optional
-        Tokens that count if their words are likely; those inside by default.
+        Tokens that count if their words are likely and there is a region around; those inside by
+        default.
     """
     if not len(inside):
         return inside
-    among = inside if wide is None else inside | wide
-    around = maximum_filter1d(np.where(among, likely, 0.0), 2 * NEAR + 1, mode="constant")
+    # Far from all that was found, the likeliest word is an innocent one.
+    beside = np.zeros_like(inside) if wide is None else wide & ~inside & _around(inside, NEAR)
+    among = inside | beside
+    around = _around(np.where(among, likely, 0.0), NEAR)
+    worst_found = _around(np.where(inside, likely, 0.0), 2 * NEAR)  # of all that is beside it
+    around[beside] = np.maximum(around, worst_found)[beside]
     words = among & (likely >= np.maximum(FLOOR, RELATIVE * around))
     kept: np.ndarray = words | (inside & (around < FLOOR))
     return kept

@@ -62,3 +62,13 @@ def test_likely_words_outside_of_regions_count_where_they_may() -> None:
     likely = np.array([0.9, 0.1, 0.8, 0.9])
     assert narrowed(inside, likely, wide).tolist() == [True, False, True, False]
     assert narrowed(inside, np.zeros(4), wide).tolist() == inside.tolist()  # nothing is likely
+
+
+def test_words_far_from_all_that_was_found_do_not_count() -> None:
+    inside = np.zeros(2000, bool)
+    inside[1000:1010] = True
+    likely = np.full(2000, 0.07)  # innocent words, a little likely everywhere
+    likely[[1004, 1150, 1500]] = 0.9, 0.6, 0.9
+    kept = narrowed(inside, likely, np.ones(2000, bool))
+    assert np.flatnonzero(kept).tolist() == [1004, 1150]
+    assert not narrowed(np.zeros(2000, bool), likely, np.ones(2000, bool)).any()
