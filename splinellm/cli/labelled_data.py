@@ -255,12 +255,19 @@ def target_warnings(
     return found
 
 
-def plain_table(title: str, figures: Mapping[str, Any]) -> str:
-    """Format other figures of a card for the terminal."""
+def plain_table(title: str, figures: Mapping[str, Any], told: str) -> str:
+    """Format other figures of a card for the terminal; says which rows, if not those of `told`."""
     rows = {name: row for name, row in figures.items() if isinstance(row, dict)}
     columns = list(next(iter(rows.values())))
-    cells = [(name, *(f"{row[column]:.2%}" for column in columns)) for name, row in rows.items()]
-    return table((title, *columns), cells, numbers_from=1)
+    cells = [(name, *(_cell(row[column]) for column in columns)) for name, row in rows.items()]
+    names = (column.replace("_", " ") for column in columns)
+    shown = table((title, *names), cells, numbers_from=1)
+    measured_on = figures.get("measured on", told)
+    return shown if measured_on == told else f"{title}: {measured_on}\n{shown}"
+
+
+def _cell(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.2%}"
 
 
 def require_texts(rows: Dataset, option: str) -> None:

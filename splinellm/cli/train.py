@@ -311,10 +311,12 @@ def train(
         table = labelled_data.features_of(rows, settings, default_features="blocks", quiet=quiet)
         classifier = fit(table, labels, estimator=estimator.value, seed=seed, **common)
     card = save_classifier(classifier, output).card
-    typer.echo(labelled_data.figures_table(card.metrics["held out"], card.thresholds))
-    for title in ("channels", "uncertain"):
+    held_out = card.metrics["held out"]
+    typer.echo(labelled_data.figures_table(held_out, card.thresholds))
+    for title in ("channels", "uncertain", "reliability by length"):
         if title in card.metrics:
-            typer.echo(labelled_data.plain_table(title, card.metrics[title]))
+            told = held_out["measured on"]
+            typer.echo(labelled_data.plain_table(title, card.metrics[title], told))
     if "fairness" in card.metrics:
         typer.echo(fairness.card_table(card.metrics["fairness"]))
     unreached = card.settings.get("target_not_reached", [])

@@ -41,7 +41,10 @@ def test_a_pooled_hybrid_from_texts_to_spans_in_every_format(
     result = cli(*TRAIN, *POOL, *options, "-o", "mine")
     assert (result.code, result.stderr) == (0, "")
     printed = result.stdout.decode()
-    for item in ("geometry alone", "lexicon alone", "all channels", "error_inside"):
+    for item in (
+        *("geometry alone", "lexicon alone", "all channels", "error inside"),
+        *("reliability by length", "mean probability", "257 to 1024 tokens"),
+    ):
         assert item in printed
     assert fake.pop().seen == [row["text"] for row in rows()]
     card = load_classifier("mine").card
