@@ -42,9 +42,7 @@ def state_sha256(model: nn.Module) -> str:
     Where there are adapters, also of which of them are at work, and how strongly.
     """
     digest = hashlib.sha256()
-    for name, module in model.named_modules():
-        if hasattr(module, "active_adapters"):
-            digest.update(f"{name} {_adapters(module)}\n".encode())
+    digest.update("".join(adapters_of(model)).encode())
     for name, value in sorted(model.state_dict().items()):
         # A packed weight's state is a tuple of tensors and settings.
         for part in value if isinstance(value, tuple) else (value,):
@@ -60,10 +58,14 @@ def state_sha256(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _adapters(module: nn.Module) -> list[str]:
-    """What PEFT keeps beside the weights of an adapter, and what changes the map."""
+def adapters_of(model: nn.Module) -> list[str]:
+    """Lines of what PEFT keeps beside the weights of adapters, and what changes the maps."""
     kept = ("active_adapters", "disable_adapters", "merged_adapters", "scaling")
-    return [f"{name}={getattr(module, name, None)}" for name in kept]
+    return [
+        f"{name} {[f'{it}={getattr(module, it, None)}' for it in kept]}\n"
+        for name, module in model.named_modules()
+        if hasattr(module, "active_adapters")
+    ]
 
 
 def _brought(model: nn.Module, name: str) -> Tensor:

@@ -14,13 +14,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
-from threading import Lock
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from splinellm.backbone.fingerprint import state_sha256
+from splinellm.backbone.fingerprint import adapters_of, state_sha256
 from splinellm.backbone.linear_maps import others_hooks
 from splinellm.backbone.norms import state_of
 
@@ -48,7 +47,6 @@ class Identity:
     def __init__(self, model: nn.Module, sha256: str | None = None) -> None:
         self._model = model
         self._is_held = sha256 is None
-        self._lock = Lock()
         self.sha256 = sha256 or state_sha256(model)
         with evaluating(model):
             self._settings = _settings(model)
@@ -72,22 +70,21 @@ class Identity:
         self._glance = _glance(self._model)
 
     def look(self) -> None:
-        """See whether the model is another one now; not while a forward pass runs."""
-        with self._lock:
-            glance = _glance(self._model)
-            if not self._is_held and glance is not None and glance == self._glance:
-                return
-            self._glance, self._is_held = glance, True
-            with evaluating(self._model):
-                settings = _settings(self._model)
-            words = _words(self._model)
-            is_other = settings is None or settings != self._settings
-            if is_other:
-                first, mark = self._first
-                self._mark = mark if settings == first is not None else uuid.uuid4().hex
-            if words != self._words or (is_other and _has_adapters(self._model)):
-                self.sha256 = state_sha256(self._model)
-            self._settings, self._words = settings, words
+        """See whether the model is another one now; by its owner, while no forward pass runs."""
+        glance = _glance(self._model)
+        if not self._is_held and glance is not None and glance == self._glance:
+            return
+        self._glance, self._is_held = glance, True
+        with evaluating(self._model):
+            settings = _settings(self._model)
+        words = _words(self._model)
+        is_other = settings is None or settings != self._settings
+        if is_other:
+            first, mark = self._first
+            self._mark = mark if settings == first is not None else uuid.uuid4().hex
+        if words != self._words or (is_other and adapters_of(self._model)):
+            self.sha256 = state_sha256(self._model)
+        self._settings, self._words = settings, words
 
 
 @contextmanager
@@ -126,10 +123,6 @@ def _glance(model: nn.Module) -> list[int] | None:
 def _settings(model: nn.Module) -> Hashable:
     state = state_of(model)
     return None if state is None else state[0]
-
-
-def _has_adapters(model: nn.Module) -> bool:
-    return any(hasattr(module, "active_adapters") for module in model.modules())
 
 
 @torch.no_grad()

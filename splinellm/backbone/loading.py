@@ -24,7 +24,7 @@ from splinellm.backbone.conversion import checkpoint_folder, read_gguf
 from splinellm.backbone.decoder import Decoder, decoder_inside
 from splinellm.backbone.fingerprint import files_sha256
 from splinellm.backbone.folders import require_model, require_tokenizer
-from splinellm.backbone.identity import Identity
+from splinellm.backbone.identity import Identity, evaluating
 from splinellm.errors import (
     ConfigurationError,
     ModelLoadError,
@@ -63,7 +63,7 @@ class Backbone(Decoder):
     Attributes
     ----------
     lock : Lock
-        Held while a recorder is attached: one thread at a time owns the model.
+        Held while somebody reads, see :meth:`reading`: one thread at a time owns the model.
     identity : Identity
         By what numbers of the model are found again.
     """
@@ -92,6 +92,12 @@ class Backbone(Decoder):
                 self.weights_sha256 = self.identity.sha256
             finally:
                 self.lock.release()
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Own the model for a while: in evaluation mode, and without gradients."""
+        with self.lock, torch.inference_mode(), evaluating(self.model):
+            yield
 
     @property
     def n_layers(self) -> int:

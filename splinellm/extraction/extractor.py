@@ -11,7 +11,6 @@ from torch import nn
 
 from splinellm.backbone.builtin import DEFAULT_MODEL
 from splinellm.backbone.given import backbone_of
-from splinellm.backbone.identity import evaluating
 from splinellm.backbone.loading import Backbone, load_backbone
 from splinellm.conversations import Count
 from splinellm.errors import (
@@ -286,10 +285,7 @@ allow_special_tokens, count, chat_template, prefix_cache_bytes, prefix_cache
         found: dict[KeyT, Rows | PromptError] = {}
         distinct = [prompts[keys[0]] for keys in groups]
         # Closed, so that the model is free again when a caller's `on_progress` raises.
-        with (
-            evaluating(self.backbone.model),
-            closing(self.reader.read(distinct, schema)) as batches,
-        ):
+        with closing(self.reader.read(distinct, schema)) as batches:
             for readings in batches:
                 done: list[KeyT] = []
                 for reading in readings:

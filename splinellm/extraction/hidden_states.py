@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from splinellm.errors import NonFiniteFeaturesError
 from splinellm.extraction.batching import batch_size, longest_first
@@ -50,7 +49,7 @@ def mean_hidden_states(
     backbone = extractor.backbone
     order = longest_first([len(tokenized[i].ids) for i in range(len(prompts))])
     means = np.empty((len(prompts), backbone.hidden_size), np.float32)
-    with backbone.lock, torch.inference_mode():
+    with backbone.reading():
         while order:
             size = batch_size([len(tokenized[i].ids) for i in order], extractor.batch_tokens)
             batch, order = order[:size], order[size:]

@@ -35,7 +35,7 @@ def read_layer_inputs(
     turns = turns_of({layer: gate.entrance for layer, gate in gates.items()}, modules)
     found: dict[int, np.ndarray] = {}
     attendance = Attendance()
-    with backbone.lock, torch.inference_mode(), ExitStack() as stack:
+    with backbone.reading(), ExitStack() as stack:
         stack.enter_context(run_eagerly(backbone.model))
         for layer, gate in gates.items():
             hear = attendance.expects("gate", layer, _keeper(found, layer), turns[layer])

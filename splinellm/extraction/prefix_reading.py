@@ -69,6 +69,7 @@ class PrefixReader(BatchReader):
         if schema.granularity == "prefix" or backbone.architecture.is_encoder:
             yield from super().read(prompts, schema)
             return
+        backbone.look()  # blocks are found under what the model is now
         by_prompt = schema.granularity == "prompt"
         size = BLOCK_TOKENS if by_prompt else TOKEN_BLOCK_TOKENS
         plan = _plan_key(backbone, schema, self._rule)
@@ -84,8 +85,7 @@ class PrefixReader(BatchReader):
             else TokenReduction(schema, backbone.norms, self._rule)
         )
         with (
-            backbone.lock,
-            torch.inference_mode(),
+            backbone.reading(),
             Recorder(backbone.model, backbone.architecture, reduction) as recorder,
         ):
             for group in self.groups(prompts, shares=True):
@@ -227,7 +227,6 @@ def _behind(known: np.ndarray | None, reading: Reading) -> Reading:
 
 def _plan_key(backbone: Backbone, schema: FeatureSchema, rule: DimensionRule) -> bytes:
     """Tells apart what is computed, and by which model."""
-    backbone.look()
     facts = (
         *(backbone.identity.key, backbone.dtype, rule),
         *(schema.layers, schema.selection, schema.granularity),

@@ -88,8 +88,7 @@ class BatchReader:
         # What a token of an encoder is depends on what follows it: beginnings cannot be shared.
         groups = self.groups(prompts, shares=by_prompt and not backbone.architecture.is_encoder)
         with (
-            backbone.lock,
-            torch.inference_mode(),
+            backbone.reading(),
             Recorder(backbone.model, backbone.architecture, reduction) as recorder,
         ):
             for group in groups:

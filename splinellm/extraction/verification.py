@@ -90,7 +90,7 @@ def compare_with_slow(
     fast : ndarray, shape (N, L, F), float32
         What the extractor made of them.
     """
-    with backbone.lock, torch.inference_mode():
+    with backbone.reading():
         slow = torch.stack([_slow_features(backbone, schema, rule, ids) for ids in prompts])
     return _compare(torch.from_numpy(fast).double(), slow, schema, backbone.dtype)
 

@@ -14,6 +14,7 @@ from torch import nn
 from splinellm.backbone.loading import Backbone
 from splinellm.extraction import SplineExtractor
 from splinellm.extraction.caching import CachedExtractor
+from splinellm.extraction.hidden_states import mean_hidden_states
 from splinellm.extraction.stores import DiskStore, MemoryStore
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -243,4 +244,17 @@ def test_a_model_in_training_is_read_without_dropout() -> None:
     after = extractor.extract(TEXTS)
     assert (after.array == before.array).all()
     assert after.provenance == before.provenance
+    assert all(module.training for module in model.modules())
+
+
+def test_whatever_reads_a_model_in_training_reads_it_without_dropout() -> None:
+    model = tiny_model()
+    for layer in model.layers:
+        layer.self_attn.attention_dropout = 0.9
+    extractor = _fresh(model)
+    model.train()
+    assert extractor.verify().passed
+    first, second = (extractor.layer_inputs(TEXTS[0], [2])[2] for _ in range(2))
+    assert (first == second).all()
+    assert (mean_hidden_states(extractor, TEXTS) == mean_hidden_states(extractor, TEXTS)).all()
     assert all(module.training for module in model.modules())
