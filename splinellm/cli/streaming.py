@@ -71,11 +71,13 @@ def input_of(arguments: list[str], format: str | None = None) -> Input:  # noqa:
 
 def keep_inputs(given: Sequence[str], written: Path | None) -> None:
     """Refuse to write over what is read, by whatever path, before anything is computed."""
-    if written is None or not written.exists():
-        return
-    for file in input_of(list(given)).files:
-        if isinstance(file.path, Path) and file.path.exists() and file.path.samefile(written):
-            raise typer.BadParameter(f"writing '{written}' would replace the input '{file}'")
+    if written is not None and written.exists():
+        from splinellm.io.sink import require_kept  # --help needs none of it
+
+        try:
+            require_kept(input_of(list(given)), written, [written])
+        except ConfigurationError as error:
+            raise typer.BadParameter(str(error)) from error
 
 
 def stream(

@@ -167,15 +167,31 @@ def _protect(source: Input, places: Places) -> None:
             lies_in = isinstance(target, Path) and target.is_relative_to(real)
         if lies_in:
             raise ConfigurationError(f"output '{shown}' lies in the input folder '{folder}'")
-    if isinstance(target, RemotePath):
-        replaced = next((f for f in source.files if f.path in places.touched()), None)
-    else:
-        touched = [path for path in places.touched() if isinstance(path, Path) and path.exists()]
-        local = [file for file in source.files if isinstance(file.path, Path)] if touched else []
-        replaced = next((f for f in local if _is_one_of(f.path, touched)), None)
-    if replaced is not None:
-        raise ConfigurationError(f"writing '{shown}' would replace the input '{replaced}'")
+    require_kept(source, shown, places.touched())
 
 
-def _is_one_of(path: Location, others: Sequence[Path]) -> bool:
-    return isinstance(path, Path) and path.exists() and any(map(path.samefile, others))
+def require_kept(source: Input, shown: object, touched: Sequence[Location]) -> None:
+    """Refuse to write over what is read, by whatever path it is named.
+
+    Parameters
+    ----------
+    source : Input
+        What is read.
+    shown : str or Path
+        What messages call the output.
+    touched : sequence of Path or RemotePath
+        What writing it replaces.
+
+    Raises
+    ------
+    ConfigurationError
+        A file of the input is among them.
+    """
+    local = [path for path in touched if isinstance(path, Path) and path.exists()]
+    for file in source.files:
+        if isinstance(file.path, RemotePath):
+            is_touched = file.path in touched
+        else:
+            is_touched = bool(local) and file.path.exists() and any(map(file.path.samefile, local))
+        if is_touched:
+            raise ConfigurationError(f"writing '{shown}' would replace the input '{file}'")
