@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import shutil
 import tempfile
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
-from uuid import uuid4
 from zipfile import BadZipFile
 
 import numpy as np
@@ -31,7 +29,7 @@ from splinellm.io.formats import (
 from splinellm.io.inputs import Input, InputFile, find_input
 from splinellm.io.remote import is_uri, location
 from splinellm.io.rows import RecordChunk, Row
-from splinellm.io.unfinished import unfinished, write_whole
+from splinellm.io.unfinished import replacing
 from splinellm.io.writers import compressed, writer_of
 from splinellm.layout import Layout, arrow_schema, belongs, layout_of, schema_of
 from splinellm.precision import Precision, restored
@@ -87,26 +85,13 @@ def write_features(
     if precision is not None:
         require_precision(known, precision)
         table = table.rounded(precision)
-    final = location(fspath(path)) if is_uri(fspath(path)) else Path(os.path.realpath(path))
-    record = table.provenance.to_json().encode() if known.needs_sidecar else None
-    named = final if is_uri(fspath(path)) else Path(path)  # not where a link leads
-    beside = named.with_name(sidecar(named.name).name)
-    is_packed = is_gzipped(named.name)
-    if isinstance(final, Path) and final.exists() and not final.is_file():  # such as /dev/stdout
-        with final.open("wb") as file:
-            _write(table, file, known, layout, is_packed=is_packed)
-        return
-    # Whatever fails, what has the name by now is still there, and whole.
-    target = unfinished(final.with_name(f"{final.name}.{uuid4().hex[:8]}.tmp"), final)
-    try:
-        _write(table, target.file, known, layout, is_packed=is_packed)
-        target.settle()
-        if record is not None:
-            write_whole(beside, record)
-        target.put_in_place()
-    except BaseException:
-        target.discard()
-        raise
+    named = location(fspath(path))
+    beside = {}
+    if known.needs_sidecar:
+        record = table.provenance.to_json().encode()
+        beside[named.with_name(sidecar(named.name).name)] = record
+    with replacing(named, beside) as file:
+        _write(table, file, known, layout, is_packed=is_gzipped(named.name))
 
 
 def _write(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import os
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
+from uuid import uuid4
 
 from splinellm.io.remote import Location, RemotePath, told
 
@@ -159,13 +161,38 @@ def write_whole(path: Location, content: bytes) -> None:
         raise
 
 
-def replace_whole(path: str | Path, content: bytes) -> None:
-    """Put a file that a user names in place; if that fails, what was there is there still."""
-    place = Path(os.path.realpath(path))  # of a link, what it leads to
-    if place.exists() and not place.is_file():  # such as /dev/stdout
-        place.write_bytes(content)
+@contextmanager
+def replacing(path: Location, beside: Mapping[Location, bytes] | None = None) -> Iterator[BinaryIO]:
+    """Write a file that a user names; whatever fails, what was there is there still, and whole.
+
+    Parameters
+    ----------
+    path : Path or RemotePath
+        Of a link, the file that it leads to is replaced; a device is written to.
+    beside : mapping of Path or RemotePath to bytes, optional
+        Small files that belong to it, put in place once its content is safe; none of a device.
+    """
+    final = Path(os.path.realpath(path)) if isinstance(path, Path) else path
+    if isinstance(final, Path) and final.exists() and not final.is_file():  # such as /dev/stdout
+        with final.open("wb") as file:
+            yield file
         return
-    write_whole(place, content)
+    target = unfinished(final.with_name(f"{final.name}.{uuid4().hex[:8]}.tmp"), final)
+    try:
+        yield target.file
+        target.settle()
+        for place, content in (beside or {}).items():
+            write_whole(place, content)
+        target.put_in_place()
+    except BaseException:
+        target.discard()
+        raise
+
+
+def replace_whole(path: str | Path, content: bytes) -> None:
+    """Write a small file that a user names; see :func:`replacing`."""
+    with replacing(Path(path)) as file:
+        file.write(content)
 
 
 def settle(path: Location) -> None:
