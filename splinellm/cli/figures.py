@@ -106,5 +106,5 @@ def length_warning(card: Card) -> str | None:
         return None
     return (
         f"few or none of these rows have over {end:,} tokens: how far the probabilities hold for "
-        "longer texts is not known, and predict will warn of them"
+        "longer texts is not known; predict warns from twice that"
     )

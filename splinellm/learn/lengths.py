@@ -25,9 +25,12 @@ ENOUGH_ROWS = 20
 ENOUGH_SHARE = 0.05
 """Rows of a range from which it counts as tried, and the share that does of few rows."""
 
+FAR_BEYOND = 2
+"""Times that length from which texts are warned of: the longest of one's own rows are not."""
+
 
 class LengthWarning(UserWarning):
-    """A classifier is given texts that are longer than those that it was tried on."""
+    """A classifier is given texts that are far longer than those that it was tried on."""
 
 
 def reliability_by_length(
@@ -95,7 +98,7 @@ def tried_up_to(n_tokens: np.ndarray) -> dict[str, int]:
 
 
 def warn_of_length(card: Card, n_tokens: np.ndarray) -> None:
-    """Warn of texts that are longer than those that a classifier was tried on.
+    """Warn of texts that are far longer than those that a classifier was tried on.
 
     Parameters
     ----------
@@ -105,10 +108,10 @@ def warn_of_length(card: Card, n_tokens: np.ndarray) -> None:
         Length of each text.
     """
     end = card.metrics.get(BY_LENGTH, {}).get(TRIED_UP_TO)
-    if end is not None and (n_tokens > end).any():
+    if end is not None and (n_tokens > FAR_BEYOND * end).any():
         warnings.warn(
             f"classifier '{card.name}' was tried on texts of up to {end:,} tokens; how far its "
-            "probabilities hold for longer ones is not known",
+            "probabilities hold for texts as long as these is not known",
             LengthWarning,
             stacklevel=3,
         )

@@ -35,7 +35,7 @@ def test_binary_from_texts(cli: Cli, fake: list[FakeExtractor]) -> None:
     ]
     assert sum(int(line.split("tokens")[1].split()[0]) for line in by_length) == 120
     longer, few, written = result.stderr.splitlines()
-    assert "predict will warn of them" in longer
+    assert "few or none of these rows have over 16 tokens" in longer
     assert "120 rows are few" in few
     assert written == "splinellm: classifier written to mine"
     assert fake[0].seen == [row["text"] for row in rows]

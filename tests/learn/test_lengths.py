@@ -81,13 +81,13 @@ def test_rows_are_told_by_their_own_lengths_and_classes() -> None:
     assert figures["c: 257 to 1024 tokens"]["share"] == 0.5
 
 
-def test_longer_texts_are_warned_of_and_others_are_not(of_short: Classifier) -> None:
+def test_far_longer_texts_are_warned_of_and_others_are_not(of_short: Classifier) -> None:
     with pytest.warns(LengthWarning, match="'mine' was tried on texts of up to 64 tokens"):
-        warn_of_length(of_short.card, np.array([3, 65]))
+        warn_of_length(of_short.card, np.array([3, 129]))
     older = replace(of_short.card, metrics={"held out": {}})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_of_length(of_short.card, np.array([3, 64]))
+        warn_of_length(of_short.card, np.array([3, 128]))
         warn_of_length(of_short.card, np.array([], np.int64))
         warn_of_length(older, np.array([3, 6500]))
 
