@@ -9,10 +9,11 @@ import typer
 from typer.core import TyperGroup
 
 from splinellm.cli import options
-from splinellm.cli.labelled_data import figures_table, one_target, read
+from splinellm.cli.figures import figures_table
+from splinellm.cli.labelled_data import one_target, read
 from splinellm.cli.messages import say
 from splinellm.cli.progress import AllRead, progress_bar
-from splinellm.cli.tables import table
+from splinellm.cli.tables import table, wrapped
 from splinellm.errors import InputFileError
 
 if TYPE_CHECKING:
@@ -68,9 +69,8 @@ def show(
     from splinellm.learn.thresholds import OWN_DATA
 
     card = load_card(name)
-    typer.echo(
-        f"{card.name}: {card.kind}, {', '.join(card.classes)}; reads {card.provenance.model}"
-    )
+    told = f"{card.name}: {card.kind}, {', '.join(card.classes)}; reads {card.provenance.model}"
+    typer.echo(wrapped(told, indent="  "))
     for label, value in card.thresholds.items():
         chosen = card.settings.get("threshold_for", "the default")
         typer.echo(f"threshold of {label}: {value:.4f} ({chosen})")
@@ -80,7 +80,7 @@ def show(
     if card.weaknesses:
         typer.echo("known weaknesses:")
     for weakness in card.weaknesses:
-        typer.echo(f"- {weakness}")
+        typer.echo(wrapped(f"- {weakness}", indent="  "))
 
 
 @app.command("set-threshold")

@@ -10,7 +10,7 @@ import typer
 from splinellm.cli import options
 from splinellm.cli.messages import say
 from splinellm.cli.pictures import check_page, load_plots, write_picture
-from splinellm.cli.tables import effects_table
+from splinellm.cli.tables import effects_table, wrapped
 
 if TYPE_CHECKING:
     from splinellm.learn.comparing import Comparison
@@ -68,7 +68,7 @@ def compare(
     if json_document:
         typer.echo(json.dumps({"a": a, "b": b, **found.to_dict()}, allow_nan=False))
         return
-    typer.echo(_told(found))
+    typer.echo(wrapped(_told(found)))
     typer.echo("")
     typer.echo(effects_table(found.names, found.effects, found.distances, found.largest(largest)))
 

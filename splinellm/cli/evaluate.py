@@ -10,6 +10,7 @@ import typer
 from splinellm.cli import fairness, labelled_data, options
 from splinellm.cli.messages import say
 from splinellm.cli.streaming import keep_inputs
+from splinellm.cli.tables import wrapped
 from splinellm.cli.train import Estimator
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def evaluate(
             kept=kept,
         ):
             scores.append(score)
-            typer.echo(_line(score))
+            typer.echo(wrapped(_line(score)))
     found = out_of_fold_subgroups(kept, labels, members)
     if found:
         typer.echo(fairness.subgroups_table(found))

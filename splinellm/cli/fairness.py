@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from splinellm.cli.tables import table
+from splinellm.cli.tables import table, wrapped
 from splinellm.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def subgroups_table(subgroups: Sequence[Subgroup]) -> str:
     lines = [table(columns, cells, numbers_from=2)] if cells else []
     if small:
         names = ", ".join(f"{name} ({n:,})" for name, n in small.items())
-        lines.append(f"groups with fewer than {MIN_ROWS} rows on a side: {names}")
+        lines.append(wrapped(f"groups with fewer than {MIN_ROWS} rows on a side: {names}"))
     return "\n".join(lines)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,7 +12,6 @@ from splinellm.cli.command_line import command_line
 from splinellm.cli.messages import counted, say
 from splinellm.cli.progress import AllRead, progress_bar
 from splinellm.cli.streaming import input_of
-from splinellm.cli.tables import table
 from splinellm.errors import ConfigurationError, LabelError
 
 if TYPE_CHECKING:
@@ -202,72 +201,6 @@ def made_of(
         **told,
         features=columns_of(provenance.layers, provenance.features),
     )
-
-
-def figures_table(
-    figures: Mapping[str, Any], thresholds: Mapping[str, float], *, title: str = "held out"
-) -> str:
-    """Format held-out figures, or others with the same names, for the terminal."""
-    from splinellm.report.cells import FIGURES, figure_cell
-
-    measured = {name: row for name, row in figures.items() if isinstance(row, dict)}
-    shown = {
-        heading: told
-        for heading, told in FIGURES.items()
-        if any(told[0] in row for row in measured.values())
-    }
-    # Without these the figures belong to no threshold, or to another one.
-    has_threshold = any("fpr" in row for row in measured.values())
-    rows = [
-        (
-            name,
-            f"{row['rows']:,}",
-            *(figure_cell(row, key, form) for key, form in shown.values()),
-            *([f"{row.get('threshold', thresholds[name]):.4f}"] if has_threshold else []),
-        )
-        for name, row in measured.items()
-    ]
-    columns = ("", "rows", *shown, *(["threshold"] if has_threshold else []))
-    cells = table(columns, rows, numbers_from=1)
-    return f"{title}: {figures['measured on']}; in brackets 95 % intervals (bootstrap)\n{cells}"
-
-
-def target_warnings(
-    target: Target | None, figures: Mapping[str, Any], unreached: Sequence[str]
-) -> list[str]:
-    """What must be said of a target that no threshold reaches, or that is missed held out."""
-    from splinellm.learn.metrics import misses
-    from splinellm.report.cells import figure_cell
-
-    found = []
-    for name, row in figures.items():
-        if target is None or not isinstance(row, dict):
-            continue
-        reached = figure_cell(row, target.measure, ".2%")
-        wanted = f"{target.measure} {target.value:g}"
-        if name in unreached:
-            found.append(
-                f"warning: no threshold reaches {wanted} for '{name}'; the nearest was taken, with "
-                f"{reached} held out"
-            )
-        elif misses(target, row):
-            found.append(f"warning: {wanted} was not reached for '{name}' held out: {reached}")
-    return found
-
-
-def plain_table(title: str, figures: Mapping[str, Any], told: str) -> str:
-    """Format other figures of a card for the terminal; says which rows, if not those of `told`."""
-    rows = {name: row for name, row in figures.items() if isinstance(row, dict)}
-    columns = list(next(iter(rows.values())))
-    cells = [(name, *(_cell(row[column]) for column in columns)) for name, row in rows.items()]
-    names = (column.replace("_", " ") for column in columns)
-    shown = table((title, *names), cells, numbers_from=1)
-    measured_on = figures.get("measured on", told)
-    return shown if measured_on == told else f"{title}: {measured_on}\n{shown}"
-
-
-def _cell(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:.2%}"
 
 
 def require_texts(rows: Dataset, option: str) -> None:

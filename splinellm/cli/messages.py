@@ -30,7 +30,11 @@ def say_error(error: BaseException | str) -> None:
 
 
 def show_warnings_as_lines() -> None:
-    """Show Python warnings as one line each, without source code."""
+    """Show Python warnings as one line each, without source code, and each text once.
+
+    Python forgets what it has shown whenever anybody changes the filters, as libraries do.
+    """
+    shown: set[str] = set()
 
     def show(
         message: Warning | str,
@@ -41,7 +45,10 @@ def show_warnings_as_lines() -> None:
         line: str | None = None,
     ) -> None:
         del category, filename, lineno, file, line
-        say(f"warning: {message}")
+        text = str(message)
+        if text not in shown:
+            shown.add(text)
+            say(f"warning: {text}")
 
     warnings.showwarning = show
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from splinellm.cli import fairness, labelled_data, options
+from splinellm.cli.figures import card_tables, length_warning, target_warnings
 from splinellm.cli.messages import say
 from splinellm.cli.pictures import check_page
 from splinellm.io.formats import FORMATS
@@ -251,8 +252,8 @@ def train(
     _require_folder(output)
     from splinellm.learn.artifact import save_classifier
     from splinellm.learn.out_of_fold import OutOfFold
-    from splinellm.learn.training import FEW_ROWS, N_FOLDS
     from splinellm.learn.training import train as fit
+    from splinellm.learn.trials import FEW_ROWS, N_FOLDS
     from splinellm.normalisation import VERSION
 
     settings = labelled_data.extractor_settings(
@@ -311,19 +312,14 @@ def train(
         table = labelled_data.features_of(rows, settings, default_features="blocks", quiet=quiet)
         classifier = fit(table, labels, estimator=estimator.value, seed=seed, **common)
     card = save_classifier(classifier, output).card
-    held_out = card.metrics["held out"]
-    typer.echo(labelled_data.figures_table(held_out, card.thresholds))
-    for title in ("channels", "uncertain", "reliability by length"):
-        if title in card.metrics:
-            told = held_out["measured on"]
-            typer.echo(labelled_data.plain_table(title, card.metrics[title], told))
-    if "fairness" in card.metrics:
-        typer.echo(fairness.card_table(card.metrics["fairness"]))
+    for part in card_tables(card):
+        typer.echo(part)
     unreached = card.settings.get("target_not_reached", [])
-    for line in labelled_data.target_warnings(
-        common["target"], card.metrics["held out"], unreached
-    ):
+    for line in target_warnings(common["target"], card.metrics["held out"], unreached):
         say(line)
+    warning = length_warning(card)
+    if warning is not None and not quiet:
+        say(warning)
     if len(labels) < FEW_ROWS and not quiet:
         say(
             f"{len(labels):,} rows are few: every figure is over {N_FOLDS} splits, and its "

@@ -11,7 +11,7 @@ import typer
 from splinellm.cli import options
 from splinellm.cli.messages import counted, say
 from splinellm.cli.streaming import keep_inputs
-from splinellm.cli.tables import effects_table
+from splinellm.cli.tables import effects_table, wrapped
 from splinellm.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -120,8 +120,10 @@ def watch(
         verdict = "drifted" if found.value > 1 else "no drift"
         worst = found.distances.max()
         typer.echo(
-            f"{verdict}: largest KS distance {worst:.3f}, limit {found.limit:.3f} "
-            f"({found.n_rows[0]:,} and {found.n_rows[1]:,} rows)"
+            wrapped(
+                f"{verdict}: largest KS distance {worst:.3f}, limit {found.limit:.3f} "
+                f"({found.n_rows[0]:,} and {found.n_rows[1]:,} rows)"
+            )
         )
         typer.echo("")
         typer.echo(

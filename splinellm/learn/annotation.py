@@ -16,6 +16,7 @@ from splinellm.learn.classifier import (
     require_match,
     warn_of_normalisation,
 )
+from splinellm.learn.lengths import warn_of_length
 from splinellm.learn.predictions import SPANS, prediction_schema
 from splinellm.learn.verdicts import Verdicts
 from splinellm.table import N_TOKENS, TRUNCATED
@@ -169,5 +170,6 @@ class FeatureClassification:
             on_progress(len(rows), int(rows.features.n_tokens.sum()))
         features = rows.features
         predictions = self._classifier.predict_table(features)
+        warn_of_length(self._classifier.card, features.n_tokens)
         found = Verdicts(predictions, features.n_tokens, features.truncated)
         return pa.Table.from_arrays(found.columns(), schema=self.schema), {}

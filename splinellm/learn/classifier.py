@@ -18,6 +18,7 @@ from splinellm.extraction.inspection import InspectedVerdict
 from splinellm.learn.frozen import FrozenClassifier
 from splinellm.learn.handed import WANTED, is_features, provenance_of, values_of
 from splinellm.learn.labels import Kind
+from splinellm.learn.lengths import warn_of_length
 from splinellm.learn.pooling import POOLING, Pooling
 from splinellm.learn.predictions import Predictions, require_thresholds
 from splinellm.learn.verdicts import Verdicts
@@ -299,6 +300,7 @@ class Classifier(FrozenClassifier):
         )
         of_windows = self.predict_table(read.table)
         predictions = of_windows.of_texts(read.owners, read.table.n_tokens)
+        warn_of_length(self.card, read.n_tokens)
         return Verdicts(predictions, read.n_tokens, read.truncated, read.errors)
 
     def inspect(self, prompt: Prompt) -> list[InspectedVerdict]:

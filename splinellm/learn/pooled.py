@@ -20,6 +20,7 @@ from splinellm.errors import (
 from splinellm.extraction.windows import Overflow, require_overflow
 from splinellm.learn.classifier import Classifier, require_match, warn_of_normalisation
 from splinellm.learn.handed import as_table, is_features
+from splinellm.learn.lengths import warn_of_length
 from splinellm.learn.marking import WIDE, narrowed, word_probabilities
 from splinellm.learn.pooled_scorer import PooledScorer
 from splinellm.learn.pooling import token_means
@@ -110,9 +111,11 @@ class Pooled(Classifier):
                 errors[position] = one
             else:
                 judged.append(one)
+        n_tokens = np.array([len(one.of_tokens) for one in judged], np.int64)
+        warn_of_length(self.card, n_tokens)
         return Verdicts(
             self.predictions(judged),
-            np.array([len(one.of_tokens) for one in judged], np.int64),
+            n_tokens,
             np.array([one.truncated for one in judged], np.bool_),
             errors,
             judged,

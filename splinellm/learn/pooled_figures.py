@@ -10,13 +10,14 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from splinellm.learn.fairness import Members
-from splinellm.learn.metrics import recall_at_fpr, reliability_by_length
+from splinellm.learn.lengths import BY_LENGTH, reliability_by_length, tried_up_to
+from splinellm.learn.metrics import recall_at_fpr
 from splinellm.learn.out_of_fold import OutOfFold
 from splinellm.learn.pooled import probabilities_of
 from splinellm.learn.pooled_fit import Bags
 from splinellm.learn.pooled_material import INNER_FOLDS, Material
 from splinellm.learn.pooled_scorer import Channels, PooledScorer
-from splinellm.learn.training import Decisions, Trial, held_out, trial_figures
+from splinellm.learn.trials import Decisions, Trial, held_out, trial_figures
 from splinellm.learn.windows import Windows
 
 FALSE_ALARMS = 0.01
@@ -81,18 +82,18 @@ def pooled_figures(
     measured_on = held_out(len(first.rows), len(labels), groups)
     longer = ", and the same among clean texts" if material.settings.augment else ""
     measured["channels"] = {"measured on": measured_on, **channels}
-    measured["reliability by length"] = {"measured on": measured_on + longer, **lengths}
+    measured[BY_LENGTH] = {"measured on": measured_on + longer, **lengths}
     return measured
 
 
 def _measured(
     material: Material, trial: PooledTrial
-) -> tuple[np.ndarray, dict[str, dict[str, float]], dict[str, dict[str, float]]]:
+) -> tuple[np.ndarray, dict[str, dict[str, float]], dict[str, Any]]:
     """Logits of a trial's rows, and figures by channel and by length."""
     labels, targets, scorer, rows = material.labels, material.targets, trial.scorer, trial.rows
     scores = window_scores(material, scorer, rows)
     channels: dict[str, dict[str, float]] = {}
-    lengths: dict[str, dict[str, float]] = {}
+    lengths: dict[str, Any] = {}
     logits = np.empty((len(rows), len(targets)))
     for column, (label, target) in enumerate(zip(labels.scored_classes, targets, strict=True)):
         prefix = f"{label}: " if len(targets) > 1 else ""
@@ -109,7 +110,11 @@ def _measured(
             }
         for name, z in {**alone, "all channels": sums[0]}.items():
             channels[prefix + name] = _figures(bags[0].targets, z)
-        found = _by_length(material.windows, bags, sums)
+        truth = np.concatenate([bag.targets for bag in bags])
+        n_tokens = np.concatenate([_tokens(material.windows, bag) for bag in bags])
+        probabilities = probabilities_of("multilabel", np.concatenate(sums))
+        found = reliability_by_length(truth, probabilities, n_tokens)
+        lengths = lengths or dict(tried_up_to(n_tokens))
         lengths |= {prefix + name: figures for name, figures in found.items()}
     return logits, channels, lengths
 
@@ -129,16 +134,6 @@ def _figures(truth: np.ndarray, scores: np.ndarray) -> dict[str, float]:
         "roc_auc": float(roc_auc_score(truth, scores)),
         f"recall at {FALSE_ALARMS:.0%} false alarms": recall_at_fpr(truth, scores, FALSE_ALARMS),
     }
-
-
-def _by_length(
-    windows: Windows, bags: Sequence[Bags], logits: Sequence[np.ndarray]
-) -> dict[str, dict[str, float]]:
-    return reliability_by_length(
-        np.concatenate([bag.targets for bag in bags]),
-        probabilities_of("multilabel", np.concatenate(logits)),
-        np.concatenate([_tokens(windows, bag) for bag in bags]),
-    )
 
 
 def _tokens(windows: Windows, bags: Bags) -> np.ndarray:

@@ -20,7 +20,8 @@ from splinellm.learn.pooled import Pooled, probabilities_of
 from splinellm.learn.pooled_figures import PooledTrial, pooled_figures
 from splinellm.learn.pooled_material import Material, PooledSettings
 from splinellm.learn.pooled_scorer import MARKED
-from splinellm.learn.training import Decisions, held_out_splits, require_band_possible
+from splinellm.learn.training import require_band_possible
+from splinellm.learn.trials import Decisions, held_out_splits
 from splinellm.learn.windows import Windows, read_windows
 from splinellm.normalisation import require_known
 from splinellm.provenance import library_versions

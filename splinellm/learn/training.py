@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
@@ -12,27 +11,26 @@ import numpy as np
 from splinellm.errors import ConfigurationError
 from splinellm.learn.classifier import NORMALISATION, Card, Classifier
 from splinellm.learn.decisions import (
-    ABSTAIN,
-    Band,
-    band_figures,
-    choose_band,
     require_share,
-    settings_of,
 )
 from splinellm.learn.estimators import EstimatorName, fit_calibrated
-from splinellm.learn.fairness import FAIRNESS, Members, fairness_figures, members_among
+from splinellm.learn.fairness import Members
 from splinellm.learn.labels import Labels
-from splinellm.learn.metrics import Target, choose_threshold, class_figures, nearest_threshold
+from splinellm.learn.lengths import BY_LENGTH
+from splinellm.learn.metrics import Target
 from splinellm.learn.out_of_fold import OutOfFold
-from splinellm.learn.predictions import DEFAULT_THRESHOLD
 from splinellm.learn.splits import Split, stratified_splits
+from splinellm.learn.trials import (
+    N_FOLDS,
+    Decisions,
+    Trial,
+    held_out_splits,
+    trial_figures,
+    trial_lengths,
+)
 from splinellm.normalisation import require_known
 from splinellm.provenance import library_versions
 from splinellm.table import FeatureTable
-
-N_FOLDS = 5
-FEW_ROWS = 1000
-"""With fewer, a classifier is tried on every fifth of them."""
 
 
 def train(
@@ -137,7 +135,10 @@ def train(
         provenance=table.provenance,
         data=data or {"rows": len(labels)},
         settings=settings,
-        metrics=trial_figures(trials, labels, groups, members, kept),
+        metrics={
+            **trial_figures(trials, labels, groups, members, kept),
+            BY_LENGTH: trial_lengths(trials, labels, table.n_tokens, groups),
+        },
         weaknesses=tuple(weaknesses),
         libraries={**library_versions(), "scikit-learn": metadata.version("scikit-learn")},
     )
@@ -206,16 +207,6 @@ def _out_of_fold(
     return np.stack([c[:, 1] for c in columns], 1) if len(columns) > 1 else columns[0]
 
 
-def held_out(n_test: int, n_rows: int, groups: np.ndarray | None, n_splits: int = 1) -> str:
-    """Say what figures were measured on."""
-    text = f"{n_test} of {n_rows} rows, stratified"
-    if n_splits > 1:
-        text = f"each of {n_rows} rows once, in {n_splits} splits, stratified"
-    if groups is not None:
-        text += ", no group or near-duplicate on both sides"
-    return text
-
-
 def require_band_possible(labels: Labels, abstain: float | None) -> None:
     """Refuse an uncertain band where there is no threshold that it could be around."""
     require_share(abstain)
@@ -224,142 +215,3 @@ def require_band_possible(labels: Labels, abstain: float | None) -> None:
             "an uncertain band is around a threshold, and of several classes the most probable is "
             "chosen without one"
         )
-
-
-@dataclass(frozen=True)
-class Decisions:
-    """What was chosen on probabilities of rows that were not trained on.
-
-    Parameters
-    ----------
-    thresholds : dict of str to float
-        Of each scored class.
-    bands : dict of str to Band
-        Uncertain probabilities of each; empty if there are to be none.
-    target : Target or None
-        What the thresholds are for.
-    unreached : list of str
-        Classes for which no threshold is; they have the nearest.
-    """
-
-    thresholds: dict[str, float]
-    bands: dict[str, Band]
-    target: Target | None
-    unreached: list[str]
-
-    @classmethod
-    def choose(
-        cls,
-        labels: Labels,
-        scores: np.ndarray | None,
-        target: Target | None,
-        abstain: float | None,
-    ) -> Decisions:
-        """Choose on out-of-fold probabilities (N, C); without any, 0.5 it is."""
-        thresholds = dict.fromkeys(labels.scored_classes, DEFAULT_THRESHOLD)
-        bands: dict[str, Band] = {}
-        unreached: list[str] = []
-        if scores is None:
-            return cls(thresholds, bands, target, unreached)
-        for name in thresholds:
-            column = scores[:, labels.classes.index(name)]
-            if target is not None:
-                chosen = choose_threshold(labels.indicator(name), column, target)
-                if chosen is None:
-                    unreached.append(name)
-                    chosen = nearest_threshold(labels.indicator(name), column, target)
-                thresholds[name] = chosen
-            if abstain is not None:
-                bands[name] = choose_band(column, thresholds[name], abstain)
-        return cls(thresholds, bands, target, unreached)
-
-    def settings(self) -> dict[str, Any]:
-        """For a card."""
-        found: dict[str, Any] = {}
-        if self.target is not None:
-            found["threshold_for"] = f"{self.target.measure} {self.target.value}"
-        if self.unreached:
-            found["target_not_reached"] = self.unreached
-        if self.bands:
-            found[ABSTAIN] = settings_of(self.bands)
-        return found
-
-
-@dataclass(frozen=True, eq=False)
-class Trial:
-    """A fit to some rows, tried on the others.
-
-    Parameters
-    ----------
-    rows : ndarray of int
-        Those that it was tried on.
-    probabilities : ndarray, shape (rows, C)
-        Of these.
-    decisions : Decisions
-        Chosen on the rows that it was fitted to.
-    """
-
-    rows: np.ndarray
-    probabilities: np.ndarray
-    decisions: Decisions
-
-
-def held_out_splits(labels: Labels, groups: np.ndarray | None, seed: int) -> list[Split]:
-    """Splits that a classifier is tried on before it is fitted to all rows.
-
-    One, which keeps a fifth aside; of fewer than :data:`FEW_ROWS` rows all five, so that the
-    figures are not those of a lucky fifth of a few.
-    """
-    splits = stratified_splits(labels, groups, n_splits=N_FOLDS, seed=seed)
-    return splits if len(labels) < FEW_ROWS else splits[:1]
-
-
-def trial_figures(
-    trials: Sequence[Trial],
-    labels: Labels,
-    groups: np.ndarray | None,
-    members: Members | None = None,
-    kept: OutOfFold | None = None,
-) -> dict[str, dict[str, Any]]:
-    """Measure trials, each by its own thresholds, for a card; groups of people, too, if any."""
-    rows = np.concatenate([trial.rows for trial in trials])
-    probabilities = np.concatenate([trial.probabilities for trial in trials])
-    if kept is not None:
-        for name in labels.scored_classes:
-            kept.add(name, rows, probabilities[:, labels.classes.index(name)])
-    first = trials[0]
-    thresholds = {
-        name: np.concatenate(
-            [np.full(len(trial.rows), trial.decisions.thresholds[name]) for trial in trials]
-        )
-        for name in first.decisions.thresholds
-    }
-    measured_on = held_out(len(first.rows), len(labels), groups, len(trials))
-    found: dict[str, dict[str, Any]] = {
-        "held out": {
-            "measured on": measured_on,
-            **class_figures(
-                labels[rows], probabilities, thresholds, None if groups is None else groups[rows]
-            ),
-        }
-    }
-    if first.decisions.bands:
-        found["uncertain"] = {
-            "measured on": held_out(len(first.rows), len(labels), groups),
-            **band_figures(
-                labels[first.rows],
-                first.probabilities,
-                first.decisions.thresholds,
-                first.decisions.bands,
-            ),
-        }
-    fairness = fairness_figures(
-        labels[rows],
-        probabilities,
-        members_among(members, rows),
-        first.decisions.thresholds,
-        measured_on,
-    )
-    if fairness:
-        found[FAIRNESS] = fairness
-    return found

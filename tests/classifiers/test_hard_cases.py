@@ -43,6 +43,7 @@ def test_right_ones_are_counted_and_wrong_ones_listed() -> None:
     assert none["right"] == "23 of 40"
 
 
+@pytest.mark.filterwarnings("ignore::splinellm.learn.lengths.LengthWarning")
 def test_a_classifier_judges_its_own_class_at_its_own_threshold() -> None:
     extractor = LearnableExtractor(fake_provenance(max_tokens=99))
     texts = [f"{i} {'toxic' if i % 2 else 'kind'}" for i in range(60)]

@@ -19,11 +19,23 @@ def test_binary_from_texts(cli: Cli, fake: list[FakeExtractor]) -> None:
     rows = write_rows("in.jsonl", labelled_rows())
     result = cli("train", "in.jsonl", "--label", "label", "-o", "mine")
     assert result.code == 0
-    heading, columns, figures = result.stdout.decode().splitlines()
+    heading, columns, figures, lengths, *by_length = result.stdout.decode().splitlines()
     assert heading.startswith("held out: each of 120 rows once, in 5 splits")
     assert columns.split()[:2] == ["rows", "ROC-AUC"]
     assert figures.split()[:3] == ["toxic", "60", "100.00%"]
-    few, written = result.stderr.splitlines()
+    assert lengths.split() == [
+        "reliability",
+        "by",
+        "length",
+        "rows",
+        "mean",
+        "probability",
+        "share",
+        "brier",
+    ]
+    assert sum(int(line.split("tokens")[1].split()[0]) for line in by_length) == 120
+    longer, few, written = result.stderr.splitlines()
+    assert "few or none of these rows have over 16 tokens" in longer
     assert "120 rows are few" in few
     assert written == "splinellm: classifier written to mine"
     assert fake[0].seen == [row["text"] for row in rows]
@@ -38,7 +50,7 @@ def test_several_label_columns_are_multilabel(cli: Cli) -> None:
     write_rows("in.csv", labelled_rows())
     result = cli("train", "in.csv", "--label", "a, b", "-o", "mine", "-q")
     assert (result.code, result.stderr) == (0, "")
-    figures = [line.split() for line in result.stdout.decode().splitlines()[2:]]
+    figures = [line.split() for line in result.stdout.decode().splitlines()[2:4]]
     assert [line[0] for line in figures] == ["a", "b"]
     assert all(float(line[2].rstrip("%")) > 95 for line in figures)
     assert load_classifier("mine").card.kind == "multilabel"

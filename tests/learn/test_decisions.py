@@ -10,7 +10,8 @@ import pytest
 from splinellm.errors import ArtifactError, ConfigurationError
 from splinellm.learn.decisions import Band, band_figures, bands_of, choose_band
 from splinellm.learn.labels import Labels
-from splinellm.learn.metrics import Target, choose_threshold, recall_at_fpr, reliability_by_length
+from splinellm.learn.lengths import reliability_by_length
+from splinellm.learn.metrics import Target, choose_threshold, recall_at_fpr
 from splinellm.learn.training import train
 from tests.learn.tables import balanced, learnable_table
 

@@ -25,6 +25,7 @@ from splinellm.errors import (
 from splinellm.learn import register_backbone, release_backbones
 from splinellm.learn.classifier import Classifier
 from splinellm.learn.labels import Labels
+from splinellm.learn.lengths import LengthWarning
 from splinellm.learn.pooled import Pooled
 from splinellm.learn.pooled_training import PooledSettings, train_pooled
 from splinellm.learn.pooling import Pooling
@@ -63,6 +64,7 @@ def _model() -> Any:
     release_backbones("tiny")
 
 
+@pytest.mark.filterwarnings("ignore::splinellm.learn.lengths.LengthWarning")
 @pytest.mark.parametrize("make", [plain, pooled])
 def test_texts_in_verdicts_out(make: Any, tmp_path: Any) -> None:
     make().save(tmp_path / "mine")
@@ -92,6 +94,7 @@ def test_texts_in_verdicts_out(make: Any, tmp_path: Any) -> None:
     assert list(classifier.with_threshold(0.0).predict(given)) == ["toxic"] * 6
 
 
+@pytest.mark.filterwarnings("ignore::splinellm.learn.lengths.LengthWarning")
 @pytest.mark.parametrize("n_tokens", [1, 48, 49, 500])
 def test_the_worst_window_of_a_long_text_decides(n_tokens: int) -> None:
     ids = np.random.default_rng(n_tokens).integers(4, 300, n_tokens).tolist()
@@ -106,6 +109,12 @@ def test_the_worst_window_of_a_long_text_decides(n_tokens: int) -> None:
     assert cut.truncated.tolist() == [n_tokens > 48]
     refused = plain().verdicts([ids], extractor(), overflow="error").errors
     assert bool(refused) == (n_tokens > 48)
+
+
+def test_texts_far_longer_than_those_that_were_trained_on_are_warned_of() -> None:
+    for classifier, text in ((plain(), " ".join(TEXTS)), (pooled(augment=False), " ".join(TEXTS))):
+        with pytest.warns(LengthWarning, match="was tried on texts of up to 64 tokens"):
+            classifier.verdicts([text], extractor())
 
 
 def test_features_in_any_container() -> None:
