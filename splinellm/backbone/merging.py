@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol, Self
 
 import torch
@@ -168,7 +169,6 @@ class _Shares(Merging):
     def __init__(self, statistic: Statistic, widths: Widths) -> None:
         super().__init__(statistic, widths)
         (self._n_blocks,) = statistic.parameters
-        self._sizes: dict[tuple[int, ...], Tensor] = {}
 
     def keep(self, values: Tensor, real: Tensor, /) -> Tensor:
         return values.where(real[..., None], 0.0).sum(dim=2)
@@ -200,13 +200,13 @@ class _Shares(Merging):
 
     def _shares(self, counts: Tensor, n_tokens: Tensor) -> Columns:
         """Counts (L, B, ..., C), over `n_tokens` that broadcast to (L, B, ...)."""
-        sizes = self._sizes_of(tuple(self._widths())).to(counts.device)  # (L, C)
+        sizes = _sizes_of(tuple(self._widths()), self._n_blocks).to(counts.device)
         sizes = sizes.view(len(sizes), *[1] * (counts.ndim - 2), -1)
         shares = (counts / (n_tokens[..., None] * sizes)).float()
         return tuple(self._statistic.columns), shares
 
-    def _sizes_of(self, widths: tuple[int, ...]) -> Tensor:
-        if widths not in self._sizes:
-            sizes = [geometry.block_sizes(width, self._n_blocks) for width in widths]
-            self._sizes[widths] = torch.tensor(sizes)
-        return self._sizes[widths]
+
+@cache  # thousands of numbers, the same for every text: a tenth of the cost of a short one
+def _sizes_of(widths: tuple[int, ...], n_blocks: int) -> Tensor:
+    """Hyperplanes in each block of each layer, (L, C)."""
+    return torch.tensor([geometry.block_sizes(width, n_blocks) for width in widths])

@@ -165,10 +165,11 @@ class Reduction(ABC):
 
     def _in_order(self, columns: list[Columns], broken: Tensor) -> Tensor:
         """Pick the wanted features and put layers behind prompts (and tokens)."""
-        names = (name for group, _ in columns for name in group)
-        places = {name: place for place, name in enumerate(names)}
-        wanted = [places[name] for name in self.schema.features]
-        found = torch.cat([values for _, values in columns], dim=-1)[..., wanted]
+        names = tuple(name for group, _ in columns for name in group)
+        found = torch.cat([values for _, values in columns], dim=-1)
+        if names != self.schema.features:
+            places = {name: place for place, name in enumerate(names)}
+            found = found[..., [places[name] for name in self.schema.features]]
         values = found.movedim(0, -2).cpu()
         return values.masked_fill(broken.cpu().view(-1, *[1] * (values.ndim - 1)), torch.nan)
 
