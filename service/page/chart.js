@@ -13,12 +13,16 @@ function svg(tag, attributes = {}, text) {
   return element;
 }
 
-/** Round numbers from low to high, `most` of them or fewer; whole ones if `isWhole`. */
+/** Round numbers from low to high, as many as `most` allows; whole ones if `isWhole`. */
 export function ticks(low, high, most, isWhole = false) {
   const rough = (high - low) / most || 1;
   const power = 10 ** Math.floor(Math.log10(rough));
-  let step = [1, 2, 5, 10].map((n) => n * power).find((size) => size >= rough);
-  if (isWhole) step = Math.max(1, Math.round(step));
+  // What is rough may round up to twice as much; where a finer step still fits, one tick is too few.
+  const found = [0.5, 1, 2, 5, 10].map((n) => multiples(low, high, isWhole ? Math.max(1, Math.round(n * power)) : n * power));
+  return found.find((one) => one.length <= most) ?? found.at(-1);
+}
+
+function multiples(low, high, step) {
   const found = [];
   for (let k = Math.ceil(low / step - 1e-9); k * step <= high + step * 1e-9; k++) found.push(k * step || 0); // not -0
   return found;

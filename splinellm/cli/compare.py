@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -61,7 +62,8 @@ def compare(
     elif found.difference is not None:
         say(f"note: the tables differ in what they come from: {found.difference}")
     if html is not None:
-        title = f"{b} above {a}: AUC {found.roc_auc:.3f}, p {found.p_value:.2g}"
+        names = Path(a).name, Path(b).name
+        title = f"{names[0]} → {names[1]}: AUC {100 * found.roc_auc:.1f}, p = {found.p_value:.2g}"
         write_picture(load_plots().comparison_picture(found, title=title), html)
         if not quiet:
             say(f"wrote {html}")

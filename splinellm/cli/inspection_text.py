@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from splinellm.extraction.inspection import curve_places
 from splinellm.schema import INTRINSIC_DIMENSION, is_sign_block
 from splinellm.shown import shown, width
 
@@ -147,9 +148,11 @@ def _features(found: Inspection) -> Iterator[str]:
 def _dimension(found: Inspection) -> Iterator[str]:
     table = found.tokens
     at = table.schema.features.index(INTRINSIC_DIMENSION)
-    yield f"{'dimension by context':<{_NAME + 1}}tokens 1 to {len(table):,}"
     layers = table.schema.layers
-    for place in sorted({0, len(layers) // 2, len(layers) - 1}):
+    places, choice = curve_places(len(layers))
+    told = f"{choice}, " if choice else ""
+    yield f"{'dimension by context':<{_NAME + 1}}{told}tokens 1 to {len(table):,}"
+    for place in places:
         values = table.array[:, place, at]
         reach = f"{int(values.min())} to {int(values.max())}"
         yield f"{f'layer {layers[place]}':<{_NAME}} {sparkline(values)}  {reach}"

@@ -68,9 +68,23 @@ def write_picture(figure: Any, path: str) -> None:
     if Path(path).suffix.lower() in IMAGES:
         data = _image(figure, Path(path).suffix.lower().removeprefix("."))
     else:
-        page = figure.to_html(include_plotlyjs=True, full_html=True, config={"displaylogo": False})
-        data = page.replace("<html>", '<html lang="en">', 1).encode("utf-8")
+        data = _page(figure).encode("utf-8")
     write_bytes(data, path)
+
+
+def _page(figure: Any) -> str:
+    """A figure with a title, which scrolls by itself where the window is narrower."""
+    drawn = figure.to_html(include_plotlyjs=True, full_html=False, config={"displaylogo": False})
+    # Of plotly's own spelling: what is somebody else's in it is escaped, and tags are its breaks.
+    title = (figure.layout.title.text or "splinellm").replace("<br>", " ")
+    ground = figure.layout.template.layout.paper_bgcolor or "white"
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{title}</title>\n"
+        f"<style>body {{ margin: 0; background: {ground} }} main {{ overflow-x: auto }}</style>\n"
+        f'</head>\n<body>\n<main tabindex="0">{drawn}</main>\n</body>\n</html>\n'
+    )
 
 
 def write_bytes(data: bytes, path: str) -> None:

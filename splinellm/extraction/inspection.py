@@ -18,6 +18,16 @@ _FEWEST_CLASSES = 3
 _LEAST = 0.005
 
 
+_FEW_LAYERS = 6
+
+
+def curve_places(n_layers: int) -> tuple[list[int], str]:
+    """Places of the layers whose dimension is drawn by context, and what to say of a choice."""
+    if n_layers <= _FEW_LAYERS:
+        return list(range(n_layers)), ""
+    return [0, n_layers // 2, n_layers - 1], "first, middle and last layer"
+
+
 def shortest(values: np.ndarray) -> list[list[float]]:
     """Numbers of 32 bits as lists, each written as short as it can be told from others."""
     return [[float(str(value)) for value in row] for row in values]

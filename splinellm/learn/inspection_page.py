@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from splinellm.extraction.inspection import InspectedVerdict, Inspection
+from splinellm.extraction.inspection import InspectedVerdict, Inspection, curve_places
 from splinellm.learn.rendering import render
 from splinellm.schema import INTRINSIC_DIMENSION, is_sign_block
 from splinellm.shown import shown
@@ -28,14 +28,22 @@ def page_of(found: Inspection) -> str:
         What to show.
     """
     table = found.prompt
+    verdicts, told = [_verdict(found, one) for one in found.verdicts], set()
+    for verdict, one in zip(found.verdicts, verdicts, strict=True):
+        # A text is there once, and again where a verdict marks something in it.
+        if one["parts"] is not None:
+            if verdict.message in told and not any(part["told"] for part in one["parts"]):
+                one["parts"] = None
+            told.add(verdict.message)
     return render(
         "inspection.html.j2",
         n_tokens=int(table.n_tokens[0]),
         truncated=bool(table.truncated[0]),
         model=shown(table.provenance.model),
-        verdicts=[_verdict(found, one) for one in found.verdicts],
+        verdicts=verdicts,
         features=_features(found),
         dimension=_dimension(found),
+        dimension_of=curve_places(len(table.schema.layers))[1],
         heat=_heat(found),
     )
 
@@ -95,7 +103,7 @@ def _dimension(found: Inspection) -> list[dict[str, Any]]:
         return []
     values = table.array[:, :, table.schema.features.index(INTRINSIC_DIMENSION)]
     layers = table.schema.layers
-    places = sorted({0, len(layers) // 2, len(layers) - 1})
+    places, _ = curve_places(len(layers))
     return [_curve(f"layer {layers[place]}", values[:, place]) for place in places]
 
 

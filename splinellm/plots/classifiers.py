@@ -23,7 +23,7 @@ _MOST_POINTS = 1000
 """Of a curve: more are not seen, and make a page slow."""
 _Side = tuple[str, np.ndarray, Callable[[np.ndarray], float]]
 """Of a trade-off: what it is called, its curve, and its value of the rows that are flagged."""
-_SQUARE = {"height": 620, "width": 720}
+_SQUARE = {"height": 740, "width": 680}
 
 
 def reliability_picture(

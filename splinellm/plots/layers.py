@@ -11,6 +11,7 @@ from plotly.subplots import make_subplots
 
 from splinellm.errors import ConfigurationError
 from splinellm.learn.comparing import Comparison, effect_sizes, groups_of
+from splinellm.plots.axes import whole_ticks
 from splinellm.plots.style import (
     DIVERGING,
     PALETTE,
@@ -82,7 +83,8 @@ def layers_picture(
         figure.update_yaxes(title=unit_of(feature), title_standoff=6, row=row + 1, col=col + 1)
         if place + n_columns >= len(chosen):
             figure.update_xaxes(title="layer", showticklabels=True, row=row + 1, col=col + 1)
-    told = f"median and {band[0]:.0%} to {band[1]:.0%} of rows"
+    figure.update_xaxes(whole_ticks(layers))
+    told = f"median and {100 * band[0]:g} % to {100 * band[1]:g} % of rows"
     title = "; ".join(part for part in (title, told, note) if part)
     return finish(figure, theme, title, height=170 + 210 * n_rows, width=1000, hovermode="x")
 

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 
 from splinellm.errors import ConfigurationError
 from splinellm.learn.evaluation import Score
+from splinellm.plots.axes import whole_ticks
 from splinellm.plots.style import PALETTE, Theme, add_band, finish, text_of
 
 
@@ -93,6 +94,7 @@ def areas_picture(
             name=text_of(name), shows_legend=True,
         )  # fmt: skip
     figure.update_xaxes(title="layer" if section == "layer" else "first layers")
+    figure.update_xaxes(whole_ticks([int(score.item) for score in found]))
     figure.update_yaxes(title="ROC-AUC")
     left_out = f"; {len(PALETTE)} of {len(names)} classes" if len(names) > len(PALETTE) else ""
     told = title or f"ROC-AUC by {section}, mean ± standard deviation over splits{left_out}"

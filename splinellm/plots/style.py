@@ -25,6 +25,8 @@ MOST_LABELS = len(PALETTE)
 
 _TEMPLATES = {"light": "plotly_white", "dark": "plotly_dark"}
 _LONGEST_LABEL = 40
+_UPLOADS = ["sendChartToCloud"]
+"""Buttons of plotly's that send a figure, with the texts in it, to its maker's server."""
 
 
 def text_of(value: object, limit: int = _LONGEST_LABEL) -> str:
@@ -54,6 +56,7 @@ def finish(figure: go.Figure, theme: Theme, title: str = "", **layout: object) -
         title={"text": text_of(title, 120), "x": 0.02, "xanchor": "left"},
         font={"size": 13},
         margin={"t": 70, "l": 70, "r": 30, "b": 60},
+        modebar={"remove": _UPLOADS},
         **layout,
     )
 

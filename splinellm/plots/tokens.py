@@ -11,6 +11,7 @@ from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
 from splinellm.errors import ConfigurationError, TableFormatError
+from splinellm.plots.axes import power_scale, whole_ticks
 from splinellm.plots.style import (
     PALETTE,
     SCALE,
@@ -136,11 +137,13 @@ def dimension_picture(
     at = table.schema.features.index(INTRINSIC_DIMENSION)
     lengths = np.unique(position)
     figure = go.Figure()
+    means = []
     for colour, layer in zip(PALETTE, chosen, strict=False):
         values = table.array[:, table.schema.layers.index(layer), at].astype(np.float64)
         parts = [values[position == length] for length in lengths]
         low, high = (np.array([np.quantile(part, q) for part in parts]) for q in (0.1, 0.9))
         mean = np.array([part.mean() for part in parts])
+        means += [mean]
         add_band(
             figure,
             [int(length) + 1 for length in lengths],
@@ -152,8 +155,9 @@ def dimension_picture(
             shows_legend=True,
         )
     n_prompts = len(np.unique(tokens.row))
-    figure.update_xaxes(title="context length (tokens)")
+    figure.update_xaxes(title="context length (tokens)", **whole_ticks(lengths.tolist()))
     figure.update_yaxes(title="intrinsic dimension (attended tokens, sum over heads)")
+    figure.update_yaxes(power_scale(means))
     told = f"mean and 10 % to 90 % over {n_prompts:,} prompts"
     title = "; ".join(part for part in (title, told) if part)
     return finish(figure, theme, title, height=560, width=1000)
@@ -208,8 +212,10 @@ def prefix_picture(
     figure = make_subplots(rows=len(names), shared_xaxes=True, vertical_spacing=0.05)
     words = [text_of(tokens.token[i], _LONGEST) for i in rows.tolist()]
     for place, name in enumerate(names, start=1):
+        curves = []
         for colour, layer in zip(colours, chosen, strict=True):
             values = table.array[rows, table.schema.layers.index(layer), known.index(name)]
+            curves += [values]
             figure.add_scatter(
                 x=(tokens.position[rows] + 1).tolist(),
                 y=values.astype(np.float64).tolist(),
@@ -223,6 +229,9 @@ def prefix_picture(
                 col=1,
             )
         figure.update_yaxes(title=f"{name}<br>({unit_of(name)})", row=place, col=1)
+        if name == INTRINSIC_DIMENSION:
+            figure.update_yaxes(power_scale(curves), row=place, col=1)
+    figure.update_xaxes(whole_ticks(tokens.position[rows].tolist()))
     figure.update_xaxes(title="tokens read", row=len(names), col=1)
     return finish(
         figure, theme, title or "features of a prompt as it is read",

@@ -20,7 +20,7 @@ MOST_CLASSES = 12
 """Of which curves are drawn; the tables have all."""
 NO_PICTURES = "There are no figures: they need the extra 'plots' (pip install 'splinellm[plots]')."
 
-_SMALL = {"width": 570, "height": 520}
+_SMALL = {"width": 520, "height": 600}
 _WIDE = {"width": 900}
 
 

@@ -201,6 +201,22 @@ def test_the_dimension_of_contexts_is_told_from_least_to_most() -> None:
     assert curve.endswith(f"{int(values.min())} to 90")
 
 
+@pytest.mark.parametrize("n_layers", [4, 7])
+def test_layers_that_are_left_out_of_an_inspection_are_told(n_layers: int) -> None:
+    from splinellm.cli.inspection_text import lines_of
+    from splinellm.learn.inspection_page import page_of
+    from tests.fakes import FakeExtractor, fake_provenance
+
+    source = fake_provenance(n_layers=n_layers, layers=tuple(range(n_layers)))
+    found = FakeExtractor(source).inspect("a b c", [])
+    shown = [line.split()[1] for line in lines_of(found) if line.startswith("layer ")]
+    page = page_of(found)
+    told = "first, middle and last layer"
+    assert shown == (["0", "1", "2", "3"] if n_layers == 4 else ["0", "3", "6"])
+    assert any(told in line for line in lines_of(found)) == (n_layers == 7)
+    assert (told in page) == (n_layers == 7)
+
+
 def test_inspect_refuses_what_it_cannot_read(cli: Cli) -> None:
     assert cli("inspect", "", "--classifier", "none").code == 1
     Path("in.txt").write_bytes(b"\xff\xfe\xfd")

@@ -54,3 +54,6 @@ def test_nothing_is_asked_for_and_nothing_of_a_text_is_run(
     assert "\u202e" not in document
     if write is not inspect:
         assert 'class="main-svg"' in document  # plotly drew it
+        assert 'data-title="Download plot' in document
+        assert 'data-title="Share' not in document  # a button that would send the figure away
+        assert "<title>&lt;/script&gt;&lt;script&gt;" in document

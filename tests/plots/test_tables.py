@@ -12,6 +12,7 @@ import pytest
 from splinellm import FeatureTable, plots
 from splinellm.errors import ConfigurationError, TableFormatError
 from splinellm.learn.comparing import compare, effect_sizes
+from splinellm.learn.evaluation import Score
 from splinellm.plots.style import MOST_LABELS
 from tests.fakes import FakeExtractor
 from tests.tables import make
@@ -129,6 +130,37 @@ def test_dimension_is_the_mean_over_prompts() -> None:
     first = table.array[table.tokens.position == 0, 0, at]
     assert line.y[0] == pytest.approx(first.mean())
     assert list(line.x) == list(range(1, int(table.tokens.position.max()) + 2))
+
+
+@pytest.mark.parametrize("n_layers", [1, 2])
+def test_curves_that_are_far_apart_have_a_scale_of_powers(n_layers: int) -> None:
+    table = tokens_of("one two three", granularity="prefix")
+    at = table.schema.features.index("intrinsic_dimension")
+    table.array[:, 0, at] = 900.0
+    table.array[:, 1, at] = 9.0
+    layers = list(table.schema.layers[:n_layers])
+    dimension = plots.dimension_picture(table, layers=layers)
+    prefix = plots.prefix_picture(table, features=["intrinsic_dimension"], layers=layers)
+    for figure in (dimension, prefix):
+        # One curve alone has nothing to be flat beside.
+        assert (figure.layout.yaxis.type == "log") == (n_layers == 2)
+    table.array[:, 1, at] = 0.0  # which has no logarithm
+    assert plots.dimension_picture(table, layers=layers).layout.yaxis.type != "log"
+
+
+def test_axes_that_count_have_no_halves() -> None:
+    table = table_of(4)
+    assert plots.layers_picture(table).layout.xaxis.dtick == 1
+    scores = [Score("layer", str(layer), "a", (0.6, 0.7)) for layer in range(30)]
+    assert plots.areas_picture(scores[:3]).layout.xaxis.dtick == 1
+    assert plots.areas_picture(scores).layout.xaxis.dtick is None  # no room for each
+    tokens = tokens_of("one two", granularity="prefix")
+    assert plots.dimension_picture(tokens).layout.xaxis.dtick == 1
+    assert plots.prefix_picture(tokens).layout.xaxis.dtick == 1
+
+
+def test_no_button_sends_a_figure_away() -> None:
+    assert "sendChartToCloud" in plots.layers_picture(table_of(4)).layout.modebar.remove
 
 
 def test_prefixes_are_drawn_as_they_are() -> None:

@@ -39,7 +39,7 @@ class Cells(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if data.strip() and self._is_open:
-            self.rows[-1][-1] += data.strip()
+            self.rows[-1][-1] += data.strip().replace("\u00a0", " ")
 
 
 def page_of(*classes: str, **told: Any) -> Page:
