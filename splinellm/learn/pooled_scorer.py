@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator
 
 from splinellm.errors import ArtifactError, ConfigurationError
 from splinellm.learn.lexicon import Lexicon, window_texts
+from splinellm.learn.marker import Marker
 from splinellm.learn.pooling import Pooling, PoolName, window_means
 from splinellm.learn.token_reading import TokenRows
 
@@ -46,8 +47,8 @@ class PooledScorer(BaseEstimator):  # type: ignore[misc]  # scikit-learn is unty
     calibration_ : ndarray, shape (C, 2), float64
         What pooled scores are multiplied with, and what is added to them, for logits.
     lexicon_ : Lexicon or None
-    marker_ : Lexicon or None
-        Of the words that people marked; see :mod:`splinellm.learn.marking`.
+    marker_ : Marker or None
+        Of the words that people marked; see :mod:`splinellm.learn.marker`.
     """
 
     def __init__(
@@ -79,18 +80,36 @@ class PooledScorer(BaseEstimator):  # type: ignore[misc]  # scikit-learn is unty
         found = values @ self.coef_.T.astype(np.float32)
         return np.asarray(found.astype(np.float64) + self.intercept_)
 
+    def token_scores(self, values: np.ndarray) -> np.ndarray:
+        """All that is kept of tokens: :meth:`logits`, and what the marker reads of features."""
+        logits = self.logits(values)
+        if self.n_token_scores == logits.shape[1]:
+            return logits
+        return np.concatenate([logits, self.marker_.token_scores(values)], axis=1)
+
+    @property
+    def n_token_scores(self) -> int:
+        """Columns of :meth:`token_scores`."""
+        reads = self.marker_ is not None and len(self.marker_.coef_)
+        return len(self.coef_) + bool(reads)
+
+    def marking_scores(self, tokens: TokenRows) -> np.ndarray | None:
+        """Of :meth:`token_scores` what the marker reads, shape (T,), or None."""
+        n_scored = len(self.coef_)
+        return tokens.values[:, n_scored] if tokens.values.shape[1] > n_scored else None
+
     def channels(self, tokens: TokenRows, text: Any) -> tuple[Channels, np.ndarray]:
         """Scores of a text's windows by channel, each (W, C), and which tokens they hold.
 
         Parameters
         ----------
         tokens : TokenRows
-            With :meth:`logits` as values.
+            With :meth:`logits` or :meth:`token_scores` as values.
         text : str
             That they were read of; anything else will do where there is no lexicon.
         """
         bounds = self.pooling.bounds(len(tokens))
-        found: Channels = {"geometry": window_means(tokens.values, bounds)}
+        found: Channels = {"geometry": window_means(tokens.values[:, : len(self.coef_)], bounds)}
         if self.lexicon_ is not None:
             pieces = list(window_texts([text], [tokens.characters(bounds)]))
             found["lexicon"] = self.lexicon_.scores(pieces)
@@ -147,17 +166,21 @@ def require_pooled_fit(estimators: Any, card: Card, n_features: int) -> None:
     # Nothing that a file put there may stand in for a method.
     if more := sorted(set(vars(scorer)) - {*shapes, *pooling.settings(), "lexicon_", "marker_"}):
         raise ArtifactError(f"the estimator holds something else: {more[0][:40]}")
-    for name, is_told in (
-        ("lexicon", "lexicon" in card.settings.get("channels", ())),
-        ("marker", bool(card.settings.get(MARKED))),
+    lexicon, marker = getattr(scorer, "lexicon_", None), getattr(scorer, "marker_", None)
+    for channel, is_told in (
+        (lexicon, "lexicon" in card.settings.get("channels", ())),
+        (marker, bool(card.settings.get(MARKED))),
     ):
-        lexicon = getattr(scorer, f"{name}_", None)
-        if (lexicon is not None) != is_told:
+        if (channel is not None) != is_told:
             raise ArtifactError("the file's channels are not those of the card")
-        if lexicon is not None:
-            if type(lexicon) is not Lexicon:
-                raise ArtifactError(f"the {name} is something else")
-            lexicon.require_fit(n_scored)
+    if lexicon is not None:
+        if type(lexicon) is not Lexicon:
+            raise ArtifactError("the lexicon is something else")
+        lexicon.require_fit(n_scored)
+    if marker is not None:
+        if type(marker) is not Marker:
+            raise ArtifactError("the marker is something else")
+        marker.require_fit(n_features)
 
 
 def scorer_of(pooling: Pooling) -> PooledScorer:

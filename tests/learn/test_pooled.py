@@ -24,7 +24,7 @@ from splinellm.learn import register_backbone
 from splinellm.learn.artifact import load_classifier, save_classifier
 from splinellm.learn.labels import Labels
 from splinellm.learn.lexicon import Lexicon
-from splinellm.learn.marking import fit_marker
+from splinellm.learn.marker import fit_marker
 from splinellm.learn.pooled import Judged, Pooled
 from splinellm.learn.pooled_training import PooledSettings, train_pooled
 from splinellm.learn.pooling import Pooling
