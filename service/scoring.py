@@ -54,7 +54,7 @@ granularity, count
     @property
     def n_columns(self) -> int:
         """Scores of a token."""
-        return sum(one.scorer.n_token_scores for one in self.scored)
+        return sum(len(one.scorer.coef_) for one in self.scored)
 
     def union(self, other: Plan) -> ScoringPlan:
         """Make a plan that serves the classifiers of both; see :meth:`Plan.union`."""
@@ -67,7 +67,7 @@ granularity, count
         """Where in a row a classifier's scores are."""
         begin = 0
         for one in self.scored:
-            end = begin + one.scorer.n_token_scores
+            end = begin + len(one.scorer.coef_)
             if one.scorer is classifier.scorer:  # which another threshold leaves as it is
                 return slice(begin, end)
             begin = end
@@ -120,7 +120,7 @@ class ScoringReader:
 
     def _scores(self, rows: Rows) -> Rows:
         parts = [
-            one.scorer.token_scores(rows if columns is None else rows[:, columns])
+            one.scorer.logits(rows if columns is None else rows[:, columns])
             for one, columns in zip(self._plan.scored, self._columns, strict=True)
         ]
         return np.concatenate(parts, axis=1)

@@ -10,7 +10,6 @@ import argparse
 import hashlib
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from splinellm.classifiers.hard_cases import judge_hard_cases
 from splinellm.classifiers.judging import judge_of
 from splinellm.classifiers.leaving_out import MEAN_OF, judged
 from splinellm.classifiers.marked_words import marked_figures, with_marked_words
-from splinellm.classifiers.rows import Rows, domain_rows, jigsaw_types, toxicity_rows
+from splinellm.classifiers.rows import Rows, domain_rows, jigsaw_types, marked_rows, toxicity_rows
 from splinellm.classifiers.sources import LICENCES
 from splinellm.classifiers.trial_figures import (
     disguise_figures,
@@ -52,12 +51,8 @@ DECODER = Reading("smollm2-135m", (6, 7), "blocks:384")
 FAST_LAYERS = (3,)
 """The forward pass ends in the fourth of six layers."""
 
-MARKED_LAYERS = {
-    "toxicity": ENCODER.layers,
-    "toxicity-types": ENCODER.layers,
-    "toxicity-fast": FAST_LAYERS,
-}
-"""Classifiers that are taught which words people marked, and the layers that they read."""
+MARKED = ("toxicity", "toxicity-fast", "toxicity-types")
+"""Classifiers that are taught which words people marked."""
 
 DECODER_SHARE = 4
 """One of so many rows is read by the decoder, which is slower."""
@@ -146,7 +141,7 @@ def build_toxicity(shop: Workshop, data: Path, name: str) -> Pooled:
         weaknesses=WEAKNESSES[name],
         normalisation=VERSION,
     )
-    classifier = marked_anew(classifier, everything, shop)
+    classifier = marked_anew(classifier, marked_rows(data))
     classifier.card.metrics.update(trials(classifier, everything))
     classifier.card.metrics["ROC-AUC on sources left out"] = {
         "measured on": "each source in turn, trained on all others",
@@ -156,13 +151,11 @@ def build_toxicity(shop: Workshop, data: Path, name: str) -> Pooled:
     return classifier
 
 
-def marked_anew(classifier: Pooled, rows: Rows, shop: Workshop) -> Pooled:
+def marked_anew(classifier: Pooled, rows: Rows) -> Pooled:
     """Teach a classifier of those that tell spans which words people marked, and measure it."""
-    layers = MARKED_LAYERS.get(classifier.card.name)
-    if layers is None:
+    if classifier.card.name not in MARKED:
         return classifier
-    reading = replace(ENCODER, layers=layers)
-    classifier = with_marked_words(classifier, rows, shop, reading)
+    classifier = with_marked_words(classifier, rows)
     classifier.card.metrics.update(marked_figures(classifier, rows))
     return classifier
 
@@ -189,7 +182,7 @@ def build_toxicity_types(shop: Workshop, data: Path, name: str) -> Pooled:
     rows, labels = jigsaw_types(data)
     windows, source = read(shop, ENCODER, rows)
     classifier = _trained(windows, source, rows, labels, name, HYBRID)
-    return marked_anew(classifier, toxicity_rows(data), shop)
+    return marked_anew(classifier, marked_rows(data))
 
 
 def build_domain(shop: Workshop, data: Path, name: str) -> Pooled:
@@ -270,10 +263,10 @@ def main() -> None:
     names = options.only or list(BUILDERS)
     for name in names:
         if options.only_spans:
-            if name in MARKED_LAYERS:
+            if name in MARKED:
                 boxed = load_classifier(options.output / name)
                 assert isinstance(boxed, Pooled)  # noqa: S101 (the recipe makes no other)
-                boxed = marked_anew(boxed, toxicity_rows(options.data), shop)
+                boxed = marked_anew(boxed, marked_rows(options.data))
                 save_classifier(boxed, options.output / name)
             continue
         if options.evaluate:

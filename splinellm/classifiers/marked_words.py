@@ -11,7 +11,6 @@ import numpy as np
 from splinellm.classifiers.rows import Rows
 from splinellm.classifiers.trial_figures import span_figures
 from splinellm.classifiers.trials import kept_aside
-from splinellm.classifiers.workshop import Reading, Workshop
 from splinellm.learn.marker import fit_marker
 from splinellm.learn.pooled import Pooled
 from splinellm.learn.pooled_scorer import MARKED
@@ -20,16 +19,7 @@ SPAN_THRESHOLD = 0.05
 """Spans are measured on posts that were chosen because they are toxic: what is asked is where."""
 
 
-def marked_rows(rows: Rows) -> tuple[Rows, Rows]:
-    """Texts with marked characters: those to learn from, and those that are kept aside."""
-    marked = rows[np.flatnonzero([marks is not None for marks in rows.marks])]
-    aside = kept_aside(marked.texts)
-    return marked[np.flatnonzero(~aside)], marked[np.flatnonzero(aside)]
-
-
-def with_marked_words(
-    classifier: Pooled, rows: Rows, shop: Workshop, reading: Reading | None
-) -> Pooled:
+def with_marked_words(classifier: Pooled, rows: Rows) -> Pooled:
     """Teach a classifier marked words, in place of what it knew of them.
 
     Parameters
@@ -37,16 +27,11 @@ def with_marked_words(
     classifier : Pooled
         Trained; its first class that is scored is the one that people marked.
     rows : Rows
-        Some with marked characters.
-    shop : Workshop
-        Reads words.
-    reading : Reading or None
-        What of the words is read: what the classifier reads. None: words alone.
+        With marked characters; a tenth is kept aside, the others are learnt from.
     """
-    learn, _ = marked_rows(rows)
-    words = None if reading is None else shop.words(reading, learn.texts)
+    learn = rows[np.flatnonzero(~kept_aside(rows.texts))]
     scorer = copy(classifier.scorer)
-    scorer.marker_ = fit_marker(learn.texts, learn.marks, scorer.lexicon_, words)
+    scorer.marker_ = fit_marker(learn.texts, learn.marks, scorer.lexicon_)
     if scorer.marker_ is None:
         return classifier
     told = {MARKED: sum(marks is not None and bool(marks.any()) for marks in learn.marks)}
@@ -58,7 +43,7 @@ def marked_figures(classifier: Pooled, rows: Rows) -> dict[str, Any]:
     """Figures of spans, on marked texts that were kept aside."""
     if classifier.scorer.marker_ is None:
         return {}
-    _, aside = marked_rows(rows)
+    aside = rows[np.flatnonzero(kept_aside(rows.texts))]
     found = classifier.spans(aside.texts, threshold=SPAN_THRESHOLD)
     marks = [marks for marks in aside.marks if marks is not None]
     return {"spans": span_figures(found, marks, SPAN_THRESHOLD)}

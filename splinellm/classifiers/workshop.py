@@ -11,13 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from splinellm.backbone.loading import Backbone, load_backbone
-from splinellm.errors import PromptError
 from splinellm.extraction import SplineExtractor
-from splinellm.learn.lexicon import words_at
-from splinellm.learn.marker import WordRows, mean_by_word, words_of_tokens
 from splinellm.learn.pooling import Pooling
-from splinellm.learn.token_reading import read_tokens
-from splinellm.learn.windows import STEPS, Windows, read_windows
+from splinellm.learn.windows import Windows, read_windows
 from splinellm.plan import Plan
 from splinellm.provenance import Provenance
 
@@ -80,21 +76,6 @@ class Workshop:
                 _write(path, read_windows(extractor, part, self.pooling))
             parts.append(_read(path))
         return joined(parts), extractor.provenance_at("token")
-
-    def words(self, reading: Reading, texts: Sequence[str]) -> WordRows:
-        """Features of every word of texts; these are not kept."""
-        extractor = reading.extractor(self.backbone(reading.model))
-        places = [np.array(words_at(text), np.int64).reshape(-1, 2) for text in texts]
-        values: list[np.ndarray] = []
-        is_read: list[np.ndarray] = []
-        for text, rows in read_tokens(extractor, texts, lambda table: table.values):
-            if isinstance(rows, PromptError):
-                raise rows
-            first, stop = words_of_tokens(places[text], rows.begin, rows.end)
-            means, found = mean_by_word(rows.values, first, stop, len(places[text]))
-            values.append(np.rint(means * STEPS).astype(np.uint8))
-            is_read.append(found)
-        return WordRows(np.concatenate(values), np.concatenate(is_read), 1.0 / STEPS)
 
     def backbone(self, name: str) -> Backbone:
         """Load a model once."""

@@ -236,7 +236,7 @@ class Pooled(Classifier):
         for position, rows in read_tokens(
             extractor,
             prompts,
-            lambda table: self.scorer.token_scores(self.columns_of(table)),
+            lambda table: self.scorer.logits(self.columns_of(table)),
             overflow=overflow,
             overlap=self.overlap,
             on_progress=on_progress,
@@ -254,7 +254,7 @@ class Pooled(Classifier):
         Parameters
         ----------
         tokens : TokenRows
-            With :meth:`PooledScorer.token_scores` as values, of what ``card.as_read`` makes of the text.
+            With :meth:`PooledScorer.logits` as values, of what ``card.as_read`` makes of the text.
         text : str
             As it was given; or token ids.
         position : int
@@ -320,8 +320,8 @@ class Pooled(Classifier):
             begin = end = np.full(len(tokens), NOWHERE)
         likely = None
         if self.scorer.marker_ is not None and isinstance(text, str):
-            told = self.scorer.lexicon_, self.scorer.marking_scores(tokens)
-            likely = partial(word_probabilities, self.scorer.marker_, text, begin, end, *told)
+            marker, around = self.scorer.marker_, self.scorer.lexicon_
+            likely = partial(word_probabilities, marker, text, begin, end, around)
         if origin is not None:
             places = [
                 origin.original_span(a, b) if 0 <= a < b else (-1, -1)

@@ -80,36 +80,18 @@ class PooledScorer(BaseEstimator):  # type: ignore[misc]  # scikit-learn is unty
         found = values @ self.coef_.T.astype(np.float32)
         return np.asarray(found.astype(np.float64) + self.intercept_)
 
-    def token_scores(self, values: np.ndarray) -> np.ndarray:
-        """All that is kept of tokens: :meth:`logits`, and what the marker reads of features."""
-        logits = self.logits(values)
-        if self.n_token_scores == logits.shape[1]:
-            return logits
-        return np.concatenate([logits, self.marker_.token_scores(values)], axis=1)
-
-    @property
-    def n_token_scores(self) -> int:
-        """Columns of :meth:`token_scores`."""
-        reads = self.marker_ is not None and len(self.marker_.coef_)
-        return len(self.coef_) + bool(reads)
-
-    def marking_scores(self, tokens: TokenRows) -> np.ndarray | None:
-        """Of :meth:`token_scores` what the marker reads, shape (T,), or None."""
-        n_scored = len(self.coef_)
-        return tokens.values[:, n_scored] if tokens.values.shape[1] > n_scored else None
-
     def channels(self, tokens: TokenRows, text: Any) -> tuple[Channels, np.ndarray]:
         """Scores of a text's windows by channel, each (W, C), and which tokens they hold.
 
         Parameters
         ----------
         tokens : TokenRows
-            With :meth:`logits` or :meth:`token_scores` as values.
+            With :meth:`logits` as values.
         text : str
             That they were read of; anything else will do where there is no lexicon.
         """
         bounds = self.pooling.bounds(len(tokens))
-        found: Channels = {"geometry": window_means(tokens.values[:, : len(self.coef_)], bounds)}
+        found: Channels = {"geometry": window_means(tokens.values, bounds)}
         if self.lexicon_ is not None:
             pieces = list(window_texts([text], [tokens.characters(bounds)]))
             found["lexicon"] = self.lexicon_.scores(pieces)
@@ -177,10 +159,12 @@ def require_pooled_fit(estimators: Any, card: Card, n_features: int) -> None:
         if type(lexicon) is not Lexicon:
             raise ArtifactError("the lexicon is something else")
         lexicon.require_fit(n_scored)
+    if type(marker) is Lexicon:  # of words alone, as it was kept at first
+        marker = scorer.marker_ = Marker.of_words(marker)
     if marker is not None:
         if type(marker) is not Marker:
             raise ArtifactError("the marker is something else")
-        marker.require_fit(n_features)
+        marker.require_fit()
 
 
 def scorer_of(pooling: Pooling) -> PooledScorer:

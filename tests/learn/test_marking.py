@@ -7,6 +7,7 @@ import pytest
 
 from splinellm.learn.marking import FLOOR, NEAR, narrowed
 
+
 @pytest.mark.parametrize(
     ("inside", "likely", "kept"),
     [
