@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 
 import numpy as np
 from scipy.sparse import vstack
@@ -155,8 +156,7 @@ def _unseen_scores(
 ) -> np.ndarray | None:
     """Scores of words by weights that were learnt from other texts, shape (W,)."""
     found: list[np.ndarray] = [np.empty(0)] * len(words)
-    part = Lexicon()
-    vars(part).update(lexicon.__getstate__())
+    part = copy(lexicon)
     for fold in range(N_FOLDS):
         seen = [i for i in range(len(words)) if i % N_FOLDS != fold]
         if not _fit_words(part, [words[i] for i in seen], [marked[i] for i in seen]):
