@@ -20,17 +20,17 @@ from splinellm.classifiers.classes import CLEAN
 from splinellm.classifiers.hard_cases import judge_hard_cases
 from splinellm.classifiers.judging import judge_of
 from splinellm.classifiers.leaving_out import MEAN_OF, judged
-from splinellm.classifiers.rows import Rows, domain_rows, jigsaw_types, toxicity_rows
+from splinellm.classifiers.marked_words import marked_figures, with_marked_words
+from splinellm.classifiers.rows import Rows, domain_rows, jigsaw_types, marked_rows, toxicity_rows
 from splinellm.classifiers.sources import LICENCES
 from splinellm.classifiers.trial_figures import (
     disguise_figures,
     false_alarm_figures,
     long_text_figures,
-    span_figures,
 )
 from splinellm.classifiers.trials import KEPT_ASIDE, kept_aside, long_texts
 from splinellm.classifiers.workshop import Reading, Workshop, of_layers
-from splinellm.learn.artifact import BOXED_FOLDER, save_classifier
+from splinellm.learn.artifact import BOXED_FOLDER, load_classifier, save_classifier
 from splinellm.learn.identity_terms import identity_members
 from splinellm.learn.labels import Labels
 from splinellm.learn.pooled import Pooled
@@ -51,6 +51,9 @@ DECODER = Reading("smollm2-135m", (6, 7), "blocks:384")
 FAST_LAYERS = (3,)
 """The forward pass ends in the fourth of six layers."""
 
+MARKED = ("toxicity", "toxicity-fast", "toxicity-types")
+"""Classifiers that are taught which words people marked."""
+
 DECODER_SHARE = 4
 """One of so many rows is read by the decoder, which is slower."""
 
@@ -67,9 +70,6 @@ LONG_CLEAN = ("jigsaw", "domains")
 N_LONG = 60
 N_DISGUISED = 300
 """Texts of each length, and texts that are disguised, of the trials in cards."""
-
-SPAN_THRESHOLD = 0.05
-"""Spans are measured on posts that were chosen because they are toxic: what is asked is where."""
 
 WEAKNESSES: dict[str, list[str]] = tomllib.loads(
     Path(__file__).with_name("weaknesses.toml").read_text(encoding="utf-8")
@@ -141,12 +141,22 @@ def build_toxicity(shop: Workshop, data: Path, name: str) -> Pooled:
         weaknesses=WEAKNESSES[name],
         normalisation=VERSION,
     )
+    classifier = marked_anew(classifier, marked_rows(data))
     classifier.card.metrics.update(trials(classifier, everything))
     classifier.card.metrics["ROC-AUC on sources left out"] = {
         "measured on": "each source in turn, trained on all others",
         **left_out,
         "mean": _means(left_out),
     }
+    return classifier
+
+
+def marked_anew(classifier: Pooled, rows: Rows) -> Pooled:
+    """Teach a classifier of those that tell spans which words people marked, and measure it."""
+    if classifier.card.name not in MARKED:
+        return classifier
+    classifier = with_marked_words(classifier, rows)
+    classifier.card.metrics.update(marked_figures(classifier, rows))
     return classifier
 
 
@@ -159,13 +169,7 @@ def trials(classifier: Pooled, rows: Rows) -> dict[str, Any]:
     origins = {name: texts[clean & (aside.source == name)] for name in LONG_CLEAN}
     judged_by = np.isin(aside.source, MEAN_OF)
     long = long_texts(list(texts[~clean & judged_by]), origins, n=N_LONG)
-    figures: dict[str, Any] = {}
-    marked = [row for row, marks in enumerate(aside.marks) if marks is not None]
-    if classifier.scorer.marker_ is not None:
-        found = classifier.spans([aside.texts[row] for row in marked], threshold=SPAN_THRESHOLD)
-        marks = [m for m in aside.marks if m is not None]
-        figures["spans"] = span_figures(found, marks, SPAN_THRESHOLD)
-    return figures | {
+    return {
         "hard cases": judge_hard_cases(judge),
         "long texts": long_text_figures(judge, long),
         "disguise": disguise_figures(judge, texts[~clean & judged_by][:N_DISGUISED]),
@@ -177,7 +181,8 @@ def build_toxicity_types(shop: Workshop, data: Path, name: str) -> Pooled:
     """Jigsaw's six labels."""
     rows, labels = jigsaw_types(data)
     windows, source = read(shop, ENCODER, rows)
-    return _trained(windows, source, rows, labels, name, HYBRID)
+    classifier = _trained(windows, source, rows, labels, name, HYBRID)
+    return marked_anew(classifier, marked_rows(data))
 
 
 def build_domain(shop: Workshop, data: Path, name: str) -> Pooled:
@@ -249,11 +254,21 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/classifiers"))
     parser.add_argument("--output", type=Path, default=BOXED_FOLDER)
     parser.add_argument("--only", choices=sorted(BUILDERS), action="append")
+    parser.add_argument(
+        "--only-spans", action="store_true", help="teach those in the output folder marked words"
+    )
     parser.add_argument("--evaluate", action="store_true", help="only judge by sources left out")
     options = parser.parse_args()
     shop = Workshop(options.work)
     names = options.only or list(BUILDERS)
     for name in names:
+        if options.only_spans:
+            if name in MARKED:
+                boxed = load_classifier(options.output / name)
+                assert isinstance(boxed, Pooled)  # noqa: S101 (the recipe makes no other)
+                boxed = marked_anew(boxed, marked_rows(options.data))
+                save_classifier(boxed, options.output / name)
+            continue
         if options.evaluate:
             for variant, found in judge(shop, options.data, name).items():
                 for source, row in {**found, "mean of the first four": _means(found)}.items():

@@ -87,6 +87,11 @@ def toxicity_rows(data: Path) -> Rows:
     return _rows(pd.concat(frames, ignore_index=True))
 
 
+def marked_rows(data: Path) -> Rows:
+    """Rows whose characters people marked."""
+    return _rows(sources.toxic_spans(data).assign(source="toxic_spans", weight=1.0))
+
+
 def domain_rows(data: Path) -> Rows:
     """Texts of eight domains, and tweets and sentences of our own that are of none of them."""
     frames = [sources.domains(data).assign(source=DOMAINS)]

@@ -39,6 +39,7 @@ TRUSTED_TYPES = (
     "sklearn.tree._tree.Tree",
     "splinellm.learn.estimators.SelfTrained",
     "splinellm.learn.lexicon.Lexicon",
+    "splinellm.learn.marker.Marker",
     "splinellm.learn.pooled_scorer.PooledScorer",
 )
 """What a file may hold beyond skops' own defaults; a file's own list is never believed."""

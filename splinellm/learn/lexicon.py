@@ -107,7 +107,9 @@ class Lexicon(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     def word_scores(self, words: Sequence[str]) -> np.ndarray:
         """Scores of words on their own, without the constant, shape (N, C)."""
         self._learn(words)
-        return np.array([self._made[word] for word in words]).reshape(len(words), -1)
+        return np.array([self._made[word] for word in words]).reshape(
+            len(words), len(self.intercept_)
+        )
 
     def terms(self) -> list[str]:
         """The words, the pairs, then the letters."""

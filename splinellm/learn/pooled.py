@@ -21,7 +21,8 @@ from splinellm.extraction.windows import Overflow, require_overflow
 from splinellm.learn.classifier import Classifier, require_match, warn_of_normalisation
 from splinellm.learn.handed import as_table, is_features
 from splinellm.learn.lengths import warn_of_length
-from splinellm.learn.marking import WIDE, narrowed, word_probabilities
+from splinellm.learn.marker import word_probabilities
+from splinellm.learn.marking import WIDE, narrowed
 from splinellm.learn.pooled_scorer import PooledScorer
 from splinellm.learn.pooling import token_means
 from splinellm.learn.predictions import DEFAULT_THRESHOLD, Predictions
@@ -319,7 +320,8 @@ class Pooled(Classifier):
             begin = end = np.full(len(tokens), NOWHERE)
         likely = None
         if self.scorer.marker_ is not None and isinstance(text, str):
-            likely = partial(word_probabilities, self.scorer.marker_, text, begin, end)
+            marker, around = self.scorer.marker_, self.scorer.lexicon_
+            likely = partial(word_probabilities, marker, text, begin, end, around)
         if origin is not None:
             places = [
                 origin.original_span(a, b) if 0 <= a < b else (-1, -1)

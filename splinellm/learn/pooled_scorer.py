@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator
 
 from splinellm.errors import ArtifactError, ConfigurationError
 from splinellm.learn.lexicon import Lexicon, window_texts
+from splinellm.learn.marker import Marker
 from splinellm.learn.pooling import Pooling, PoolName, window_means
 from splinellm.learn.token_reading import TokenRows
 
@@ -46,8 +47,8 @@ class PooledScorer(BaseEstimator):  # type: ignore[misc]  # scikit-learn is unty
     calibration_ : ndarray, shape (C, 2), float64
         What pooled scores are multiplied with, and what is added to them, for logits.
     lexicon_ : Lexicon or None
-    marker_ : Lexicon or None
-        Of the words that people marked; see :mod:`splinellm.learn.marking`.
+    marker_ : Marker or None
+        Of the words that people marked; see :mod:`splinellm.learn.marker`.
     """
 
     def __init__(
@@ -147,17 +148,23 @@ def require_pooled_fit(estimators: Any, card: Card, n_features: int) -> None:
     # Nothing that a file put there may stand in for a method.
     if more := sorted(set(vars(scorer)) - {*shapes, *pooling.settings(), "lexicon_", "marker_"}):
         raise ArtifactError(f"the estimator holds something else: {more[0][:40]}")
-    for name, is_told in (
-        ("lexicon", "lexicon" in card.settings.get("channels", ())),
-        ("marker", bool(card.settings.get(MARKED))),
+    lexicon, marker = getattr(scorer, "lexicon_", None), getattr(scorer, "marker_", None)
+    for channel, is_told in (
+        (lexicon, "lexicon" in card.settings.get("channels", ())),
+        (marker, bool(card.settings.get(MARKED))),
     ):
-        lexicon = getattr(scorer, f"{name}_", None)
-        if (lexicon is not None) != is_told:
+        if (channel is not None) != is_told:
             raise ArtifactError("the file's channels are not those of the card")
-        if lexicon is not None:
-            if type(lexicon) is not Lexicon:
-                raise ArtifactError(f"the {name} is something else")
-            lexicon.require_fit(n_scored)
+    if lexicon is not None:
+        if type(lexicon) is not Lexicon:
+            raise ArtifactError("the lexicon is something else")
+        lexicon.require_fit(n_scored)
+    if type(marker) is Lexicon:  # of words alone, as it was kept at first
+        marker = scorer.marker_ = Marker.of_words(marker)
+    if marker is not None:
+        if type(marker) is not Marker:
+            raise ArtifactError("the marker is something else")
+        marker.require_fit()
 
 
 def scorer_of(pooling: Pooling) -> PooledScorer:

@@ -13,7 +13,7 @@ from splinellm.learn.annotated import window_labels
 from splinellm.learn.classifier import NORMALISATION, Card
 from splinellm.learn.fairness import Members
 from splinellm.learn.labels import Labels
-from splinellm.learn.marking import fit_marker
+from splinellm.learn.marker import fit_marker
 from splinellm.learn.metrics import Target
 from splinellm.learn.out_of_fold import OutOfFold
 from splinellm.learn.pooled import Pooled, probabilities_of
@@ -143,7 +143,7 @@ def train_windows(
     decisions = trials[0].decisions
     metrics = pooled_figures(material, trials, groups, members, kept)
     final = material.fit(np.arange(len(labels)), inner)
-    marker = None if marks is None else fit_marker(texts, marks)
+    marker = None if marks is None else fit_marker(texts, marks, final.scorer.lexicon_)
     final.scorer.marker_ = marker
     marked = {}
     if marker is not None and marks is not None:

@@ -5,26 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from splinellm.learn.marking import FLOOR, NEAR, fit_marker, narrowed, word_probabilities
-
-TEXTS = [f"the {bad} went {place}" for bad in ("oaf", "lout") for place in ("home", "out")] * 5
-MARKS = [np.array([4 <= i < 4 + len(t.split()[1]) for i in range(len(t))]) for t in TEXTS]
-
-
-def test_marked_words_are_likelier_than_others_wherever_they_stand() -> None:
-    marker = fit_marker(TEXTS, MARKS)
-    assert marker is not None
-    text = "Home, the OAF!"
-    begin, end = np.array([0, 0, 4, 6, 10, 12, 13]), np.array([0, 4, 5, 9, 12, 13, 14])
-    likely = word_probabilities(marker, text, begin, end)
-    assert likely[0] == 0.0  # a token that is nowhere
-    assert likely[4] == likely[5] == likely.max()  # two tokens of one word
-    assert likely[4] > max(likely[1], likely[3]) + 0.04  # few texts, strong penalty
-
-
-def test_nobody_marked_anything() -> None:
-    assert fit_marker(TEXTS, [None] * len(TEXTS)) is None
-    assert fit_marker(TEXTS, [np.zeros(len(t), np.bool_) for t in TEXTS]) is None
+from splinellm.learn.marking import FLOOR, NEAR, narrowed
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from copy import copy
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,9 @@ from splinellm.learn import register_backbone
 from splinellm.learn.artifact import load_classifier, save_classifier
 from splinellm.learn.labels import Labels
 from splinellm.learn.lexicon import Lexicon
-from splinellm.learn.marking import fit_marker
+from splinellm.learn.marker import fit_marker
 from splinellm.learn.pooled import Judged, Pooled
+from splinellm.learn.pooled_scorer import MARKED
 from splinellm.learn.pooled_training import PooledSettings, train_pooled
 from splinellm.learn.pooling import Pooling
 from splinellm.learn.spans import Span, merged_spans
@@ -126,6 +128,21 @@ def test_regions_are_narrowed_to_words_that_people_marked() -> None:
     scorer.marker_ = fit_marker(more, [marked(text) for text in more])
     classifier = Pooled([scorer], classifier.card)
     (spans,) = classifier.spans(["bad zzz idiot zzz bad"], extractor(), threshold=0.05)
+    assert [(one.begin, one.end) for one in spans] == [(8, 13)]
+
+
+def test_words_that_a_folder_kept_alone_still_narrow_regions(tmp_path: Path) -> None:
+    classifier = trained()
+    more = [text for text in TEXTS if "idiot" in text] * 30
+    marker = fit_marker(more, [marked(text) for text in more])
+    assert marker is not None
+    scorer = copy(classifier.scorer)
+    scorer.marker_ = marker.lexicon_
+    card = replace(classifier.card, settings={**classifier.card.settings, MARKED: 1})
+    save_classifier(Pooled([scorer], card), tmp_path / "p")
+    loaded = load_classifier(tmp_path / "p")
+    assert isinstance(loaded, Pooled)
+    (spans,) = loaded.spans(["bad zzz idiot zzz bad"], extractor(), threshold=0.05)
     assert [(one.begin, one.end) for one in spans] == [(8, 13)]
 
 
