@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import warnings
 from contextlib import suppress
+from pathlib import Path
 from typing import TextIO
 
 BROKEN_PIPE = 141
@@ -22,6 +24,16 @@ def say(text: str) -> None:
 def counted(n: int, noun: str) -> str:
     """Say a number of things: ``1 row``, ``2,000 rows``."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def say_written(folder: Path) -> None:
+    """Say where a classifier is, and how it is used."""
+    name = shlex.quote(str(folder))
+    say(f"classifier written to {folder}")
+    say(
+        f"use it with splinellm predict {name} INPUT -o OUTPUT, or splinellm serve --classifiers "
+        f"{name}"
+    )
 
 
 def say_error(error: BaseException | str) -> None:
