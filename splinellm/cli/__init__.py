@@ -107,7 +107,7 @@ def run(arguments: list[str]) -> int:
         code = int(app(arguments, prog_name="splinellm", standalone_mode=False) or 0)
     except _UsageError as error:
         format_message = getattr(error, "format_message", error.__str__)
-        say_error(format_message())
+        say_error(_with_pipe(error, format_message()))
         code = int(getattr(error, "exit_code", 2))
     except SplineLLMError as error:
         say_error(error)
@@ -115,6 +115,14 @@ def run(arguments: list[str]) -> int:
     except typer.Abort:  # older versions of Typer make it of Ctrl-C
         code = 130
     return _flush_stdout(code)
+
+
+def _with_pipe(error: Exception, message: str) -> str:
+    """Tell whoever pipes something in, and names no input, how that is named."""
+    missing = getattr(getattr(error, "param", None), "name", None)
+    if missing != "inputs" or sys.stdin is None or sys.stdin.isatty():
+        return message
+    return f"{message} To read what is piped in, give - as INPUT, and -o - for JSON lines: - -o -"
 
 
 def _flush_stdout(code: int) -> int:

@@ -74,8 +74,7 @@ class Dataset:
 
     def labels(self, names: Sequence[str], *, positive: str | None = None) -> Labels:
         """Read label columns; see :meth:`splinellm.learn.labels.Labels.from_columns`."""
-        columns = {name: self.column(name) for name in names}
-        return Labels.from_columns(columns, positive=positive)
+        return Labels.from_columns({name: self.column(name) for name in names}, positive=positive)
 
     def normalised(self) -> Dataset:
         """Give the same rows with normalised texts; columns stay as they are.

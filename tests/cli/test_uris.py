@@ -35,12 +35,18 @@ def test_from_and_to_a_uri(cli: Cli, memory: fsspec.AbstractFileSystem) -> None:
         "/out.csv.rejects.jsonl"
     )
     assert sorted(memory.find("/")) == [
+        "/.out.csv.run.json",
         "/box/lang=de/in.csv",
         "/box/lang=en/in.csv",
         "/out.csv",
         "/out.csv.provenance.json",
         "/out.csv.rejects.jsonl",
     ]
+    again = ("extract", "memory://box", "-o", "memory://out.csv", "--on-error", "skip", "--resume")
+    done = f"already done: 3 rows in memory://out.csv, 1 rejected, see {where}; nothing to compute"
+    assert cli(*again).stderr == f"splinellm: {done}\n"
+    memory.pipe("/box/lang=en/in.csv", b"id,text\n1,one\n2,six\n")  # of the same size
+    assert cli(*again).stderr == f"splinellm: 3 rows written, 1 rejected, see {where}\n"
     result = cli("extract", "memory://box/*/in.csv", "-o", "memory://out.csv", "--columns", "id")
     assert (result.code, "'lang' would be gone (--force" in result.stderr) == (1, True)
     assert (
