@@ -84,7 +84,7 @@ def test_pattern_is_sorted_and_knows_folders(here: Path) -> None:
         (
             "mixed",
             InputFileError,
-            r"several formats: csv, txt \(.*: mixed --input-format csv -o OUT/csv.parquet, then mixed",
+            r"several formats: csv, txt \(.*: mixed --input-format csv -o OUT/csv.parquet, then",
         ),
         ("empty", InputFileError, "folder 'empty' has no input files"),
         (["a.csv", "what.xyz"], InputFileError, "cannot tell the format of 'what.xyz'"),
