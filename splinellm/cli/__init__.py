@@ -29,6 +29,7 @@ from splinellm.cli.environment import warn_of_unknown_variables
 from splinellm.cli.messages import (
     BROKEN_PIPE,
     say_error,
+    show_log_as_lines,
     show_warnings_as_lines,
     silence_stdout,
 )
@@ -87,6 +88,7 @@ def _root(
 def main() -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 bad usage, 130 interrupted."""
     show_warnings_as_lines()
+    show_log_as_lines()
     sys.exit(run(sys.argv[1:]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import sys
@@ -39,6 +40,19 @@ def say_written(folder: Path) -> None:
 def say_error(error: BaseException | str) -> None:
     """Print an error as one line."""
     say(f"error: {error}")
+
+
+class _Lines(logging.Handler):
+    """Log records as lines of ours, where nobody else, as the service does, takes care of them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not logging.getLogger().handlers:
+            say(record.getMessage())
+
+
+def show_log_as_lines() -> None:
+    """Show what the library logs, from warnings on, like everything else that is said."""
+    logging.getLogger("splinellm").addHandler(_Lines(logging.WARNING))
 
 
 def show_warnings_as_lines() -> None:

@@ -201,9 +201,13 @@ def _fixed_part(pattern: Location) -> Location:
 def _matches(pattern: Location) -> list[tuple[Location, bool]]:
     """What a pattern matches, and whether it is a folder."""
     if isinstance(pattern, RemotePath):
-        return [*pattern.matches()]
-    found = {Path(name) for name in glob.glob(str(pattern), recursive=True)}  # noqa: PTH207 (a pattern may begin at the root)
-    return [(path, path.is_dir()) for path in found]
+        found = pattern.matches()
+        if pattern.name.startswith("."):
+            return found
+        # As in a shell: `*` stands for no hidden file, such as the notes of runs.
+        return [match for match in found if not match[0].name.startswith(".")]
+    paths = {Path(name) for name in glob.glob(str(pattern), recursive=True)}  # noqa: PTH207 (a pattern may begin at the root)
+    return [(path, path.is_dir()) for path in paths]
 
 
 def _below(root: Location, path: Location) -> tuple[str, ...]:

@@ -53,6 +53,9 @@ def test_from_and_to_a_uri(cli: Cli, memory: fsspec.AbstractFileSystem) -> None:
         cli("extract", "memory://box/*en/in.csv", "-o", "memory://o/", "--shard", "1/1").code == 0
     )
     assert "/o/part-00001-of-00001.parquet" in memory.find("/")
+    memory.pipe("/notes/a.jsonl", b'{"text": "one"}\n')
+    memory.pipe("/notes/.b.jsonl.run.json", b"{}")  # of a run, and no data
+    assert cli("extract", "memory://notes/*", "-o", "notes.csv").stderr.endswith("1 row written\n")
 
 
 def test_file_uri_is_a_path(cli: Cli, tmp_path: Path) -> None:
