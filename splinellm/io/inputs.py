@@ -201,7 +201,7 @@ def _fixed_part(pattern: Location) -> Location:
 def _matches(pattern: Location) -> list[tuple[Location, bool]]:
     """What a pattern matches, and whether it is a folder."""
     if isinstance(pattern, RemotePath):
-        found = [*pattern.matches()]
+        found: list[tuple[Location, bool]] = [*pattern.matches()]
         if pattern.name.startswith("."):
             return found
         # As in a shell: `*` stands for no hidden file, such as the notes of runs.
