@@ -242,7 +242,8 @@ def read_sidecar(path: str | PathLike[str]) -> Provenance:
     except FileNotFoundError as error:
         raise TableFormatError(
             f"'{path}' has no provenance file beside it",
-            hint=f"expected {sidecar(path).name}; Parquet keeps the provenance inside",
+            hint=f"of texts, run splinellm extract on it first; beside features of extract is "
+            f"{sidecar(path).name}, and Parquet keeps the provenance inside",
         ) from error
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from splinellm.backbone.loading import Backbone
+from splinellm.backbone.no_tokenizer import NoTokenizer
 from splinellm.errors import ConfigurationError
 
 IN_MEMORY = "in memory"
@@ -22,12 +23,12 @@ def backbone_of(model: object, tokenizer: Any = None) -> Backbone:
         As ``AutoModelForCausalLM.from_pretrained`` gives it, with whatever is around it. It is put
         into evaluation mode, and stays where it is, in its dtype.
     tokenizer : PreTrainedTokenizerBase, optional
-        The model's own, a fast one.
+        The model's own, a fast one; without, only token ids can be read.
 
     Raises
     ------
     ConfigurationError
-        One of the two is missing, or is something else.
+        One of the two is something else.
     UnsupportedArchitectureError
         The model is of another architecture.
     """
@@ -42,10 +43,7 @@ def backbone_of(model: object, tokenizer: Any = None) -> Backbone:
             hint="SplineExtractor.from_pretrained takes names, folders and files",
         )
     if tokenizer is None:
-        raise ConfigurationError(
-            "a model in memory needs its tokenizer",
-            hint="SplineExtractor(model, AutoTokenizer.from_pretrained(...))",
-        )
+        tokenizer = NoTokenizer()
     if not getattr(tokenizer, "is_fast", False):
         raise ConfigurationError(
             f"a {type(tokenizer).__name__} is no fast tokenizer",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from splinellm.backbone.decoder import Decoder, decoder_inside
 from splinellm.backbone.fingerprint import files_sha256
 from splinellm.backbone.folders import require_model, require_tokenizer
 from splinellm.backbone.identity import Identity, evaluating
+from splinellm.backbone.no_tokenizer import NoTokenizer
 from splinellm.errors import (
     ConfigurationError,
     ModelLoadError,
@@ -34,6 +36,10 @@ from splinellm.errors import (
 )
 from splinellm.files import file_sha256, is_offline
 from splinellm.schema import parse_layers
+
+_HUB_S = 10.0
+"""So long the hub may take to say that there is a model."""
+_logger = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -106,7 +112,9 @@ class Backbone(Decoder):
 
     @cached_property
     def tokenizer_probe(self) -> tuple[int, ...]:
-        """Token ids of a fixed string."""
+        """Token ids of a fixed string; none of a model that came without its tokenizer."""
+        if isinstance(self.tokenizer, NoTokenizer):
+            return ()
         return tuple(self.tokenizer(TOKENIZER_PROBE, split_special_tokens=True)["input_ids"])
 
 
@@ -264,7 +272,13 @@ def _require_on_hub(spec: str) -> None:
             raise OfflineError(
                 f"model '{spec[:200]}' is not cached and downloads are switched off", hint=hint
             )
-        HfApi().model_info(spec, timeout=10)
+        if near and "/" not in spec:  # most likely, and the hub may take a while
+            _logger.warning(
+                "no model '%s' here, did you mean '%s'? Asking the Hugging Face hub for it",
+                spec[:200],
+                near[0],
+            )
+        _ask_hub(spec)
     except HFValidationError:
         raise not_found from None
     except GatedRepoError as error:
@@ -282,6 +296,25 @@ def _require_on_hub(spec: str) -> None:
             f"({type(error).__name__})",
             hint=hint,
         ) from error
+
+
+def _ask_hub(spec: str) -> None:
+    """Ask the hub, which may be behind several addresses that never answer, for a while."""
+    raised: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            HfApi().model_info(spec, timeout=_HUB_S)
+        except Exception as error:  # noqa: BLE001 (raised below)
+            raised.append(error)
+
+    asking = Thread(target=ask, name="splinellm-hub", daemon=True)
+    asking.start()
+    asking.join(_HUB_S)
+    if asking.is_alive():
+        raise TimeoutError
+    if raised:
+        raise raised[0]
 
 
 def _device(name: str) -> torch.device:

@@ -29,6 +29,7 @@ from splinellm.cli.environment import warn_of_unknown_variables
 from splinellm.cli.messages import (
     BROKEN_PIPE,
     say_error,
+    show_log_as_lines,
     show_warnings_as_lines,
     silence_stdout,
 )
@@ -87,6 +88,7 @@ def _root(
 def main() -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 bad usage, 130 interrupted."""
     show_warnings_as_lines()
+    show_log_as_lines()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -107,7 +109,7 @@ def run(arguments: list[str]) -> int:
         code = int(app(arguments, prog_name="splinellm", standalone_mode=False) or 0)
     except _UsageError as error:
         format_message = getattr(error, "format_message", error.__str__)
-        say_error(format_message())
+        say_error(_with_pipe(error, format_message()))
         code = int(getattr(error, "exit_code", 2))
     except SplineLLMError as error:
         say_error(error)
@@ -115,6 +117,14 @@ def run(arguments: list[str]) -> int:
     except typer.Abort:  # older versions of Typer make it of Ctrl-C
         code = 130
     return _flush_stdout(code)
+
+
+def _with_pipe(error: Exception, message: str) -> str:
+    """Tell whoever pipes something in, and names no input, how that is named."""
+    missing = getattr(getattr(error, "param", None), "name", None)
+    if missing != "inputs" or sys.stdin is None or sys.stdin.isatty():
+        return message
+    return f"{message} To read what is piped in, give - as INPUT, and -o - for JSON lines: - -o -"
 
 
 def _flush_stdout(code: int) -> int:

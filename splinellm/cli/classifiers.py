@@ -10,11 +10,11 @@ from typer.core import TyperGroup
 
 from splinellm.cli import options
 from splinellm.cli.figures import figures_table
-from splinellm.cli.labelled_data import one_target, read
-from splinellm.cli.messages import say
+from splinellm.cli.labelled_data import Positive, one_target, read
+from splinellm.cli.messages import say, say_written
 from splinellm.cli.progress import AllRead, progress_bar
 from splinellm.cli.tables import table, wrapped
-from splinellm.errors import InputFileError
+from splinellm.errors import InputFileError, LabelError
 
 if TYPE_CHECKING:
     from splinellm.learn.classifier import Card, Classifier
@@ -103,6 +103,7 @@ def set_threshold(
             "column each, called like them.",
         ),
     ] = None,
+    positive: Positive = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -173,9 +174,15 @@ def set_threshold(
     rows = read([data], text_column, on_error)
     columns = [_column(rows, one) for one in _columns(card, label)]
     given = list(zip(*columns, strict=True)) if card.kind == "multilabel" else columns[0]
-    labels = labels_for(
-        card, [list(one) for one in given] if columns[1:] else given, len(columns[0])
-    )
+    given = [list(one) for one in given] if columns[1:] else given
+    try:
+        labels = labels_for(card, given, len(columns[0]), positive=positive)
+    except LabelError as error:
+        if card.kind != "binary" or positive is not None:
+            raise
+        told = f"--positive names the label of yours that stands for '{card.classes[1]}'"
+        hint = f"{error.hint}; {told}" if error.hint else told
+        raise LabelError(error.message, hint=hint) from None
     classifier = load_classifier(name)  # its model reads only what can be used
     chosen, notes = choose(
         classifier,
@@ -190,7 +197,7 @@ def set_threshold(
     for note in notes:
         say(f"warning: {note}")
     if not quiet:
-        say(f"classifier written to {folder}")
+        say_written(folder)
 
 
 def _columns(card: Card, label: str | None) -> list[str]:

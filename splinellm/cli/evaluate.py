@@ -31,6 +31,7 @@ def evaluate(
     context: typer.Context,
     data: labelled_data.Data,
     label: labelled_data.Label,
+    positive: labelled_data.Positive = None,
     group: labelled_data.Group = None,
     leave_out: Annotated[
         str | None,
@@ -131,7 +132,7 @@ def evaluate(
     rows = labelled_data.read(
         data, text_column, on_error, columns, delimiter, encoding, messages_column, count
     )
-    labels = rows.labels(labelled_data.names(label))
+    labels = rows.labels(labelled_data.names(label), positive=positive)
     splits = _splits(rows, labels, group, leave_out, folds, repeats, seed)
     members = fairness.members_of(rows, labels, subgroups, identity_terms)
     kept = OutOfFold(len(labels))

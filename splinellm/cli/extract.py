@@ -172,6 +172,7 @@ def extract(
         quiet=quiet,
         resume=resume,
         force=force,
+        kept=columns,
         asked={
             **settings,
             **reading,

@@ -39,6 +39,15 @@ Label = Annotated[
         metavar="COL[,COL]", envvar="SPLINELLM_LABEL", help="Column, or columns, to be learnt."
     ),
 ]
+Positive = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LABEL",
+        envvar="SPLINELLM_POSITIVE",
+        help="Of one label column, the label of the positive class; every other label is of the "
+        "negative class.",
+    ),
+]
 Group = Annotated[
     str | None,
     typer.Option(

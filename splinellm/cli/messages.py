@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import shlex
 import sys
 import warnings
 from contextlib import suppress
+from pathlib import Path
 from typing import TextIO
 
 BROKEN_PIPE = 141
@@ -24,9 +27,32 @@ def counted(n: int, noun: str) -> str:
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
+def say_written(folder: Path) -> None:
+    """Say where a classifier is, and how it is used."""
+    name = shlex.quote(str(folder))
+    say(f"classifier written to {folder}")
+    say(
+        f"use it with splinellm predict {name} INPUT -o OUTPUT, or splinellm serve --classifiers "
+        f"{name}"
+    )
+
+
 def say_error(error: BaseException | str) -> None:
     """Print an error as one line."""
     say(f"error: {error}")
+
+
+class _Lines(logging.Handler):
+    """Log records as lines of ours, where nobody else, as the service does, takes care of them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not logging.getLogger().handlers:
+            say(record.getMessage())
+
+
+def show_log_as_lines() -> None:
+    """Show what the library logs, from warnings on, like everything else that is said."""
+    logging.getLogger("splinellm").addHandler(_Lines(logging.WARNING))
 
 
 def show_warnings_as_lines() -> None:

@@ -203,6 +203,7 @@ def _spread(
     resume: bool,
     force: bool,
     quiet: bool,
+    kept: str | None = None,  # noqa: ARG001 (the folder's record tells what is done)
 ) -> bool:
     from splinellm.io.shared_run import SharedRun
     from splinellm.io.shares import count_chunks

@@ -195,6 +195,7 @@ def predict(
             quiet=quiet,
             resume=resume,
             force=force,
+            kept=columns,
             asked=asked,
         )
 
@@ -260,7 +261,7 @@ def predict(
         return made[0]
 
     was_resumed = run(rows, cascade)
-    if made and not quiet:  # on a cluster, others have made theirs
+    if made and made[0].steps[0].read and not quiet:  # else others have made theirs, or before
         say(f"since it went on: {made[0].summary()}" if was_resumed else made[0].summary())
 
 

@@ -21,6 +21,7 @@ from splinellm.io.formats import STANDARD_STREAM, input_suffixes, names_folder, 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from splinellm.io.finished import Finished
     from splinellm.io.inputs import Input
     from splinellm.io.output_file import OutputFile
     from splinellm.io.pipeline import Annotator
@@ -91,6 +92,7 @@ def stream(
     resume: bool = False,
     share: Share | None = None,
     force: bool = False,
+    kept: str | None = None,
     asked: Mapping[str, object] | None = None,
 ) -> bool:
     """Write every row of a source with its added columns, and say how it went.
@@ -115,6 +117,8 @@ def stream(
         Of the input, that the source reads.
     force : bool
         Whether an output that is there is replaced whatever it holds.
+    kept : str, optional
+        The columns of the input that go into the output; all by default.
     asked : mapping of str to object, optional
         Options that change a number or a column; a run that goes on must have the same.
 
@@ -128,11 +132,23 @@ def stream(
     told = told_options(asked or {})
     with closing(source):
         try:
-            sink = open_sink(output, given, asked=told, resume=resume, share=share, force=force)
+            sink = open_sink(
+                output,
+                given,
+                asked=told,
+                resume=resume,
+                share=share,
+                force=force,
+                kept="all" if kept is None else kept,
+            )
         except ConfigurationError as error:
             raise typer.BadParameter(str(error)) from error
         with terminable(), _reporting(sink):
-            _run(source, sink, load, on_error, quiet=quiet)
+            done = _run(source, sink, load, on_error, quiet=quiet)
+    if done is not None:
+        if not quiet or done.n_rejected:
+            say(_already(done, sink))
+        return True
     if not quiet or sink.n_rejected:
         say(_summary(sink))
     return sink.journal is not None and sink.journal.n_recalled > 0
@@ -192,16 +208,22 @@ def _run(
     on_error: OnError,
     *,
     quiet: bool,
-) -> None:
+) -> Finished | None:
+    """Do the run, or find that an earlier one has done all of it."""
     from splinellm.io.pipeline import annotate_rows
 
     try:
         annotator = load()
+        done = None if sink.journal is None else sink.finished(annotator.schema)
+        if done is not None and not (done.n_rejected and on_error is OnError.FAIL):
+            sink.abandon()
+            return done
     except BaseException:
         sink.abandon()
         raise
     with progress_bar(source, quiet=quiet) as listener:
         annotate_rows(source, sink, annotator, on_error=on_error.value, on_progress=listener)
+    return None
 
 
 @contextmanager
@@ -244,6 +266,14 @@ def _summary(sink: StandardOutput | OutputFile) -> str:
         return written
     see = "see above" if sink.journal is None else f"see {sink.places.shown_rejects}"
     return f"{written}, {sink.n_rejected:,} rejected, {see}"
+
+
+def _already(done: Finished, sink: StandardOutput | OutputFile) -> str:
+    assert sink.journal is not None  # noqa: S101 (nothing is known of standard output)
+    rows = f"already done: {counted(done.n_rows, 'row')} in {sink.places.shown}"
+    if done.n_rejected:
+        rows += f", {done.n_rejected:,} rejected, see {sink.places.shown_rejects}"
+    return f"{rows}; nothing to compute"
 
 
 class _Terminated(KeyboardInterrupt):

@@ -10,7 +10,7 @@ import typer
 
 from splinellm.cli import fairness, labelled_data, options
 from splinellm.cli.figures import card_tables, length_warning, target_warnings
-from splinellm.cli.messages import say
+from splinellm.cli.messages import say, say_written
 from splinellm.cli.pictures import check_page
 from splinellm.io.formats import FORMATS
 
@@ -67,6 +67,7 @@ def train(
             help="Folder for the classifier; its name becomes the classifier's.",
         ),
     ],
+    positive: labelled_data.Positive = None,
     group: labelled_data.Group = None,
     tune_across: Annotated[
         str | None,
@@ -276,7 +277,7 @@ def train(
     marks = None if spans is None else labelled_data.marks_of(rows, spans, normalise=normalise)
     if normalise:
         rows = rows.normalised()
-    labels = rows.labels(labelled_data.names(label))
+    labels = rows.labels(labelled_data.names(label), positive=positive)
     kept = OutOfFold(len(labels))
     table: FeatureTable | None = None
     common: dict[str, Any] = {
@@ -334,7 +335,7 @@ def train(
         page = training_page(classifier, made_of=made_of, labels=labels, kept=kept, learned=learned)
         write_report(page, report)
     if not quiet:
-        say(f"classifier written to {output}")
+        say_written(output)
 
 
 def _require_folder(output: Path) -> None:

@@ -48,7 +48,7 @@ class SplineExtractor(Extractor):
         A loaded model: one of transformers, with its tokenizer, or a backbone; see
         :meth:`from_pretrained` for the usual way. It is put into evaluation mode.
     tokenizer : PreTrainedTokenizerBase, optional
-        Of a transformers model; a fast one.
+        Of a transformers model; a fast one. Prompts that are token ids need none.
     layers : str, iterable of int, or None
         Layers counted from 0, such as ``"0-2,29"``; None is all.
     features : str, iterable of str, or FeatureSelection

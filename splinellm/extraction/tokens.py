@@ -229,9 +229,10 @@ class Tokenizer:
         self._check_vocabulary(ids, index)
         limit = self.max_tokens if cuts else len(ids)
         is_cut = len(ids) > limit
-        cut = cut_to(ids, limit, self._n_kept(ids))
+        n_kept = self._n_kept(ids) if is_cut else 0  # nothing but a tokenizer tells
+        cut = cut_to(ids, limit, n_kept)
         if counted is not None:
-            counted = tuple(cut_to(counted, limit, self._n_kept(ids)))
+            counted = tuple(cut_to(counted, limit, n_kept))
             require_counted(counted, index, is_cut=is_cut)
         return TokenizedPrompt(cut, is_cut, counted)
 

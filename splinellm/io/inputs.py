@@ -10,7 +10,7 @@ import glob
 import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -23,6 +23,7 @@ from splinellm.io.formats import (
     format_of_name,
     input_format,
 )
+from splinellm.io.one_format import one_by_one, read_as, ways_by_format
 from splinellm.io.partitions import Partition, partition_of
 from splinellm.io.remote import Location, RemotePath, location, size_of
 from splinellm.io.shares import Share
@@ -30,8 +31,6 @@ from splinellm.io.shares import Share
 _MAGIC = re.compile(r"[*?[]")
 _BESIDE = (".rejects.jsonl", ".provenance.json")
 """What a run leaves beside its output, which is no data."""
-_ALIKE = {"tsv": "csv"}
-"""Formats that one reader reads, told apart by each file."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,9 @@ def find_input(given: Given, format: str | None = None) -> Input:  # noqa: A002 
     for argument in arguments:
         files += _files_of(argument, format, folders)
     _require_distinct(files)
-    return Input(_shown(arguments, files), tuple(files), _kind(files, format), tuple(folders))
+    return Input(
+        _shown(arguments, files), tuple(files), _kind(arguments, files, format), tuple(folders)
+    )
 
 
 def is_pipe(path: Location) -> bool:
@@ -200,9 +201,13 @@ def _fixed_part(pattern: Location) -> Location:
 def _matches(pattern: Location) -> list[tuple[Location, bool]]:
     """What a pattern matches, and whether it is a folder."""
     if isinstance(pattern, RemotePath):
-        return [*pattern.matches()]
-    found = {Path(name) for name in glob.glob(str(pattern), recursive=True)}  # noqa: PTH207 (a pattern may begin at the root)
-    return [(path, path.is_dir()) for path in found]
+        found: list[tuple[Location, bool]] = [*pattern.matches()]
+        if pattern.name.startswith("."):
+            return found
+        # As in a shell: `*` stands for no hidden file, such as the notes of runs.
+        return [match for match in found if not match[0].name.startswith(".")]
+    paths = {Path(name) for name in glob.glob(str(pattern), recursive=True)}  # noqa: PTH207 (a pattern may begin at the root)
+    return [(path, path.is_dir()) for path in paths]
 
 
 def _below(root: Location, path: Location) -> tuple[str, ...]:
@@ -229,12 +234,12 @@ def _files_in(folder: Location, root: Location, given: str | None) -> list[Input
         by_format = {given: by_format.get(given, [])}
     elif "parquet" in by_format:
         chosen = by_format.pop("parquet")
-        _tell_of_others(folder, [file for files in by_format.values() for file in files])
+        _tell_of_others(folder, by_format)
         by_format = {"parquet": chosen}
     if len(by_format) > 1:
         raise InputFileError(
             f"folder '{folder}' has files of several formats: {', '.join(sorted(by_format))}",
-            hint="--input-format chooses one, or a pattern: 'FOLDER/**/*.csv'",
+            hint=one_by_one({name: f"{folder} --input-format {name}" for name in by_format}),
         )
     for files in by_format.values():
         if files:
@@ -244,12 +249,14 @@ def _files_in(folder: Location, root: Location, given: str | None) -> list[Input
     raise InputFileError(f"folder '{folder}' has no {what} files")
 
 
-def _tell_of_others(folder: Location, others: Sequence[Location]) -> None:
+def _tell_of_others(folder: Location, by_format: Mapping[str, Sequence[Location]]) -> None:
+    others = [file for files in by_format.values() for file in files]
     if others:
+        ways = {name: f"{folder} --input-format {name}" for name in (*by_format, "parquet")}
         more = f" and {len(others) - 1:,} more are" if len(others) > 1 else " is"
         warnings.warn(
             f"folder '{folder}': its Parquet files are read, '{min(map(str, others))}'{more} not "
-            "(--input-format or a pattern chooses others)",
+            f"({one_by_one(ways)})",
             stacklevel=2,
         )
 
@@ -314,22 +321,18 @@ def _real(path: Location) -> str:
     return str(path) if isinstance(path, RemotePath) else os.path.realpath(path)
 
 
-def _kind(files: Sequence[InputFile], given: str | None) -> Format:
+def _kind(arguments: Sequence[str], files: Sequence[InputFile], given: str | None) -> Format:
     first: Format | None = None
     for file in files:
         known = input_format(str(file.path), given)
         first = first or known
-        if _read_as(known) != _read_as(first):
+        if read_as(known) != read_as(first):
             raise InputFileError(
                 f"'{file}' is {known.name}, and '{files[0]}' is {first.name}",
-                hint="a run reads one format: give 'FOLDER/*.csv', then the others",
+                hint=one_by_one(ways_by_format(arguments, [str(file) for file in files])),
             )
     assert first is not None  # noqa: S101 (there is at least one)
     return first
-
-
-def _read_as(known: Format) -> str:
-    return _ALIKE.get(known.name, known.name)
 
 
 def _shown(arguments: Sequence[str], files: Sequence[InputFile]) -> str:

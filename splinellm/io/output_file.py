@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from splinellm.errors import OutputError
+from splinellm.io.finished import Finished, Note
 from splinellm.io.formats import is_gzipped, output_format
 from splinellm.io.journal import Journal, holds_parts
 from splinellm.io.json_columns import to_json
@@ -35,10 +36,10 @@ if TYPE_CHECKING:
 
 _DATA, _REJECTS, _PROVENANCE = "data", "rejects.jsonl", "provenance.json"
 """Names in the folder beside the output."""
-_UNFINISHED, _REJECTED = "_partial", "_rejects"
+_UNFINISHED, _REJECTED, _NOTES = "_partial", "_rejects", "_done"
 RUN_RECORD, RUN_LOCK = "_run.json", "_run.lock"
 """Names in an output that is a folder; for the last two, see :mod:`splinellm.io.shared_run`."""
-_OURS = (_UNFINISHED, _REJECTED, RUN_RECORD, f"{RUN_RECORD}.tmp", RUN_LOCK)
+_OURS = (_UNFINISHED, _REJECTED, _NOTES, RUN_RECORD, f"{RUN_RECORD}.tmp", RUN_LOCK)
 
 
 @contextmanager
@@ -66,6 +67,8 @@ class Places:
         The bad rows.
     shown_partial, shown_rejects : str
         These, as the user would name them.
+    note : Path or RemotePath
+        What the complete output is of; see :mod:`splinellm.io.finished`.
     """
 
     shown: str
@@ -74,6 +77,7 @@ class Places:
     rejects: Location
     shown_partial: str
     shown_rejects: str
+    note: Location
 
     @classmethod
     def beside(cls, path: str) -> Places:
@@ -87,6 +91,7 @@ class Places:
             _beside(final, rejects),
             path + partial,
             path + rejects,
+            final.with_name(f".{final.name}.run.json"),
         )
 
     @classmethod
@@ -104,6 +109,7 @@ class Places:
             root / _REJECTED / f"{share.name}.jsonl",
             str(shown / partial),
             str(shown / rejects),
+            root / _NOTES / f"{share.name}.json",
         )
 
     @property
@@ -164,6 +170,8 @@ class OutputFile:
         Whether to go on with what an earlier run computed.
     force : bool
         Whether what is there is replaced even if it has more rows, or other columns.
+    versions : mapping of str to str, optional
+        What else tells this run from others once it has succeeded; without, nothing is noted.
 
     Attributes
     ----------
@@ -185,6 +193,7 @@ class OutputFile:
         *,
         resume: bool = False,
         force: bool = False,
+        versions: Mapping[str, str] | None = None,
     ) -> None:
         self.places = places
         self.n_rows = 0
@@ -193,6 +202,11 @@ class OutputFile:
         self._writer: Writer | None = None
         self._rejects: io.TextIOWrapper | None = None
         self._beside: dict[str, Unfinished] = {}
+        self._added: pa.Schema | None = None
+        self._note: Note | None = None
+        if versions is not None:
+            self._note = Note(places.note, places.final, {**(asked or {}), **versions})
+        self._may_be_done = resume and not force
         shown, final = places.shown, places.final
         with writing(shown):
             if isinstance(final, Path) and final.is_dir():
@@ -209,8 +223,21 @@ class OutputFile:
         self._stream: BinaryIO = self._data.file
         self._is_closed = False
 
+    def finished(self, added: pa.Schema) -> Finished | None:
+        """Look whether an earlier run has done all of this one, which goes on with what is there.
+
+        Parameters
+        ----------
+        added : pa.Schema
+            Columns that the run adds, and what they come from.
+        """
+        if self._note is None or not self._may_be_done or self.journal.n_rows:
+            return None
+        return self._note.read(added)
+
     def start(self, source: Source[Chunk], added: pa.Schema) -> None:
         """Begin the output; reads the input's columns if the format needs them."""
+        self._added = added
         with writing(self.places.shown):
             self.journal.start(added)
         columns = source.schema() if self._kind.needs_schema else None
@@ -260,6 +287,8 @@ class OutputFile:
             settle(self.places.final.parent)  # the parts are the only copy until then
             self.journal.remove()
             self._tidy()
+        if self._note is not None and self._added is not None:
+            self._note.write(self._added, self.n_rows, self.n_rejected)
 
     def abandon(self) -> None:
         """Keep the parts alone: the rest is made anew when a run goes on with them."""

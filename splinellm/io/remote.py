@@ -26,6 +26,17 @@ _BLOCK_BYTES = 8 << 20
 """So much is fetched at a time: enough that the way there and back does not count."""
 _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
 """What reads and writes them, by scheme; that of S3 is in the extra ``remote``."""
+_VERSIONS = (
+    "ETag",
+    "etag",
+    "generation",
+    "blob_id",
+    "mtime",
+    "LastModified",
+    "modified",
+    "created",
+)
+"""Of what stores say of a file, what changes with its content; the surest first."""
 
 Location: TypeAlias = "Path | RemotePath"
 
@@ -70,6 +81,14 @@ def plain_path(text: str) -> str:
 def size_of(path: Location) -> int:
     """Bytes of a file."""
     return path.size() if isinstance(path, RemotePath) else path.stat().st_size
+
+
+def stamp_of(path: Location) -> str:
+    """What tells this version of a file from others: its size and when it was changed."""
+    if isinstance(path, RemotePath):
+        return path.stamp()
+    found = path.stat()
+    return f"{found.st_size} bytes, {found.st_mtime_ns}"
 
 
 @dataclass(frozen=True)
@@ -166,6 +185,23 @@ class RemotePath:
         if found is None:
             raise FileNotFoundError(self.uri)
         return int(found.get("size") or 0)
+
+    def stamp(self) -> str:
+        """What the store says that tells this version of a file from others.
+
+        Raises
+        ------
+        OSError
+            There is no such file, or nothing is said.
+        """
+        found = self._info()
+        if found is None:
+            raise FileNotFoundError(self.uri)
+        # A listing says more than a question for one object does, so not all that is there.
+        version = next((found[name] for name in _VERSIONS if found.get(name)), None)
+        if version is None:
+            raise OSError(f"nothing tells the version of {self.uri}")
+        return f"{found.get('size')} bytes, {version}"
 
     def open(self, mode: str = "rb") -> BinaryIO:
         """Open for reading, from anywhere in it."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pyarrow as pa
 
 from splinellm.errors import ConfigurationError, OutputError
+from splinellm.io.finished import stamps
 from splinellm.io.formats import STANDARD_STREAM, names_folder, output_format
 from splinellm.io.inputs import Given, Input, find_input
 from splinellm.io.output_file import OutputFile, Places, make_folder, write_reject, writing
@@ -111,6 +112,7 @@ def open_sink(
     resume: bool = False,
     share: Share | None = None,
     force: bool = False,
+    kept: str | None = None,
 ) -> StandardOutput | OutputFile:
     """Open the output of a run.
 
@@ -128,6 +130,9 @@ def open_sink(
         Of the input that is read, if it is not all of it; goes into a folder.
     force : bool
         Whether an output that is there is replaced even if it has more rows, or other columns.
+    kept : str, optional
+        Which columns of the input go into the output. If this is told, an output is noted beside
+        as done, so that a run with `resume` finds out.
 
     Raises
     ------
@@ -154,7 +159,21 @@ def open_sink(
     if in_folder:
         make_folder(path, share)
     identity = {**source.identity(), "--shard": str(share)}
-    return OutputFile(places, {**identity, **(asked or {})}, resume=resume, force=force)
+    versions = None if kept is None else _versions(source, kept)
+    return OutputFile(
+        places, {**identity, **(asked or {})}, resume=resume, force=force, versions=versions
+    )
+
+
+def _versions(source: Input, kept: str) -> dict[str, str] | None:
+    """What tells a run from others once it has succeeded; None if nothing does, as of a pipe."""
+    if source.is_stream:
+        return None
+    try:
+        found = stamps(file.path for file in source.files)
+    except OSError:
+        return None
+    return {"versions of input files": found, "columns kept": kept}
 
 
 def _protect(source: Input, places: Places) -> None:

@@ -204,7 +204,14 @@ class Classifier(FrozenClassifier):
         told = require_thresholds(self.card.kind, self.card.classes, threshold)
         return self.with_card(replace(self.card, thresholds={**self.card.thresholds, **told}))
 
-    def with_target(self, X: Any, y: Any, target: Target) -> Self:  # noqa: N803
+    def with_target(
+        self,
+        X: Any,  # noqa: N803
+        y: Any,
+        target: Target,
+        *,
+        positive: str | None = None,
+    ) -> Self:
         """The same classifier with thresholds that are chosen on labelled rows of one's own.
 
         Parameters
@@ -215,6 +222,9 @@ class Classifier(FrozenClassifier):
             Classes, or 0 and 1; of several labels a flag each.
         target : Target
             Such as ``Target("fpr", 0.01)``.
+        positive : str, optional
+            Of labels with other names, the one that stands for the second of two classes; all
+            others stand for the first.
 
         Returns
         -------
@@ -234,12 +244,12 @@ class Classifier(FrozenClassifier):
 
         texts = [] if is_features(X) else as_prompts(X)
         if texts:  # a wrong label comes before the model reads anything
-            thresholds.labels_for(self.card, y, len(texts))
+            thresholds.labels_for(self.card, y, len(texts), positive=positive)
         found = self.predict_features(X) if is_features(X) else self.predict_texts(texts)
         chosen, notes = thresholds.choose(
             self,
             found,
-            thresholds.labels_for(self.card, y, len(found)),
+            thresholds.labels_for(self.card, y, len(found), positive=positive),
             target,
             data={"name": "one's own", "rows": len(found)},
             was_trained_on=thresholds.trained_on(

@@ -261,7 +261,8 @@ def groups_of(labels: Sequence[object], names: Sequence[str] | None = None) -> t
         if len(found) != 2:
             raise ConfigurationError(
                 f"effect sizes are between two labels, and there are {len(found)}",
-                hint="name two of them",
+                hint="name two of them with --between A,B, or between=[A, B] in Python: "
+                + ", ".join(label[:40] for label in found[:20]),
             )
         return found[0], found[1]
     if len(names) != 2 or not set(names) <= set(found):

@@ -72,9 +72,9 @@ class Dataset:
             raise InputFileError(f"'{self.name}' has no column '{name[:80]}', only: {found}")
         return self.columns[name]
 
-    def labels(self, names: Sequence[str]) -> Labels:
+    def labels(self, names: Sequence[str], *, positive: str | None = None) -> Labels:
         """Read label columns; see :meth:`splinellm.learn.labels.Labels.from_columns`."""
-        return Labels.from_columns({name: self.column(name) for name in names})
+        return Labels.from_columns({name: self.column(name) for name in names}, positive=positive)
 
     def normalised(self) -> Dataset:
         """Give the same rows with normalised texts; columns stay as they are.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from copy import copy
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from splinellm.learn.handed import extent_of, is_features
+from splinellm.learn.labels import class_indices
 from splinellm.learn.predictions import Predictions
 from splinellm.prompts import as_prompts
 from splinellm.table import N_TOKENS, TRUNCATED
@@ -26,8 +28,10 @@ if TYPE_CHECKING:
 class FrozenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sklearn is untyped
     """What is the same for classifiers of prompts and for those that pool windows of tokens.
 
-    Like :class:`sklearn.frozen.FrozenEstimator` it is cloned as it is, and ``fit`` changes nothing:
-    ``cross_val_score`` then measures it fold by fold.
+    Like :class:`sklearn.frozen.FrozenEstimator` it is cloned with all that it has learned, and
+    ``fit`` learns nothing: ``cross_val_score`` then measures it fold by fold. ``fit`` only looks at
+    how the labels are written. After labels of 0 and 1 (or False and True), the classes of a
+    classifier of two are those, so that what scikit-learn computes from labels and classes agrees.
 
     Attributes
     ----------
@@ -36,6 +40,7 @@ class FrozenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
     """
 
     card: Card
+    _written: np.ndarray | None = None
 
     @abstractmethod
     def verdicts(
@@ -55,7 +60,12 @@ class FrozenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
 
     @property
     def classes_(self) -> np.ndarray:
-        """The classes in the order of the probabilities; numbers, if all are called by some."""
+        """The classes in the order of the probabilities; numbers, if all are called by some.
+
+        After :meth:`fit` they are as the labels there were written.
+        """
+        if self._written is not None:
+            return self._written
         names = self.card.classes
         is_counted = all(name.isascii() and name.isdigit() for name in names)
         if is_counted and [str(int(name)) for name in names] == list(names):
@@ -63,7 +73,20 @@ class FrozenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         return np.array(names)
 
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803, ARG002 - scikit-learn's
-        """Change nothing: it is trained."""
+        """Learn nothing: it is trained. Labels of 0 and 1 become the names of its two classes.
+
+        Raises
+        ------
+        LabelError
+            A label is none of the classifier's; lists its classes.
+        """
+        self._written = None
+        if y is not None:
+            found = class_indices(self.card.kind, self.card.classes, y)
+            told = np.asarray(y)
+            is_number = self.card.kind == "binary" and told.dtype.kind in "biuf"
+            if is_number and np.array_equal(told, found):  # they are no names, such as 1 and 2
+                self._written = np.array([0, 1]).astype(told.dtype)
         return self
 
     def predict(
@@ -190,10 +213,28 @@ class FrozenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         return found.complete().predictions
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803
-        """Share of the rows that are predicted right; of several labels, with all of them right."""
+        """Share of the rows that are predicted right; of several labels, with all of them right.
+
+        Parameters
+        ----------
+        X
+            See :meth:`predict`.
+        y : array-like, shape (N,) or (N, C)
+            Classes, or 0 and 1 of two; of several labels a flag each.
+        sample_weight : array-like, shape (N,), optional
+            Of the rows.
+
+        Raises
+        ------
+        LabelError
+            A label is none of the classifier's; lists its classes.
+        """
         from sklearn.metrics import accuracy_score
 
-        return float(accuracy_score(y, self.predict(X), sample_weight=sample_weight))
+        kind, classes = self.card.kind, self.card.classes
+        truth = class_indices(kind, classes, y)  # a wrong label comes before the model reads
+        predicted = class_indices(kind, classes, self.predict(X))
+        return float(accuracy_score(truth, predicted, sample_weight=sample_weight))
 
     def _predictions(self, given: Any, overflow: Overflow) -> Predictions:
         if is_features(given):
@@ -205,7 +246,7 @@ class FrozenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         return {}
 
     def __sklearn_clone__(self) -> Self:
-        return self
+        return copy(self)  # what fit() sees in one fold is not for another
 
     def __sklearn_is_fitted__(self) -> bool:
         return True

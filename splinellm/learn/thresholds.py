@@ -12,7 +12,7 @@ import numpy as np
 from splinellm.errors import ConfigurationError, LabelError
 from splinellm.learn.bootstrap import INTERVALS, threshold_interval
 from splinellm.learn.decisions import ABSTAIN, bands_of, choose_band, settings_of
-from splinellm.learn.labels import Labels, read_flag
+from splinellm.learn.labels import Labels, class_indices, positive_flags
 from splinellm.learn.metrics import Target, choose_threshold, class_figures
 from splinellm.learn.predictions import Predictions, scored_classes
 
@@ -86,7 +86,7 @@ def _without_threshold(row: Any) -> Any:
     }
 
 
-def labels_for(card: Card, given: Any, n_rows: int) -> Labels:
+def labels_for(card: Card, given: Any, n_rows: int, *, positive: str | None = None) -> Labels:
     """Read labels as a classifier's: its classes, or 0/1, true/false, yes/no.
 
     Parameters
@@ -97,6 +97,8 @@ def labels_for(card: Card, given: Any, n_rows: int) -> Labels:
         A class each, or of several labels a flag each.
     n_rows : int
         Rows that they must be of.
+    positive : str, optional
+        The label that stands for the second of two classes; all others stand for the first.
 
     Raises
     ------
@@ -110,15 +112,15 @@ def labels_for(card: Card, given: Any, n_rows: int) -> Labels:
             f"classifier '{card.name}' chooses the most probable of several classes, without a "
             "threshold"
         )
-    rows = np.asarray(given, object).tolist()
-    if len(rows) != n_rows:
-        raise LabelError(f"{len(rows)} labels do not fit {n_rows} rows")
-    values: list[Any]
-    if card.kind == "multilabel":
-        values = [_flags(card, row, i) for i, row in enumerate(rows, 1)]
-    else:
-        values = [_class(card, row, i) for i, row in enumerate(rows, 1)]
-    labels = Labels(card.kind, card.classes, np.array(values, np.int64))
+    if len(given) != n_rows:
+        raise LabelError(f"{len(given)} labels do not fit {n_rows} rows")
+    if positive is not None:
+        if card.kind == "multilabel":
+            raise ConfigurationError(
+                f"classifier '{card.name}' has several labels, each of 0 and 1"
+            )
+        given = positive_flags(list(given), positive, "label")
+    labels = Labels(card.kind, card.classes, class_indices(card.kind, card.classes, given))
     for name in labels.scored_classes:
         if len(set(labels.indicator(name).tolist())) < 2:
             raise LabelError(f"there must be rows with '{name}' and rows without")
@@ -239,24 +241,3 @@ def _bands(
 
 def _at(card: Card, name: str) -> int:
     return card.classes.index(name)
-
-
-def _class(card: Card, value: Any, row: int) -> int:
-    text = str(value.item() if isinstance(value, np.generic) else value)
-    if text in card.classes:
-        return card.classes.index(text)
-    try:
-        return read_flag(value, "labels", row)
-    except LabelError:
-        raise LabelError(
-            f"row {row} has the label '{text[:40]}'",
-            hint=f"labels are {' and '.join(card.classes)}, or 0 and 1",
-        ) from None
-
-
-def _flags(card: Card, values: Any, row: int) -> list[int]:
-    if not isinstance(values, list) or len(values) != len(card.classes):
-        raise LabelError(
-            f"row {row} needs {len(card.classes)} flags", hint=f"of {', '.join(card.classes)}"
-        )
-    return [read_flag(value, name, row) for name, value in zip(card.classes, values, strict=True)]

@@ -19,6 +19,7 @@ from splinellm.errors import (
     ModelNotFoundError,
     UnsupportedArchitectureError,
 )
+from tests.architectures import case_backbone
 from tests.live.models import causal_lm, extractor_of
 from tests.tiny import tiny_tokenizer
 
@@ -41,9 +42,31 @@ def test_a_model_in_memory_with_its_tokenizer(wrapped: bool) -> None:
     assert table.provenance.weights_sha256 or wrapped
 
 
+def test_token_ids_need_no_tokenizer() -> None:
+    model = causal_lm()
+    ids = [tiny_tokenizer()(text)["input_ids"] for text in TEXTS]
+    bare = SplineExtractor(model, features="paper", max_tokens=3)
+    table = bare.extract(ids)
+    expected = SplineExtractor(model, tiny_tokenizer(), features="paper", max_tokens=3)
+    np.testing.assert_array_equal(table.values, expected.extract(ids).values)
+    assert table.truncated.tolist() == [True, False]
+    assert bare.provenance.tokenizer_probe == ()
+    assert "tokenizer_probe" in str(table.provenance.first_difference(expected.provenance))
+
+
+def test_token_ids_of_an_encoder_need_a_tokenizer_where_they_are_cut() -> None:
+    backbone = case_backbone("bert")
+    ids = backbone.tokenizer(TEXTS[0])["input_ids"]
+    bare = SplineExtractor(backbone.model, features="paper", max_tokens=len(ids))
+    assert bare.extract([ids]).values.shape[0] == 1
+    short = SplineExtractor(backbone.model, features="paper", max_tokens=len(ids) - 1)
+    with pytest.raises(ConfigurationError, match="needs its tokenizer"):  # it knows the end
+        short.extract([ids])
+
+
 def test_a_tokenizer_is_not_guessed() -> None:
-    with pytest.raises(ConfigurationError, match="a model in memory needs its tokenizer"):
-        SplineExtractor(causal_lm())
+    with pytest.raises(ConfigurationError, match="a model in memory needs its tokenizer to read"):
+        SplineExtractor(causal_lm()).extract(TEXTS)
     backbone = extractor_of(causal_lm()).backbone
     with pytest.raises(ConfigurationError, match="has its own tokenizer"):
         SplineExtractor(backbone, tiny_tokenizer())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -224,6 +225,26 @@ def test_typo_gets_a_suggestion(spec: str, hub: NoHub) -> None:
     with pytest.raises(ModelNotFoundError, match="did you mean 'smollm2-135m'"):
         load_backbone(spec, device="cpu")
     assert hub.asked == [spec]
+
+
+def test_a_suggestion_comes_before_a_hub_that_never_answers(
+    hub: NoHub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It came after minutes: a timeout is of each address and each attempt."""
+    ended = Event()
+    monkeypatch.setattr(loading, "_HUB_S", 0.05)
+    monkeypatch.setattr(hub, "model_info", lambda *_args, **_kwargs: ended.wait(60))
+    try:
+        with pytest.raises(ModelNotFoundError, match=r"did not answer \(TimeoutError\) \(did you"):
+            load_backbone("smollm2", device="cpu")
+    finally:
+        ended.set()
+    assert "did you mean 'smollm2-135m'? Asking" in caplog.text
+    caplog.clear()
+    monkeypatch.setattr(hub, "model_info", NoHub().model_info)
+    with pytest.raises(ModelNotFoundError):
+        load_backbone("someone/smollm2-135m", device="cpu")
+    assert not caplog.text  # the id of somebody's model is no typo
 
 
 @pytest.mark.parametrize("spec", ["a/b/c", "../etc", "who?what", "x" * 500, "~nobody-here/x"])

@@ -54,7 +54,8 @@ def test_a_threshold_of_ones_own(cli: Cli, mine: str) -> None:
     told = ("--data", "new.csv", "--target-fpr", "0.02")
     result = cli("classifiers", "set-threshold", mine, *told)
     assert result.code == 0
-    assert result.stderr.splitlines()[-1] == "splinellm: classifier written to mine-fpr-0.02"
+    assert result.stderr.splitlines()[-2] == "splinellm: classifier written to mine-fpr-0.02"
+    assert "predict mine-fpr-0.02 INPUT -o OUTPUT" in result.stderr.splitlines()[-1]
     card = load_card("mine-fpr-0.02")
     assert card.name == "mine-fpr-0.02"
     assert card.settings["threshold_for"] == "fpr 0.02"
@@ -84,6 +85,36 @@ def test_a_threshold_of_ones_own(cli: Cli, mine: str) -> None:
         [row["text"] for row in rows], [row["label"] for row in rows], Target("fpr", 0.02)
     )
     assert chosen.card.thresholds == card.thresholds
+
+
+def test_labels_with_other_names(cli: Cli, mine: str) -> None:
+    """They had to be renamed in the file before."""
+    rows = labelled_rows(200)
+    write_rows("named.csv", rows)
+    others = {"toxic": "hate", "clean": "none"}
+    write_rows("other.csv", [{**row, "label": others[row["label"]]} for row in rows])
+    mixed = [others[row["label"]] if i % 4 else row["text"] for i, row in enumerate(rows)]
+    mixed = ["hate" if row["label"] == "toxic" else x for row, x in zip(rows, mixed, strict=True)]
+    write_rows("many.csv", [{**row, "label": x} for row, x in zip(rows, mixed, strict=True)])
+    told = ("--target-recall", "0.9", "-q")
+    assert cli("classifiers", "set-threshold", mine, "--data", "named.csv", *told).code == 0
+    wanted = load_card("mine-recall-0.9")
+    for data in ("other.csv", "many.csv"):
+        more = ("--data", data, "--positive", "hate", "-o", data[:-4])
+        result = cli("classifiers", "set-threshold", mine, *told, *more)
+        assert result.code == 0, result.stderr
+        assert load_card(data[:-4]).thresholds == wanted.thresholds
+        assert (
+            load_card(data[:-4]).metrics["threshold"]["toxic"]["precision"]
+            == (wanted.metrics["threshold"]["toxic"]["precision"])
+        )
+    failed = cli("classifiers", "set-threshold", mine, "--data", "other.csv", "-o", "no", *told)
+    assert failed.code == 1
+    assert "--positive names the label of yours that stands for 'toxic'" in failed.stderr
+    typo = ("--data", "other.csv", "--positive", "hat", "-o", "typo")
+    result = cli("classifiers", "set-threshold", mine, *typo, *told)
+    assert result.code == 1
+    assert "no row has the label 'hat' (its labels are 'hate', 'none')" in (result.stderr)
 
 
 def test_rows_that_say_little_are_warned_about(cli: Cli, mine: str) -> None:

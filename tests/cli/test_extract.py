@@ -29,7 +29,7 @@ ONE_BAD = b'{"text": "one"}\n{"text": ""}\n{"text": "three"}\n'
 
 
 def files() -> list[str]:
-    return sorted(path.name for path in Path().iterdir())
+    return sorted(path.name for path in Path().iterdir() if not path.match(".*.run.json"))
 
 
 def lines(stderr: str) -> list[str]:
@@ -188,7 +188,7 @@ def test_bad_row_of_a_pipe(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Missing argument 'INPUT"),
+        ([], "Missing argument 'INPUT...'. To read what is piped in, give - as INPUT, and -o -"),
         (["in.txt"], "Missing option"),
         (["in.txt", "-o", "out.xlsx"], "cannot write 'out.xlsx': unknown suffix"),
         (["in.txt", "-o", "out.parquet.gz"], "unknown suffix"),

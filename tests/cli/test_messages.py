@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 
 import pytest
 
-from splinellm.cli.messages import show_warnings_as_lines
+from splinellm.cli.messages import show_log_as_lines, show_warnings_as_lines
 
 
 def test_a_warning_is_one_line_and_shown_once(
@@ -23,3 +24,18 @@ def test_a_warning_is_one_line_and_shown_once(
         "splinellm: warning: texts are long",
         "splinellm: warning: another",
     ]
+
+
+def test_the_log_is_lines_unless_somebody_else_writes_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logger = logging.getLogger("splinellm")
+    monkeypatch.setattr(logger, "handlers", [])
+    show_log_as_lines()
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    logging.getLogger("splinellm.backbone").warning("asking\nfor %s", "it")
+    logging.getLogger("splinellm.backbone").info("nothing")
+    monkeypatch.setattr(root, "handlers", [logging.NullHandler()])
+    logging.getLogger("splinellm.backbone").warning("told by the service")
+    assert capsys.readouterr().err.splitlines() == ["splinellm: asking for it"]

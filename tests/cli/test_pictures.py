@@ -114,6 +114,13 @@ def test_compare_prints_its_test_and_the_largest_effects(cli: Cli, table: str) -
     assert all(one["size"] == 0 for one in record["effects"])
 
 
+def test_texts_are_to_be_extracted_before_they_are_compared(cli: Cli, table: str) -> None:
+    Path("raw.csv").write_text("text,label\na b,x\nc d,y\n")
+    result = cli("compare", table, "raw.csv")
+    assert result.code == 1
+    assert "run splinellm extract on it first" in result.stderr
+
+
 CHAT = [{"role": "user", "content": "hello there"}, {"role": "assistant", "content": "hi"}]
 
 

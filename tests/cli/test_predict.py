@@ -82,7 +82,26 @@ def test_rows_arrive_in_order_with_what_the_classifier_says(cli: Cli, output: st
     assert [int(value) for value in found["n_tokens"]] == table.n_tokens.tolist()
     if output != "out.csv":
         assert found["truncated"] == table.truncated.tolist()
-    assert sorted(path.name for path in Path().iterdir()) == ["clf", "in.jsonl", output]
+    note = f".{output}.run.json"
+    assert sorted(path.name for path in Path().iterdir()) == [note, "clf", "in.jsonl", output]
+
+
+@pytest.mark.parametrize("output", ["out.parquet", "out.csv"])
+def test_verdicts_that_are_there_are_those_of_this_classifier(
+    cli: Cli, fake: list[FakeExtractor], folder: str, output: str
+) -> None:
+    write_rows("in.jsonl", ROWS[:5])
+    run = ("predict", folder, "in.jsonl", "-o", output, "--resume")
+    done = f"splinellm: already done: 5 rows in {output}; nothing to compute\n"
+    assert cli(*run).stderr == "splinellm: 5 rows written\n"
+    assert cli(*run).stderr == done
+    assert cli(*run, "--threshold", "0.9").stderr == "splinellm: 5 rows written\n"
+    assert cli(*run).stderr == "splinellm: 5 rows written\n"
+    # The same estimator under another threshold, as set-threshold writes it.
+    save_classifier(trained("binary").with_threshold(0.9), folder)
+    assert cli(*run).stderr == "splinellm: 5 rows written\n"
+    assert cli(*run).stderr == done
+    assert fake[-1].seen == []
 
 
 @pytest.mark.parametrize("output", ["out.parquet", "-"])

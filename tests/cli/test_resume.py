@@ -48,6 +48,8 @@ def test_goes_on_and_says_how_much_was_there(stopped: Cli, fake: list[FakeExtrac
     assert stopped("extract", "in.csv", "-o", "plain.parquet", "--layers", "0").code == 0
     assert Path("plain.parquet").read_bytes() == Path("out.parquet").read_bytes()
     assert sorted(path.name for path in Path().iterdir()) == [
+        ".out.parquet.run.json",
+        ".plain.parquet.run.json",
         "in.csv",
         "out.parquet",
         "plain.parquet",
@@ -176,3 +178,80 @@ def test_inputs_that_cannot_be_read_together(
     assert message in result.stderr
     assert not fake
     assert not Path("out.csv").exists()
+
+
+DONE = "splinellm: already done: 4 rows in out.parquet; nothing to compute\n"
+
+
+@pytest.mark.parametrize("first", [(), ("--resume",)])
+def test_what_is_done_is_not_done_again(
+    cli: Cli, fake: list[FakeExtractor], first: tuple[str, ...]
+) -> None:
+    write_input(Path("in.csv"), [{"id": i, "text": t} for i, t in enumerate(["a", "b", "c", "d"])])
+    assert cli(*RUN, "--layers", "0", *first).code == 0
+    before, times = content(), Path("out.parquet").stat().st_mtime_ns
+    result = cli(*RUN, "--layers", "0", "--resume")
+    assert (result.code, result.stderr) == (0, DONE)
+    assert (fake[-1].seen, content()) == ([], before)
+    assert Path("out.parquet").stat().st_mtime_ns == times
+    assert cli(*RUN, "--layers", "0").stderr == "splinellm: 4 rows written\n"  # as it was asked
+    assert cli(*RUN, "--layers", "0", "--resume", "--force").stderr.endswith("4 rows written\n")
+    assert cli(*RUN, "--layers", "0", "--resume", "-q").stderr == ""
+
+
+def test_what_is_done_of_something_else_is_done_again(
+    cli: Cli, fake: list[FakeExtractor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"id": i, "text": t} for i, t in enumerate(["a", "b", "c", "d"])]
+    write_input(Path("in.csv"), rows)
+    run = (*RUN, "--layers", "0", "--resume")
+
+    def is_done() -> bool:
+        result = cli(*run)
+        assert result.code == 0, result.stderr
+        return result.stderr == DONE
+
+    assert [is_done(), is_done()] == [False, True]
+    write_input(Path("in.csv"), [*rows[:3], {"id": 3, "text": "e"}])  # of the same size
+    assert [is_done(), fake[-1].seen[-1]] == [False, "e"]
+    assert is_done()
+    Path("out.parquet").write_bytes(Path("out.parquet").read_bytes())  # by somebody else
+    assert [is_done(), is_done()] == [False, True]
+    Path("out.parquet").unlink()
+    assert [is_done(), is_done()] == [False, True]
+    run = (*run[:-3], "--layers", "1", "--resume", "--force")
+    assert not is_done()
+    run = (*run[:-1],)
+    assert is_done()
+    run = (*run, "--columns", "id")  # nobody looks whether these are all
+    assert [is_done(), is_done()] == [False, True]
+    versions = {"numpy": "1"}
+    monkeypatch.setattr("splinellm.io.journal.library_versions", lambda: versions)
+    assert [is_done(), is_done()] == [False, True]
+
+
+def test_what_is_done_of_a_folder(
+    cli: Cli, fake: list[FakeExtractor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_chunk_rows(monkeypatch, 2)
+    write_input(Path("in.jsonl"), [{"text": "ab" * i} for i in range(7)])  # the first is empty
+    for _ in range(2):
+        for shard in ("2/2", "1/2"):
+            run = ("extract", "in.jsonl", "-o", "out/", "--shard", shard, "--resume")
+            result = cli(*run, "--on-error", "skip")
+            assert result.code == 0
+    where = "out/part-00001-of-00002.parquet"
+    rejects = "out/_rejects/part-00001-of-00002.jsonl"
+    told = f"already done: 3 rows in {where}, 1 rejected, see {rejects}; nothing to compute"
+    assert result.stderr == f"splinellm: {told}\n"
+    assert [one.seen for one in fake[-2:]] == [[], []]
+    assert cli(*run).code == 1  # the bad row ends it
+    assert len(pd.read_parquet("out")) == 6
+    again = cli("extract", "out", "-o", "again.parquet", "--columns", "text")
+    assert (again.code, again.stderr) == (0, "splinellm: 6 rows written\n")
+
+
+def test_a_pipe_is_never_known_again(cli: Cli, fake: list[FakeExtractor]) -> None:
+    for _ in range(2):
+        result = cli("extract", "-", "-o", "out.parquet", "--resume", stdin=b"a\nb\n")
+        assert (result.code, result.stderr) == (0, "splinellm: 2 rows written\n")

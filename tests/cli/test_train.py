@@ -34,10 +34,14 @@ def test_binary_from_texts(cli: Cli, fake: list[FakeExtractor]) -> None:
         "brier",
     ]
     assert sum(int(line.split("tokens")[1].split()[0]) for line in by_length) == 120
-    longer, few, written = result.stderr.splitlines()
+    longer, few, written, following = result.stderr.splitlines()
     assert "few or none of these rows have over 16 tokens" in longer
     assert "120 rows are few" in few
     assert written == "splinellm: classifier written to mine"
+    assert following == (
+        "splinellm: use it with splinellm predict mine INPUT -o OUTPUT, or splinellm serve "
+        "--classifiers mine"
+    )
     assert fake[0].seen == [row["text"] for row in rows]
     assert fake[0].settings["features"] == "blocks"
     card = load_classifier("mine").card

@@ -35,18 +35,27 @@ def test_from_and_to_a_uri(cli: Cli, memory: fsspec.AbstractFileSystem) -> None:
         "/out.csv.rejects.jsonl"
     )
     assert sorted(memory.find("/")) == [
+        "/.out.csv.run.json",
         "/box/lang=de/in.csv",
         "/box/lang=en/in.csv",
         "/out.csv",
         "/out.csv.provenance.json",
         "/out.csv.rejects.jsonl",
     ]
+    again = ("extract", "memory://box", "-o", "memory://out.csv", "--on-error", "skip", "--resume")
+    done = f"already done: 3 rows in memory://out.csv, 1 rejected, see {where}; nothing to compute"
+    assert cli(*again).stderr == f"splinellm: {done}\n"
+    memory.pipe("/box/lang=en/in.csv", b"id,text\n1,one\n2,six\n")  # of the same size
+    assert cli(*again).stderr == f"splinellm: 3 rows written, 1 rejected, see {where}\n"
     result = cli("extract", "memory://box/*/in.csv", "-o", "memory://out.csv", "--columns", "id")
     assert (result.code, "'lang' would be gone (--force" in result.stderr) == (1, True)
     assert (
         cli("extract", "memory://box/*en/in.csv", "-o", "memory://o/", "--shard", "1/1").code == 0
     )
     assert "/o/part-00001-of-00001.parquet" in memory.find("/")
+    memory.pipe("/notes/a.jsonl", b'{"text": "one"}\n')
+    memory.pipe("/notes/.b.jsonl.run.json", b"{}")  # of a run, and no data
+    assert cli("extract", "memory://notes/*", "-o", "notes.csv").stderr.endswith("1 row written\n")
 
 
 def test_file_uri_is_a_path(cli: Cli, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 
 from splinellm.errors import ConfigurationError, InputFileError, ResumeError
 from splinellm.io.feature_reader import open_features
+from splinellm.io.formats import input_format
 from splinellm.io.inputs import find_input
 from splinellm.io.readers import open_source
 from splinellm.io.shares import Share
@@ -73,9 +75,17 @@ def test_pattern_is_sorted_and_knows_folders(here: Path) -> None:
         (["link.csv", "a.csv"], ConfigurationError, "'a.csv' is given twice"),
         (["a.csv", "-"], ConfigurationError, "cannot be read together with files"),
         (["-", "-"], ConfigurationError, "cannot be read together with files"),
-        (["a.csv", "b.jsonl"], InputFileError, r"'b.jsonl' is jsonl, and 'a.csv' is csv"),
+        (
+            ["a.csv", "b.jsonl"],
+            InputFileError,
+            r"'b.jsonl' is jsonl, and 'a.csv' is csv \(a run reads one format: a.csv -o OUT/csv.p",
+        ),
         ("no*.csv", InputFileError, r"no file matches 'no\*.csv'"),
-        ("mixed", InputFileError, "has files of several formats: csv, txt"),
+        (
+            "mixed",
+            InputFileError,
+            r"several formats: csv, txt \(.*: mixed --input-format csv -o OUT/csv.parquet, then",
+        ),
         ("empty", InputFileError, "folder 'empty' has no input files"),
         (["a.csv", "what.xyz"], InputFileError, "cannot tell the format of 'what.xyz'"),
     ],
@@ -91,6 +101,23 @@ def test_what_cannot_be_one_input(
         find_input(given)
 
 
+def test_what_the_message_says_to_give_is_every_file_once(here: Path) -> None:
+    """``--input-format`` was its advice, which helps with no pattern."""
+    paths = ["a.csv", "b.tsv", "c.jsonl", "d.parquet", "e.jsonl.gz", "g.h.csv"]
+    for path in paths:
+        write(f"d/{path}", {"text": "x"})
+    with pytest.raises(InputFileError) as caught:
+        find_input("d/*")
+    told = str(caught.value).partition("one format: ")[2].partition(";")[0].split(", then ")
+    read = []
+    for one in told:
+        *given, _, output = shlex.split(one)
+        files = find_input(given).files
+        assert {input_format(str(file)).name for file in files} >= {Path(output).stem}
+        read += [file.path.name for file in files]
+    assert sorted(read) == paths
+
+
 def test_format_chooses_among_the_files_of_a_folder(here: Path) -> None:
     write("d/a.csv", {"text": "x"})
     write("d/b.txt", {"text": "y"})
@@ -100,7 +127,9 @@ def test_format_chooses_among_the_files_of_a_folder(here: Path) -> None:
     with pytest.warns(UserWarning, match=r"are read, 'd/a\.csv' and 1 more are not"):
         assert named("d") == ["d/c.parquet"]
     Path("d/b.txt").unlink()
-    with pytest.warns(UserWarning, match=r"are read, 'd/a\.csv' is not \(--input-format"):
+    with pytest.warns(
+        UserWarning, match=r"are read, 'd/a\.csv' is not \(.*d --input-format csv -o"
+    ):
         assert named("d") == ["d/c.parquet"]
     Path("d/a.csv").unlink()
     assert named("d") == ["d/c.parquet"]  # what a run left there is no data

@@ -66,3 +66,19 @@ def test_strata_of_multilabel_follow_the_rarest_label() -> None:
     strata = labels.strata()
     assert len(set(strata[:10])) == len(set(strata[10:15])) == len(set(strata[15:])) == 1
     assert len({strata[0], strata[10], strata[15]}) == 3
+
+
+def test_a_positive_label_and_the_rest() -> None:
+    column = ["none", "hate", "hate", "rude", "none"] * 10
+    labels = Labels.from_columns({"c": column}, positive="hate")
+    assert (labels.kind, labels.classes) == ("binary", ("not hate", "hate"))
+    assert labels.values.tolist() == [0, 1, 1, 0, 0] * 10
+    two = Labels.from_columns({"c": ["none", "hate"] * 10}, positive="hate")
+    assert two.classes == ("none", "hate")  # by the alphabet, "none" would be the positive one
+    assert two.values.tolist() == [0, 1] * 10
+    with pytest.raises(LabelError, match="row 3 has no label"):
+        Labels.from_columns({"c": ["a", "b", None] * 10}, positive="a")
+    with pytest.raises(LabelError, match="its labels are 'a', 'b'"):
+        Labels.from_columns({"c": ["a", "b"] * 10}, positive="c")
+    with pytest.raises(ConfigurationError, match="positive label of 2 columns"):
+        Labels.from_columns({"c": [0, 1], "d": [1, 0]}, positive="c")

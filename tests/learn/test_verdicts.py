@@ -11,13 +11,14 @@ import pytest
 from sklearn.base import clone, is_classifier
 from sklearn.calibration import CalibrationDisplay
 from sklearn.inspection import permutation_importance
-from sklearn.model_selection import cross_val_score
+from sklearn.model_selection import GridSearchCV, cross_val_score
 
 import splinellm
 from splinellm import SplineExtractor, attach
 from splinellm.errors import (
     ArtifactError,
     ConfigurationError,
+    LabelError,
     PromptError,
     SplineLLMError,
     TableFormatError,
@@ -185,7 +186,7 @@ def test_wrong_kinds_for_what_pools() -> None:
 def test_it_is_a_classifier_to_scikit_learn() -> None:
     classifier = plain()
     assert is_classifier(classifier)
-    assert clone(classifier) is classifier
+    assert clone(classifier).estimators is classifier.estimators
     assert "plain" in repr(classifier)
     assert classifier.classes_.tolist() == ["clean", "toxic"]
     table = extractor().extract(TEXTS)
@@ -201,7 +202,53 @@ def test_it_is_a_classifier_to_scikit_learn() -> None:
 
 def test_calibration_curves_are_drawn() -> None:
     pytest.importorskip("matplotlib", reason="scikit-learn draws with matplotlib")
-    CalibrationDisplay.from_estimator(plain(), TEXTS, LABELS)
+    named = CalibrationDisplay.from_estimator(plain(), TEXTS, LABELS)
+    numbers = (LABELS == "toxic").astype(int)
+    fitted = clone(plain()).fit(TEXTS, numbers)
+    counted = CalibrationDisplay.from_estimator(fitted, TEXTS, numbers)
+    assert counted.prob_true.tolist() == named.prob_true.tolist()
+
+
+@pytest.mark.parametrize("kind", [int, bool, float])
+def test_zeros_and_ones_are_the_two_classes(kind: type) -> None:
+    """Each fold used to end in a NaN and a traceback of mixed label types."""
+    classifier, numbers = plain(), (LABELS == "toxic").astype(kind)
+    wanted = cross_val_score(classifier, TEXTS, LABELS, cv=3).tolist()
+    for scoring in (None, "accuracy"):
+        found = cross_val_score(
+            classifier, TEXTS, numbers, cv=3, scoring=scoring, error_score="raise"
+        )
+        assert found.tolist() == wanted
+    assert classifier.classes_.tolist() == ["clean", "toxic"]  # folds fit clones
+    values = extractor().extract(TEXTS).to_pandas()
+    named, counted = (
+        permutation_importance(classifier, values, y, n_repeats=1, random_state=0)
+        for y in (LABELS, numbers)
+    )
+    assert counted.importances_mean.tolist() == named.importances_mean.tolist()
+    search = GridSearchCV(classifier, {}, cv=3, error_score="raise").fit(TEXTS, numbers)
+    assert search.best_score_ == pytest.approx(np.mean(wanted))
+    assert search.predict(TEXTS).dtype == numbers.dtype
+    fitted = clone(classifier).fit(TEXTS, numbers)
+    share = float((fitted.predict(TEXTS) == numbers).mean())
+    assert share == classifier.score(TEXTS, numbers) == classifier.score(TEXTS, LABELS)
+    assert fitted.fit(TEXTS, LABELS).classes_.tolist() == ["clean", "toxic"]
+
+
+def test_numbers_that_are_names_are_no_flags() -> None:
+    labels = Labels("binary", ("1", "2"), np.arange(60) % 2)
+    classifier = train(extractor().extract(TEXTS), labels, name="numbers")
+    assert classifier.fit(TEXTS, 1 + np.arange(60) % 2).classes_.tolist() == [1, 2]
+    with pytest.raises(LabelError, match=r"'0' \(labels are 1 and 2\)"):
+        classifier.score(TEXTS, np.arange(60) % 2)
+
+
+def test_labels_that_are_none_of_the_classes_are_told_once() -> None:
+    wrong = np.array(["nice", "nasty"])[np.arange(60) % 2]
+    with pytest.raises(LabelError, match=r"'nice' \(labels are clean and toxic, or 0 and 1\)"):
+        plain().score(TEXTS, wrong)
+    with pytest.raises(ValueError, match="labels are clean and toxic, or 0 and 1"):
+        cross_val_score(plain(), TEXTS, wrong, cv=3)
 
 
 def test_labels_that_are_numbers_stay_numbers() -> None:
