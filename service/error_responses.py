@@ -6,10 +6,12 @@ failure of the server it says nothing but the request id, which the event log ha
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 from http import HTTPStatus
-from typing import Any, NoReturn
+from types import NoneType, UnionType
+from typing import Annotated, Any, NoReturn, Union, get_args, get_origin
 
 import orjson
 from fastapi.exceptions import RequestValidationError
@@ -35,6 +37,7 @@ MAX_NAME_CHARS = 64
 GOOGLE_PREFIX = "/v1alpha1/"
 """Paths below it answer in the shape of Google's APIs, all others in OpenAI's."""
 
+_WORD = re.compile("[A-Za-z_]{1,40}")
 _WORTH_A_RETRY = (408, 429, 503, 504)
 _LAST_WORDS = ("shutting_down", "request_timeout")
 """The next request should go elsewhere, or this one is still not all there."""
@@ -100,7 +103,7 @@ async def raise_service_error(request: Request, error: Exception) -> NoReturn:
     They travel on to :class:`service.middleware.observe.Observe`, which answers all errors.
     """
     translated = (
-        _invalid_field(error, _fields(request))
+        _invalid_field(error, _body_of(request))
         if isinstance(error, RequestValidationError)
         else service_error(error)
     )
@@ -117,7 +120,7 @@ def service_error(error: Exception) -> SplineLLMError:
     if isinstance(error, ClientDisconnect):
         return ClientClosedError("the client closed the connection")
     if isinstance(error, RequestValidationError):
-        return _invalid_field(error, ())
+        return _invalid_field(error, None)
     if isinstance(error, HTTPException):
         # FastAPI makes a plain HTTPException of whatever goes wrong while it reads a body.
         if isinstance(error.__cause__, SplineLLMError | ClientDisconnect):
@@ -142,15 +145,19 @@ def ascii_line(text: str) -> str:
     return line if len(line) <= MAX_MESSAGE_CHARS else line[: MAX_MESSAGE_CHARS - 3] + "..."
 
 
-def _fields(request: Request) -> list[str]:
-    """Fields that the body of a request to this route may have."""
+def _body_of(request: Request) -> Any:
+    """What the body of a request to this route is read as, a model; or None."""
     body = getattr(request.scope.get("route"), "body_field", None)
-    model = getattr(body, "field_info", None)
-    known = getattr(getattr(model, "annotation", None), "model_fields", {})
-    return [field.alias or name for name, field in known.items()]
+    return getattr(getattr(body, "field_info", None), "annotation", None)
 
 
-def _printable(name: str) -> str:
+def _fields(model: Any) -> dict[str, Any]:
+    """Types of a model's fields, by the names that requests call them."""
+    known = getattr(model, "model_fields", {})
+    return {field.alias or name: field.annotation for name, field in known.items()}
+
+
+def printable(name: str) -> str:
     """A name that a client has made up, as far as it can be shown."""
     shown = "".join(char if char.isascii() and char.isprintable() else "?" for char in name)
     return shown if len(shown) <= MAX_NAME_CHARS else shown[: MAX_NAME_CHARS - 3] + "..."
@@ -158,7 +165,7 @@ def _printable(name: str) -> str:
 
 def _unknown_field(name: str, known: Sequence[str]) -> InvalidRequestError:
     """Name a field that does not exist, and those that do."""
-    shown = _printable(name)
+    shown = printable(name)
     near = get_close_matches(name[:MAX_NAME_CHARS].casefold(), known, n=1, cutoff=0.75)
     hints = [f"did you mean '{near[0]}'?"] if near else []
     hints += [f"known: {', '.join(known)}"] if known else []
@@ -167,17 +174,58 @@ def _unknown_field(name: str, known: Sequence[str]) -> InvalidRequestError:
     )
 
 
-def _invalid_field(error: RequestValidationError, known: Sequence[str]) -> InvalidRequestError:
+def _place(where: Sequence[Any], model: Any) -> str:
+    """Spell the place of a field, as ``comment.text`` or ``input[3]``.
+
+    Pydantic's has names of alternatives, too, which mean nothing to a client, and keys of mappings,
+    which are text of the request unless they are a single word.
+    """
+    place = str(where[0])
+    types = _types(_fields(model).get(place))
+    is_alternative = len(types) > 1
+    for part in where[1:]:
+        if isinstance(part, int):
+            place += f"[{part}]"
+            types = [inner for one in types for inner in _types(*get_args(one)[:1])]
+        elif is_alternative:
+            is_alternative = False  # the one that was tried
+            continue
+        elif fields := [found for one in types if part in (found := _fields(one))]:
+            place += f".{part}"
+            types = _types(fields[0][part])
+        elif any(get_origin(one) is dict for one in types):
+            place += f".{part}" if _WORD.fullmatch(part) else ""
+            types = [inner for one in types for inner in _types(*get_args(one)[1:])]
+        else:
+            continue
+        is_alternative = len(types) > 1
+    return place
+
+
+def _types(annotation: Any = None) -> list[Any]:
+    """Alternatives of an annotation, but for null."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _types(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return [found for one in get_args(annotation) for found in _types(one)]
+    return [] if annotation in (None, NoneType) else [annotation]
+
+
+def _invalid_field(error: RequestValidationError, model: Any) -> InvalidRequestError:
     """Name the first field that is wrong.
 
-    Of its location only the first name and the numbers: all else may be text of the request, or
-    names of alternatives that mean nothing to a client. Of a field that does not exist (or should
-    be further down) the name, which is what the client has to look for.
+    Of a field that does not exist (or should be further down) the name, which is what the client
+    has to look for.
     """
+    known = [*_fields(model)]
     errors = error.errors()
     # A misspelt name is why the right one is missing.
     unknown = [one for one in errors if one["type"] == "extra_forbidden"]
     first = (unknown or errors)[0]
+    # Of a field's alternatives the one that got furthest is the one that was meant.
+    same = [one for one in unknown or errors if one["loc"][:2] == first["loc"][:2]]
+    first = max(same, key=lambda one: len(one["loc"]))
     where, *rest = first["loc"] or ("body",)
     names = [part for part in rest if isinstance(part, str)]
     if first["type"] == "extra_forbidden" and names == ["messages"]:
@@ -193,7 +241,7 @@ def _invalid_field(error: RequestValidationError, known: Sequence[str]) -> Inval
         if isinstance(first.get("input"), bytes):  # FastAPI parses what is called JSON alone
             return InvalidRequestError("the body is not called JSON", hint=hint)
         return InvalidRequestError(f"the {where} is missing or not an object", hint=hint)
-    param = names[0] + "".join(f"[{part}]" for part in rest if isinstance(part, int))
+    param = _place(rest, model)
     return InvalidRequestError(f"{param}: {first['msg']}", param=param)
 
 

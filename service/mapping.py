@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Protocol
 
-from service.cascades import head_of
+from service.cascades import Named, head_of
+from service.categories import LABEL_OF_ATTRIBUTE, OPENAI_CATEGORIES
 from splinellm.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from service.cascades import Cascade
     from service.settings import Settings
     from service.verdicts import ServedClassifier
+    from splinellm.learn.classifier import Card
 
 TOXICITY = "toxicity"
 TYPES = "toxicity-types"
+NEARLY = 0.8
+"""Likeness from which a name is taken for another one, misspelt."""
+
+
+class HasCard(Protocol):
+    """A classifier, served or not."""
+
+    @property
+    def card(self) -> Card:
+        """Everything about it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,41 +68,79 @@ def sources(
     ConfigurationError
         There is no such classifier or class.
     """
-    found = {}
+    return {
+        category: Source(served[name], label)
+        for category, name, label in _classes(served, told, setting)
+    }
+
+
+def require_mapped(served: Mapping[str, HasCard], settings: Settings) -> None:
+    """Refuse mappings to what is not there, when the service starts."""
+    for _ in _classes(served, settings.attributes, "perspective_attributes"):
+        pass
+    for _ in _classes(served, settings.categories, "moderation_categories"):
+        pass
+
+
+def _classes(
+    served: Mapping[str, HasCard], told: Iterable[tuple[str, str, str | None]], setting: str
+) -> Iterator[tuple[str, str, str]]:
+    """Category, classifier and class of each mapping, all of which are there."""
     for category, name, label in told:
-        classifier = served.get(name)
-        if classifier is None:
+        if name not in served:
             raise ConfigurationError(
                 f"{setting}: no classifier '{name[:80]}' is served",
                 hint=f"served: {', '.join(served) or 'none'}",
             )
-        classes = classifier.card.classes
-        if label is None and classifier.card.kind == "binary":
-            label = classes[1]
-        if label not in classes:
+        card = served[name].card
+        if label is None and card.kind == "binary":
+            label = card.classes[1]
+        if label is None or label not in card.classes:
             lacks = "needs a class" if label is None else f"has no class '{label[:80]}'"
             raise ConfigurationError(
                 f"{setting}: '{name}' {lacks} for {category}, as in {category}={name}:CLASS",
-                hint=f"its classes: {', '.join(classes)}",
+                hint=f"its classes: {', '.join(card.classes)}",
             )
-        found[category] = Source(classifier, label)
+        yield category, name, label
+
+
+def misspelt(served: Iterable[HasCard], settings: Settings) -> list[str]:
+    """Warn of categories that nobody has, but that are nearly called as one that somebody has.
+
+    Parameters
+    ----------
+    served : iterable of HasCard
+        Classifiers, whose labels are categories of moderations, too.
+    settings : Settings
+        With the mappings.
+    """
+    labels = {label for one in served for label in one.card.classes}
+    found = []
+    for setting, told, known in (
+        ("perspective_attributes", settings.attributes, [*LABEL_OF_ATTRIBUTE]),
+        ("moderation_categories", settings.categories, [*OPENAI_CATEGORIES, *sorted(labels)]),
+    ):
+        of_simple = {_simple(name): name for name in reversed(known)}
+        for category, _, _ in told:
+            near = get_close_matches(_simple(category), of_simple, n=1, cutoff=NEARLY)
+            if category not in known and near:
+                found.append(
+                    f"{setting}: '{category[:80]}' is a name of your own; "
+                    f"did you mean {of_simple[near[0]]}?"
+                )
     return found
 
 
-def require_mapped(served: Mapping[str, ServedClassifier], settings: Settings) -> None:
-    """Refuse mappings to what is not there, when the service starts."""
-    sources(served, settings.attributes, "perspective_attributes")
-    sources(served, settings.categories, "moderation_categories")
+def _simple(name: str) -> str:
+    return re.sub("[^a-z]", "", name.casefold())
 
 
-def own_names(cascades: Mapping[str, Cascade]) -> frozenset[str]:
+def own_names(cascades: Mapping[str, Named]) -> frozenset[str]:
     """Classifiers all of whose labels other services' formats tell, without being mapped."""
     return frozenset({head_of(cascades, TOXICITY), TYPES})
 
 
-def unasked(
-    served: Iterable[str], cascades: Mapping[str, Cascade], settings: Settings
-) -> list[str]:
+def unasked(served: Iterable[str], cascades: Mapping[str, Named], settings: Settings) -> list[str]:
     """Names of loaded classifiers that neither of other services' formats asks."""
     told = {name for _, name, _ in [*settings.attributes, *settings.categories]}
     asked = {head_of(cascades, name) for name in own_names(cascades) | told} | told
@@ -97,13 +148,23 @@ def unasked(
     return [name for name in served if name not in asked | steps]
 
 
-def defaults(
-    classifiers: Iterable[ServedClassifier], label_of: Mapping[str, str]
+def attribute_sources(
+    classifiers: Mapping[str, ServedClassifier],
+    cascades: Mapping[str, Named],
+    mapped: Mapping[str, Source],
 ) -> dict[str, Source]:
-    """Categories by their labels: of two classifiers with one, the first is the better one."""
-    found: dict[str, Source] = {}
-    for category, label in label_of.items():
-        for one in classifiers:
-            if label in one.card.classes:
-                found.setdefault(category, Source(one, label))
-    return found
+    """Who scores Perspective's attributes: what is mapped, else toxicity and toxicity-types.
+
+    Both have a label `toxic`; it is TOXICITY of the first alone, which is the better one.
+    """
+    found = {}
+    for attribute, label in LABEL_OF_ATTRIBUTE.items():
+        one = classifiers.get(scorer_of(attribute, cascades))
+        if one is not None and label in one.card.classes:
+            found[attribute] = Source(one, label)
+    return found | dict(mapped)
+
+
+def scorer_of(attribute: str, cascades: Mapping[str, Named]) -> str:
+    """Name of the classifier that scores one of Perspective's attributes if nothing is mapped."""
+    return head_of(cascades, TOXICITY) if attribute == "TOXICITY" else TYPES

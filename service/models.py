@@ -6,14 +6,14 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.cascades import Cascade, cascade_of
+from service.chosen import Chosen, choose, name_of, why_left_out
 from service.drift import DriftWindow
 from service.engine import EngineLimits, EngineListener, Plan
 from service.errors import ClassifierNotServedError, ModelNotServedError
-from service.mapping import require_mapped, unasked
+from service.lengths import LengthLog
 from service.scoring import ScoringPlan
 from service.served_model import ServedModel
 from service.verdicts import ServedClassifier
@@ -21,16 +21,13 @@ from splinellm.backbone.builtin import BUILTIN_MODELS
 from splinellm.backbone.loading import load_backbone
 from splinellm.errors import ArtifactError, ConfigurationError, SchemaError, SplineLLMError
 from splinellm.extraction.tokens import TokenizedPrompt
-from splinellm.learn.artifact import boxed_names, load_classifier
 from splinellm.learn.classifier import Classifier, require_match
 from splinellm.learn.pooled import Pooled
-from splinellm.learn.watching import read_sketch
 
 if TYPE_CHECKING:
     from service.settings import Settings
+    from splinellm.learn.watching import Sketch
 
-DEFAULT_CLASSIFIER = "toxicity"
-"""Of the boxed ones."""
 WARM_UP_TEXT = "The model is loaded, and it answers before anybody asks. " * 6
 """Long enough for the engine to learn what a token costs."""
 WARM_UP_S = 600
@@ -50,6 +47,8 @@ class ModelCatalog:
         The first is the default.
     cascades : sequence of Cascade
         Of some of the classifiers.
+    left_out : mapping of str to str, optional
+        Classifiers that could not be had, and why.
     """
 
     def __init__(
@@ -57,7 +56,10 @@ class ModelCatalog:
         models: Sequence[ServedModel],
         classifiers: Sequence[ServedClassifier],
         cascades: Sequence[Cascade] = (),
+        left_out: Mapping[str, str] | None = None,
     ) -> None:
+        self.left_out: Mapping[str, str] = left_out or {}
+        self.lengths = LengthLog()
         self.cascades: Mapping[str, Cascade] = {one.names[0]: one for one in cascades}
         self._models = {model.name: model for model in models}
         self.classifiers: Mapping[str, ServedClassifier] = {one.name: one for one in classifiers}
@@ -95,12 +97,20 @@ class ModelCatalog:
         if name is None and self.classifiers:
             return next(iter(self.classifiers.values()))
         if name is None or name not in self.classifiers:
+            # Only names of ours are repeated.
+            is_known = name is not None and name in self.left_out
             raise ClassifierNotServedError(
-                "there is no such classifier",
+                f"'{name}' {self.absence(name)}" if is_known else "there is no such classifier",
                 param="classifier",
                 hint=f"served: {', '.join(self.classifiers) or 'none'}",
             )
         return self.classifiers[name]
+
+    def absence(self, name: str | None) -> str:
+        """Say of a classifier that is not served why it is not."""
+        if name is not None and name in self.left_out:
+            return f"was left out at the start: {self.left_out[name]}"
+        return "is not served"
 
     def stop(self, timeout_s: float) -> bool:
         """Drain all engines; tell whether all ended within `timeout_s`."""
@@ -120,6 +130,9 @@ def load_models(settings: Settings, listener: EngineListener) -> ModelCatalog:
     SplineLLMError
         A model or classifier cannot be loaded, or a classifier that was asked for fits no model.
     """
+    chosen = choose(settings)
+    for warning in chosen.warnings:
+        _logger.warning(warning)
     limits = EngineLimits(
         max_batch_tokens=settings.max_batch_tokens,
         batch_wait_s=settings.batch_wait_ms / 1000,
@@ -127,21 +140,14 @@ def load_models(settings: Settings, listener: EngineListener) -> ModelCatalog:
         max_queue_tokens=settings.max_queue_tokens,
         max_wait_s=settings.request_timeout_s,
     )
-    template = _template(settings.chat_template)
-    names = [_name_of(spec) for spec in settings.model]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ConfigurationError(f"two models are called '{twice}'", hint="rename a folder")
-
-    chosen = settings.classifiers
-    n_classifiers = len(boxed_names() if chosen is None else chosen)
-    progress = _Progress(len(names) + n_classifiers + bool(settings.cascades) + 1)
+    progress = _Progress(len(settings.model) + len(chosen.classifiers) + 1)
 
     def load(spec: str, dtype: str = settings.dtype) -> ServedModel:
         builtin = BUILTIN_MODELS.get(spec)
         if builtin is not None and not builtin.path.is_file():
             progress.tell("fetching", model=spec, mb=round(builtin.size_bytes / 1e6))
         return ServedModel(
-            _name_of(spec),
+            name_of(spec),
             load_backbone(
                 spec, dtype=dtype, device=settings.device, device_map=settings.device_map
             ),
@@ -149,34 +155,20 @@ def load_models(settings: Settings, listener: EngineListener) -> ModelCatalog:
             listener=listener,
             max_tokens=settings.max_input_tokens,
             allow_special_tokens=settings.allow_special_tokens,
-            chat_template=template,
+            chat_template=chosen.chat_template,
             prefix_cache_bytes=settings.prefix_cache_bytes,
         )
 
     models = []
-    for name, spec in zip(names, settings.model, strict=True):
-        progress.step(model=name)
+    for spec in settings.model:
+        progress.step(model=name_of(spec))
         models.append(load(spec))
-    loader = _ClassifierLoader(models, load, progress, settings.thresholds)
-    loader.load(settings.classifiers)
-    loader.found[:] = watched(loader.found, settings.references, settings.drift_window)
-    if settings.cascades:
-        progress.step(cascades=len(settings.cascades))
-    cascades = [cascade_of(names, loader.get) for names in settings.cascades]
-    for name, _, _ in settings.thresholds:
-        if not any(one.name == name for one in loader.found):
-            raise ConfigurationError(f"threshold: no classifier '{name[:80]}' is served")
-    catalog = ModelCatalog(models, loader.found, cascades)
-    require_mapped(catalog.classifiers, settings)
-    # Of those that were asked for: nobody has chosen the boxed ones.
-    if settings.classifiers is not None and (
-        left := unasked(catalog.classifiers, catalog.cascades, settings)
-    ):
-        _logger.warning(
-            "not asked by /v1/moderations or Perspective's format: %s; map them with "
-            "moderation_categories or perspective_attributes, or name one toxicity=NAME",
-            ", ".join(left),
-        )
+    attacher = _Attacher(models, load, progress)
+    attacher.attach(chosen)
+    watched = with_windows(attacher.found, chosen.sketches, settings.drift_window)
+    found = {one.name: one for one in watched}
+    cascades = [cascade_of(chain.names, found.__getitem__) for chain in chosen.chains]
+    catalog = ModelCatalog(models, watched, cascades, chosen.left_out | attacher.left_out)
     progress.step(warm_up=list(catalog.names))
     warm_up(catalog)
     return catalog
@@ -209,30 +201,16 @@ def attach(classifier: Classifier, models: Sequence[ServedModel]) -> ServedClass
     raise difference
 
 
-def watched(
-    classifiers: Sequence[ServedClassifier], references: Mapping[str, Path], n_inputs: int
+def with_windows(
+    classifiers: Sequence[ServedClassifier], sketches: Mapping[str, Sketch], n_inputs: int
 ) -> list[ServedClassifier]:
-    """Give each classifier that has a reference a window to be compared with it.
-
-    Raises
-    ------
-    SplineLLMError
-        There is no such classifier, or a reference cannot be read or is not of it.
-    """
-    names = [one.name for one in classifiers]
-    if unknown := next((name for name in references if name not in names), None):
-        raise ConfigurationError(
-            f"drift_reference: no classifier '{unknown[:80]}' is served",
-            hint=f"served: {', '.join(names) or 'none'}",
-        )
-    found = []
-    for one in classifiers:
-        if one.name in references:
-            sketch = read_sketch(references[one.name])
-            sketch.require(one.classifier)
-            one = replace(one, drift=DriftWindow(one.name, sketch, n_inputs))
-        found.append(one)
-    return found
+    """Give each classifier that has a reference a window to be compared with it."""
+    return [
+        replace(one, drift=DriftWindow(one.name, sketches[one.name], n_inputs))
+        if one.name in sketches
+        else one
+        for one in classifiers
+    ]
 
 
 def warm_up(catalog: ModelCatalog) -> None:
@@ -289,8 +267,8 @@ class _Progress:
         _logger.info(event, extra={"fields": fields})
 
 
-class _ClassifierLoader:
-    """Loads classifiers, and the models that they read where these are not loaded yet.
+class _Attacher:
+    """Finds the models of classifiers, and loads those that are not loaded yet.
 
     Parameters
     ----------
@@ -300,8 +278,6 @@ class _ClassifierLoader:
         Loads a model of this name in this dtype.
     progress : _Progress
         To be told.
-    thresholds : sequence of (str, str or None, float)
-        Classifier, class and threshold, in place of the cards'.
     """
 
     def __init__(
@@ -309,72 +285,36 @@ class _ClassifierLoader:
         models: list[ServedModel],
         load: Callable[[str, str], ServedModel],
         progress: _Progress,
-        thresholds: Sequence[tuple[str, str | None, float]] = (),
     ) -> None:
         self.found: list[ServedClassifier] = []
-        self._thresholds = thresholds
+        self.left_out: dict[str, str] = {}
         self._models = models
         self._load = load
         self._progress = progress
 
-    def load(self, wanted: Sequence[str] | None) -> None:
-        """Load those that are wanted, or those of the boxed ones whose models can be loaded."""
-        if wanted is not None:
-            for name in wanted:
-                self._progress.step(classifier=_name_of(name))
-                self._add(name)
-            return
-        for name in sorted(boxed_names(), key=lambda name: name != DEFAULT_CLASSIFIER):
-            self._progress.step(classifier=name)
+    def attach(self, chosen: Chosen) -> None:
+        """Attach all; of those that nobody asked for, those whose models can be loaded."""
+        for classifier in chosen.classifiers:
+            card = classifier.card
+            self._progress.step(classifier=card.name)
             try:
-                self._add(name)
-            except SplineLLMError as error:  # nobody asked for it
-                _logger.warning("left out: %s", error)
+                self.found.append(self._attached(classifier))
+            except SplineLLMError as error:
+                if card.name not in chosen.optional:
+                    raise
+                self.left_out[card.name] = why_left_out(error, card.provenance.model)
+                _logger.warning("left out: %s: %s", card.name, error)
 
-    def get(self, name: str) -> ServedClassifier:
-        """Find a classifier that is loaded, or load it."""
-        for one in self.found:
-            if one.name == name:
-                return one
-        return self._add(name)
-
-    def _add(self, name: str) -> ServedClassifier:
-        # NAME=FOLDER gives a name; without one it is that of the folder.
-        called, _, where = name.rpartition("=")
-        classifier = load_classifier(where)
-        if called:
-            classifier = classifier.with_card(replace(classifier.card, name=called))
-        for of, label, value in self._thresholds:
-            if of == classifier.card.name:
-                told = value if label is None else {label: value}
-                classifier = classifier.with_threshold(told)
+    def _attached(self, classifier: Classifier) -> ServedClassifier:
         card = classifier.card
-        if any(one.name == card.name for one in self.found):
-            raise ConfigurationError(f"two classifiers are called '{card.name}'")
         try:
-            found = attach(classifier, self._models)
+            return attach(classifier, self._models)
         except ArtifactError:
             # A model that goes by this name is the operator's choice, whatever differs.
-            if any(model.name == _name_of(card.provenance.model) for model in self._models):
+            if any(model.name == name_of(card.provenance.model) for model in self._models):
                 raise
-            self._progress.tell("loading", model=card.provenance.model, needed_by=card.name)
-            model = self._load(card.provenance.model, card.provenance.dtype)
-            found = attach(classifier, [model])
-            self._models.append(model)
-        self.found.append(found)
+        self._progress.tell("loading", model=card.provenance.model, needed_by=card.name)
+        model = self._load(card.provenance.model, card.provenance.dtype)
+        found = attach(classifier, [model])
+        self._models.append(model)
         return found
-
-
-def _template(path: Path | None) -> str | None:
-    if path is None:
-        return None
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"the chat template '{path}' cannot be read") from error
-
-
-def _name_of(spec: str) -> str:
-    """Name a model for clients, who need not know where its folder is."""
-    path = Path(spec).expanduser()
-    return path.name if path.exists() else spec

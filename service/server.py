@@ -7,6 +7,7 @@ the listener lives while accepted requests are being answered, and new ones hear
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
 import socket
 from types import FrameType
@@ -124,5 +125,13 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise ConfigurationError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}"
+            f"cannot listen on {host}:{port}: {_reason(error)}",
+            hint="another one with --port N; 0 takes any that is free"
+            if error.errno in (errno.EADDRINUSE, errno.EACCES)
+            else "the address is --host",
         ) from None
+
+
+def _reason(error: OSError) -> str:
+    """Why, without the address that Python repeats."""
+    return str(error.strerror or error).partition(" (while")[0]

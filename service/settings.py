@@ -40,6 +40,10 @@ OPENAI_INPUTS = 2048
 """Inputs of one request that OpenAI's clients send."""
 PERSON = "person"
 """See :data:`splinellm.learn.cascade.PERSON`, which is slow to import."""
+WITHOUT_OPTION: Mapping[str, str] = {
+    "api_keys": "whoever uses this machine can read the options of a command",
+}
+"""Settings that are made by variable or file alone, and why."""
 MODERATION_CHARS = 131_072
 """Of a text to be moderated: some 32,768 tokens."""
 

@@ -84,7 +84,7 @@ async function showVerdicts(asked, verdicts) {
   const parts = asked.map((prompt, i) => prompt.messages
     ? prompt.messages.map((message, place) => {
       const k = spoken(prompt).findIndex((one) => one.place === place);
-      return { title: `${message.role}, message ${place + 1}`, text: message.content, row: rows[k + 1] ?? null };
+      return { title: `${message.role}, message ${place}`, text: message.content, row: rows[k + 1] ?? null };
     })
     : [{ title: "", text: prompt, row: rows[i] }]);
   const titles = mode() === "conversation" ? ["Verdicts on the conversation"] : named(asked, "Verdicts");

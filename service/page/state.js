@@ -26,12 +26,13 @@ export function setMode(chosen) {
   for (const one of $("messages").querySelectorAll("textarea")) one.required = isTalk;
 }
 
+/** Messages are counted from 0, as in what the service and the library answer. */
 function relabel() {
   [...$("messages").children].forEach((item, i) => {
-    item.querySelector("select").setAttribute("aria-label", `Who says message ${i + 1}`);
-    item.querySelector("textarea").setAttribute("aria-label", `Message ${i + 1}`);
+    item.querySelector("select").setAttribute("aria-label", `Who says message ${i}`);
+    item.querySelector("textarea").setAttribute("aria-label", `Message ${i}`);
     const button = item.querySelector("button");
-    button.setAttribute("aria-label", `Remove message ${i + 1}`);
+    button.setAttribute("aria-label", `Remove message ${i}`);
     button.disabled = $("messages").children.length < 2;
   });
 }

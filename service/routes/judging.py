@@ -122,6 +122,8 @@ class _Judging:
         for one in passes(classifiers):
             how = self._pieces if isinstance(one.plan, ScoringPlan) else self._windows
             reading, found = await how(one, inputs)
+            for classifier in one.classifiers:
+                self._call.catalog.lengths.note(classifier.card, reading.n_tokens)
             extents = map(Extent, reading.n_tokens, reading.truncated, reading.n_windows)
             for extent, *of_input in zip(extents, *found.values(), strict=True):
                 for name, verdict in zip(found, of_input, strict=True):

@@ -11,7 +11,8 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from service.cascades import head_of
-from service.errors import InvalidRequestError, ModelNotServedError
+from service.categories import CATEGORY_OF_LABEL, OPENAI_CATEGORIES, TOXIC
+from service.errors import ClassifierNotServedError, InvalidRequestError, ModelNotServedError
 from service.inputs import parse_moderation_input
 from service.json import StrictRoute
 from service.mapping import TOXICITY, TYPES, Source, own_names, sources
@@ -19,7 +20,7 @@ from service.reading import Overflow
 from service.routes.call import CallOf
 from service.routes.judging import Judgement, judge
 from service.schemas.errors import COMPUTING
-from service.schemas.moderations import OPENAI_CATEGORIES, ModerationsAnswer, ModerationsRequest
+from service.schemas.moderations import ModerationsAnswer, ModerationsRequest
 from service.verdicts import ServedClassifier, Verdict
 from splinellm.learn.cascade import PERSON
 
@@ -27,17 +28,8 @@ if TYPE_CHECKING:
     from service.models import ModelCatalog
     from service.settings import Settings
 
-TOXIC = "toxic"
-"""The label of what is harmful, of whatever kind."""
 OPENAI_MODELS = ("omni-moderation", "text-moderation")
 """Prefixes of names that OpenAI's clients send by habit; they stand for the default."""
-
-CATEGORY_OF_LABEL: Mapping[str, str] = {
-    "insult": "harassment",
-    "threat": "harassment/threatening",
-    "identity_hate": "hate",
-}
-"""Jigsaw's labels that mean the same as a category; the other categories stay unscored."""
 
 router = APIRouter(route_class=StrictRoute, tags=["openai"])
 
@@ -129,7 +121,10 @@ def toxicity_classifiers(
     head = head_of(catalog.cascades, TOXICITY)
     found = [catalog.classifiers[name] for name in (head, TYPES) if name in catalog.classifiers]
     if head not in catalog.classifiers and not mapped:
-        found = [catalog.get_classifier(head)]  # which says what is there
+        raise ClassifierNotServedError(
+            f"moderations ask '{head}', which {catalog.absence(head)}",
+            hint="map others with moderation_categories, or name one toxicity=FOLDER",
+        )
     others = [source.classifier for source in mapped.values() if source.classifier not in found]
     return [*found, *dict.fromkeys(others)]
 

@@ -4,32 +4,34 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from service.errors import InvalidRequestError
+from service.categories import LABEL_OF_ATTRIBUTE
+from service.error_responses import printable
+from service.errors import ClassifierNotServedError, InvalidRequestError
 from service.html_text import text_of_html
 from service.inputs import Inputs, name_text
 from service.json import StrictRoute
-from service.mapping import Source, defaults, own_names, sources
+from service.mapping import (
+    Source,
+    attribute_sources,
+    scorer_of,
+    sources,
+)
 from service.routes.call import Call, CallOf
 from service.routes.judging import judge, tells_spans
-from service.routes.moderations import toxicity_classifiers, whole
+from service.routes.moderations import whole
 from service.schemas.errors import GOOGLE
 from service.schemas.perspective import AnalyzeAnswer, AnalyzeRequest
 from service.sentences import sentence_spans
 from service.verdicts import ServedClassifier, Verdict
 
-LABEL_OF_ATTRIBUTE: Mapping[str, str] = {
-    "TOXICITY": "toxic",
-    "SEVERE_TOXICITY": "severe_toxic",
-    "IDENTITY_ATTACK": "identity_hate",
-    "INSULT": "insult",
-    "PROFANITY": "obscene",
-    "THREAT": "threat",
-}
+if TYPE_CHECKING:
+    from service.models import ModelCatalog
+
 _NAME = re.compile("[A-Z][A-Z_]{2,40}")
 _TAG = re.compile("[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8}){0,3}")
 LANGUAGE = "en"
@@ -52,13 +54,18 @@ async def analyze(body: AnalyzeRequest, call: CallOf) -> Response:
     it tells where a class is, and else all sentences with their scores; the summary is always that
     of the whole text. A comment of whatever length is read to its end.
     """
-    mapped = sources(call.catalog.classifiers, call.settings.attributes, "perspective_attributes")
-    classifiers = toxicity_classifiers(call.catalog, mapped)
-    names = own_names(call.catalog.cascades)
-    own = [one for one in classifiers if one.name in names]
-    scorers = defaults(own, LABEL_OF_ATTRIBUTE) | mapped
+    catalog = call.catalog
+    mapped = sources(catalog.classifiers, call.settings.attributes, "perspective_attributes")
+    scorers = attribute_sources(catalog.classifiers, catalog.cascades, mapped)
+    unscored = [it for it in body.requested_attributes if it not in scorers]
+    if unscored:
+        _require_scored(
+            body, unscored, catalog, is_strict=call.settings.perspective_unknown == "error"
+        )
     attributes = _scored(body, scorers, is_strict=call.settings.perspective_unknown == "error")
     content: dict[str, Any] = {"attributeScores": {}, **_languages(body.languages or ())}
+    if unscored:
+        content["unscoredAttributes"] = [printable(name) for name in unscored]
     if body.client_token is not None:
         content["clientToken"] = body.client_token
     places = None
@@ -69,8 +76,7 @@ async def analyze(body: AnalyzeRequest, call: CallOf) -> Response:
     inputs = await call.in_pool(name_text, text, "comment.text", call.settings)
     if not attributes:
         return await call.answer(lambda: content)
-    wanted = {id(scorers[attribute].classifier) for attribute in attributes}
-    classifiers = [one for one in classifiers if id(one) in wanted]
+    classifiers = list(dict.fromkeys(scorers[attribute].classifier for attribute in attributes))
     verdicts, sentences = await _judged(
         call, classifiers, inputs, text, in_parts=body.span_annotations or False
     )
@@ -148,19 +154,42 @@ def _languages(tags: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _scored(body: AnalyzeRequest, scorers: Mapping[str, Source], *, is_strict: bool) -> list[str]:
-    """Attributes that can be scored; the others are refused or left out."""
+    """Attributes that are scored: none of a text in another language, which may be refused."""
     speaks = not body.languages or any(map(_is_scored, body.languages))
     if is_strict and not speaks:
         raise InvalidRequestError("only English can be scored", param="languages")
-    known = [it for it in body.requested_attributes if it in scorers]
-    for attribute in body.requested_attributes:
-        if is_strict and attribute not in known:
-            # A name that nobody ever gave an attribute is no more than text of the request.
-            name = attribute if _NAME.fullmatch(attribute) else "an attribute"
-            raise InvalidRequestError(
-                f"no loaded classifier scores {name}", param="requestedAttributes"
-            )
-    return known if speaks else []
+    return [it for it in body.requested_attributes if it in scorers] if speaks else []
+
+
+def _require_scored(
+    body: AnalyzeRequest, unscored: Sequence[str], catalog: ModelCatalog, *, is_strict: bool
+) -> None:
+    """Refuse attributes that nothing scores, if the server is set up so.
+
+    And what would be answered without a single score, since a classifier is not there that scores
+    them elsewhere: that is no choice of the client's.
+
+    Raises
+    ------
+    ClassifierNotServedError
+        Says which classifier it is, why it is not there, and how another one takes its place.
+    InvalidRequestError
+        There is no such attribute.
+    """
+    known = [it for it in unscored if it in LABEL_OF_ATTRIBUTE]
+    if known and (is_strict or len(unscored) == len(body.requested_attributes)):
+        name = scorer_of(known[0], catalog.cascades)
+        raise ClassifierNotServedError(
+            f"{known[0]} is scored by '{name}', which {catalog.absence(name)}",
+            param="requestedAttributes",
+            hint=f"map another: perspective_attributes {known[0]}=NAME:CLASS",
+        )
+    if is_strict:
+        # A name that nobody ever gave an attribute is no more than text of the request.
+        name = unscored[0] if _NAME.fullmatch(unscored[0]) else "an attribute"
+        raise InvalidRequestError(
+            f"no loaded classifier scores {name}", param="requestedAttributes"
+        )
 
 
 def _scores(

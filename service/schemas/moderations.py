@@ -14,23 +14,6 @@ from service.schemas.common import (
     ModelName,
 )
 
-OPENAI_CATEGORIES = (
-    "harassment",
-    "harassment/threatening",
-    "hate",
-    "hate/threatening",
-    "illicit",
-    "illicit/violent",
-    "self-harm",
-    "self-harm/instructions",
-    "self-harm/intent",
-    "sexual",
-    "sexual/minors",
-    "violence",
-    "violence/graphic",
-)
-"""Keys that OpenAI's clients expect in every map."""
-
 _TEXT_SCHEMA = {"title": MODERATED_TEXT, "type": "string", "minLength": 1}
 
 ModerationInput = Annotated[

@@ -42,8 +42,8 @@ class AnalyzeRequest(ForeignRequest):
             min_length=1,
             max_length=64,
             description="TOXICITY, SEVERE_TOXICITY, IDENTITY_ATTACK, INSULT, PROFANITY and "
-            "THREAT can be scored. Others are left out, or refused, as the server "
-            "is set up.",
+            "THREAT can be scored, and what the server maps. Others are named in "
+            "`unscoredAttributes`, or refused, as the server is set up.",
         ),
     ]
     languages: Annotated[
@@ -99,5 +99,10 @@ class AnalyzeAnswer(Answer):
     )
     unscoredLanguages: list[str] | None = Field(  # noqa: N815
         default=None, description="Those that the request names and that nothing scores."
+    )
+    unscoredAttributes: list[str] | None = Field(  # noqa: N815
+        default=None,
+        description="Those that the request names and that nothing scores, at most 64 printable "
+        "characters of each.",
     )
     clientToken: str | None = None  # noqa: N815

@@ -115,6 +115,28 @@ def list_models() -> list[ModelStatus]:
     ]
 
 
+def require_available(name: str) -> None:
+    """Refuse a built-in model that is not in the cache and cannot be fetched.
+
+    Raises
+    ------
+    ModelNotFoundError, OfflineError
+        As :func:`pull` does.
+    """
+    if name not in BUILTIN_MODELS:
+        raise ModelNotFoundError(
+            f"no built-in model is called '{name[:80]}'",
+            hint=f"built in: {', '.join(BUILTIN_MODELS)}",
+        )
+    path = BUILTIN_MODELS[name].path
+    if is_offline() and not path.is_file():
+        raise OfflineError(
+            f"model '{name}' is not cached and downloads are switched off",
+            hint=f"run 'splinellm models pull {name}' without SPLINELLM_OFFLINE/HF_HUB_OFFLINE, "
+            f"or put the file at {path}",
+        )
+
+
 def pull(name: str) -> Path:
     """Make sure that a built-in model is in the cache, and return its path.
 
@@ -139,20 +161,10 @@ def pull(name: str) -> Path:
     IntegrityError
         A hash is wrong; nothing was kept.
     """
-    if name not in BUILTIN_MODELS:
-        raise ModelNotFoundError(
-            f"no built-in model is called '{name[:80]}'",
-            hint=f"built in: {', '.join(BUILTIN_MODELS)}",
-        )
+    require_available(name)
     model = BUILTIN_MODELS[name]
     if model.path.is_file():
         return model.path
-    if is_offline():
-        raise OfflineError(
-            f"model '{name}' is not cached and downloads are switched off",
-            hint=f"run 'splinellm models pull {name}' without SPLINELLM_OFFLINE/HF_HUB_OFFLINE, "
-            f"or put the file at {model.path}",
-        )
     try:
         model.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(model.folder / ".lock"):

@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from splinellm.backbone.architectures import architecture_of
-from splinellm.backbone.builtin import BUILTIN_MODELS, pull
+from splinellm.backbone.builtin import BUILTIN_MODELS, pull, require_available
 from splinellm.backbone.conversion import checkpoint_folder, read_gguf
 from splinellm.backbone.decoder import Decoder, decoder_inside
 from splinellm.backbone.fingerprint import files_sha256
@@ -153,22 +153,46 @@ def load_backbone(
     ConfigurationError
         The dtype or device is unknown or absent.
     """
-    target = _device(device)
+    target = require_device(device)
     if dtype != "auto" and dtype not in DTYPES:
         raise ConfigurationError(f"unknown dtype '{dtype}'", hint=f"use auto, {', '.join(DTYPES)}")
     wanted = DTYPES.get(dtype, torch.float32 if target.type == "cpu" else "auto")
-    with _quiet_transformers():
-        try:
-            backbone = _load(spec, wanted, device_map, layers)
-            if device_map is None:
-                backbone.model.to(target)  # type: ignore[arg-type]  # transformers hides it
-                backbone.identity.settle()
-        except SplineLLMError:
-            raise
-        except Exception as error:  # each library under transformers has errors of its own
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
-            raise ModelLoadError(f"model '{spec[:200]}' cannot be loaded: {reason}") from error
+    with _quiet_transformers(), _own_errors(spec):
+        backbone = _load(spec, wanted, device_map, layers)
+        if device_map is None:
+            backbone.model.to(target)  # type: ignore[arg-type]  # transformers hides it
+            backbone.identity.settle()
     return backbone
+
+
+def require_loadable(spec: str, *, device: str = "auto") -> None:
+    """Refuse what :func:`load_backbone` refuses before it reads or fetches weights.
+
+    Raises
+    ------
+    SplineLLMError
+        See :func:`load_backbone`.
+    """
+    require_device(device)
+    if spec in BUILTIN_MODELS:
+        require_available(spec)
+        return
+    path = Path(spec).expanduser()
+    with _quiet_transformers(), _own_errors(spec):
+        _require_there(spec)
+        if path.is_dir():
+            _config_of(str(path))
+
+
+@contextmanager
+def _own_errors(spec: str) -> Iterator[None]:
+    try:
+        yield
+    except SplineLLMError:
+        raise
+    except Exception as error:  # each library under transformers has errors of its own
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ModelLoadError(f"model '{spec[:200]}' cannot be loaded: {reason}") from error
 
 
 def _load(
@@ -184,17 +208,39 @@ def _load(
         return _load_checkpoint(
             str(folder), spec, dtype, device_map, layers, builtin.weights_sha256
         )
+    _require_there(spec)
     if path.suffix == ".gguf":
-        if not path.is_file():
-            raise ModelNotFoundError(f"there is no file '{spec[:200]}'")
         dense = torch.float32 if isinstance(dtype, str) else dtype
         model, tokenizer = read_gguf(path, dense)
         return Backbone(model, tokenizer, spec, file_sha256(path))
-    if path.is_dir():
+    source = str(path) if path.is_dir() else spec
+    return _load_checkpoint(source, spec, dtype, device_map, layers)
+
+
+def _require_there(spec: str) -> None:
+    """Refuse a spec, of no built-in model, that names nothing."""
+    path = Path(spec).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise ModelNotFoundError(f"there is no file '{spec[:200]}'")
+    elif path.is_dir():
         require_model(path)
-        return _load_checkpoint(str(path), spec, dtype, device_map, layers)
-    _require_on_hub(spec)
-    return _load_checkpoint(spec, spec, dtype, device_map, layers)
+    else:
+        _require_on_hub(spec)
+
+
+def _config_of(source: str) -> Any:
+    """The configuration of a checkpoint, which is refused before gigabytes are fetched."""
+    config = AutoConfig.from_pretrained(source, **_common(source))
+    architecture_of(config.model_type)
+    if Path(source).is_dir():
+        require_tokenizer(Path(source))
+    return config
+
+
+def _common(source: str) -> dict[str, Any]:
+    offline = is_offline() or Path(source).is_dir()
+    return {"trust_remote_code": False, "local_files_only": offline}
 
 
 def _load_checkpoint(
@@ -205,12 +251,9 @@ def _load_checkpoint(
     layers: str | Iterable[int] | None,
     weights_sha256: str | None = None,
 ) -> Backbone:
-    offline = is_offline() or Path(source).is_dir()
-    common: dict[str, Any] = {"trust_remote_code": False, "local_files_only": offline}
-    config = AutoConfig.from_pretrained(source, **common)
-    architecture = architecture_of(config.model_type)  # refused before gigabytes are fetched
-    if Path(source).is_dir():
-        require_tokenizer(Path(source))
+    common = _common(source)
+    config = _config_of(source)
+    architecture = architecture_of(config.model_type)
     n_layers = _cut(config, layers)
     model, info = AutoModel.from_pretrained(
         source,
@@ -298,6 +341,7 @@ def _require_on_hub(spec: str) -> None:
         ) from error
 
 
+<<<<<<< HEAD
 def _ask_hub(spec: str) -> None:
     """Ask the hub, which may be behind several addresses that never answer, for a while."""
     raised: list[Exception] = []
@@ -318,6 +362,16 @@ def _ask_hub(spec: str) -> None:
 
 
 def _device(name: str) -> torch.device:
+=======
+def require_device(name: str) -> torch.device:
+    """Find a device, which is there.
+
+    Raises
+    ------
+    ConfigurationError
+        It is unknown or absent.
+    """
+>>>>>>> h/wires
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

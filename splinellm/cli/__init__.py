@@ -25,6 +25,7 @@ from splinellm.cli import (
     train,
     watch,
 )
+from splinellm.cli.command_line import UsageError
 from splinellm.cli.environment import warn_of_unknown_variables
 from splinellm.cli.messages import (
     BROKEN_PIPE,
@@ -34,9 +35,6 @@ from splinellm.cli.messages import (
     silence_stdout,
 )
 from splinellm.errors import SplineLLMError
-
-# What Typer raises for bad usage. Its common base has no public name in all supported versions.
-_UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="splinellm",
@@ -107,7 +105,7 @@ def run(arguments: list[str]) -> int:
     """
     try:
         code = int(app(arguments, prog_name="splinellm", standalone_mode=False) or 0)
-    except _UsageError as error:
+    except UsageError as error:
         format_message = getattr(error, "format_message", error.__str__)
         say_error(_with_pipe(error, format_message()))
         code = int(getattr(error, "exit_code", 2))

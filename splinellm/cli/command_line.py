@@ -8,6 +8,9 @@ from typing import Any
 
 import typer
 
+# What Typer raises for bad usage. Its common base has no public name in all supported versions.
+UsageError: type[Exception] = typer.BadParameter.__mro__[2]
+
 
 def command_line(context: typer.Context) -> str:
     """Spell the running command with all that was not left at its default.

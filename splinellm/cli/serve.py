@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from enum import StrEnum
 from itertools import zip_longest
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 from typer.core import TyperCommand
 
 from splinellm.cli import options
+from splinellm.cli.command_line import UsageError
 from splinellm.cli.messages import say
 from splinellm.errors import ConfigurationError
 
@@ -63,7 +65,29 @@ class ServeCommand(TyperCommand):
             told.append(one)
             if one == "--ray" and following.startswith("-"):
                 told.append("local")
-        return super().parse_args(ctx, told)
+        try:
+            return super().parse_args(ctx, told)
+        except UsageError as error:
+            name = getattr(error, "option_name", None)
+            if name is not None and (instead := _no_option(str(name))):
+                raise typer.BadParameter(f"no such option: {name}; {instead}") from error
+            raise
+
+
+def _no_option(name: str) -> str | None:
+    """How a setting is made that is no option, if `name` is nearly the name of one."""
+    try:
+        from service.settings import ENVIRONMENT_PREFIX, WITHOUT_OPTION
+    except ModuleNotFoundError:  # the service's libraries are an extra
+        return None
+    wanted = name.strip("-").replace("-", "_").casefold()
+    near = get_close_matches(wanted, WITHOUT_OPTION, n=1, cutoff=0.7)
+    if not near:
+        return None
+    return (
+        f"set the variable {ENVIRONMENT_PREFIX}{near[0].upper()}, or {near[0]} in the file of "
+        f"--config: {WITHOUT_OPTION[near[0]]}"
+    )
 
 
 def _option(name: str, text: str, metavar: str | None = None) -> Any:
@@ -328,7 +352,8 @@ def serve(
         typer.Option(
             "--print-config",
             envvar="SPLINELLM_PRINT_CONFIG",
-            help="Print the settings as JSON and end.",
+            help="Print the settings as JSON and end; what serving would refuse before it loads "
+            "a model is refused.",
         ),
     ] = False,
 ) -> None:
@@ -352,11 +377,31 @@ def serve(
     except ConfigurationError as error:
         raise typer.BadParameter(str(error)) from error
     if print_config:
+        _warn_of(settings)
         typer.echo(settings.describe())
         return
     if not settings.api_keys and settings.host not in ("127.0.0.1", "::1", "localhost"):
         say("warning: no SPLINELLM_API_KEYS: whoever reaches this address may ask")
     raise typer.Exit(_serve(settings))
+
+
+def _warn_of(settings: Any) -> None:
+    """Refuse what serving would refuse before it loads a model, and warn of what it warns of.
+
+    Raises
+    ------
+    SplineLLMError
+        As serving would.
+    """
+    from service.chosen import choose, require_models
+
+    chosen = choose(settings)
+    for warning in [*chosen.warnings, *require_models(settings, chosen)]:
+        say(f"warning: {warning}")
+    if settings.ray is not None:
+        from service.ray_app import import_serve
+
+        import_serve()
 
 
 def _serve(settings: Any) -> int:

@@ -97,6 +97,20 @@ def tried_up_to(n_tokens: np.ndarray) -> dict[str, int]:
     return {} if end is None else {TRIED_UP_TO: end}
 
 
+def far_beyond(card: Card, n_tokens: np.ndarray) -> int | None:
+    """The length that a classifier was tried up to, if a text is far longer; else None.
+
+    Parameters
+    ----------
+    card : Card
+        The classifier's; older ones do not say what it was tried on.
+    n_tokens : ndarray, shape (N,)
+        Length of each text.
+    """
+    end: int | None = card.metrics.get(BY_LENGTH, {}).get(TRIED_UP_TO)
+    return end if end is not None and bool((n_tokens > FAR_BEYOND * end).any()) else None
+
+
 def warn_of_length(card: Card, n_tokens: np.ndarray) -> None:
     """Warn of texts that are far longer than those that a classifier was tried on.
 
@@ -107,8 +121,8 @@ def warn_of_length(card: Card, n_tokens: np.ndarray) -> None:
     n_tokens : ndarray, shape (N,)
         Length of each text.
     """
-    end = card.metrics.get(BY_LENGTH, {}).get(TRIED_UP_TO)
-    if end is not None and (n_tokens > FAR_BEYOND * end).any():
+    end = far_beyond(card, n_tokens)
+    if end is not None:
         warnings.warn(
             f"classifier '{card.name}' was tried on texts of up to {end:,} tokens; how far its "
             "probabilities hold for texts as long as these is not known",

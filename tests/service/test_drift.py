@@ -13,8 +13,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.app import create_app
+from service.chosen import sketches_of
 from service.drift import INTERVAL_S, DriftWindow
-from service.models import ModelCatalog, watched
+from service.models import ModelCatalog, with_windows
 from service.settings import Settings, load_settings
 from splinellm.errors import ArtifactError, ConfigurationError
 from splinellm.learn.watching import Sketch, columns_of, watched_values, write_sketch
@@ -115,7 +116,9 @@ def test_a_service_tells_whether_what_it_judges_has_drifted(
 ) -> None:
     settings = Settings(drift_reference=(f"toxicity={reference}",), drift_window=300)
     catalog = fake_catalog()
-    found = watched([*catalog.classifiers.values()], settings.references, settings.drift_window)
+    served = [*catalog.classifiers.values()]
+    sketches = sketches_of([one.classifier for one in served], settings.references)
+    found = with_windows(served, sketches, settings.drift_window)
     catalog.classifiers = {one.name: one for one in found}
     app = create_app(settings, load=lambda *_: catalog)
     with TestClient(app) as client:
@@ -149,7 +152,8 @@ def test_features_are_watched_where_a_classifier_reads_them(
     names = columns_of(features, None)
     made = Sketch.of(names, watched_values(names, lengths, {}, features), source)
     write_sketch(made, tmp_path / "r.json")
-    (found,) = watched([one], {"domain": tmp_path / "r.json"}, 200)
+    sketches = sketches_of([one.classifier], {"domain": tmp_path / "r.json"})
+    (found,) = with_windows([one], sketches, 200)
     found.verdicts(features, range(150), is_watched=True)
     assert found.drift is not None
     assert len(found.drift) == 150
@@ -162,18 +166,18 @@ def test_features_are_watched_where_a_classifier_reads_them(
 
 
 def test_references_that_do_not_fit_stop_the_start(tmp_path: Path, catalog: ModelCatalog) -> None:
-    one = catalog.classifiers["toxicity"]
+    one = catalog.classifiers["toxicity"].classifier
     write_sketch(sketch(classifier="other"), tmp_path / "r.json")
     with pytest.raises(ConfigurationError, match="no classifier 'x' is served"):
-        watched([one], {"x": tmp_path / "r.json"}, 200)
+        sketches_of([one], {"x": tmp_path / "r.json"})
     with pytest.raises(ConfigurationError, match="cannot read"):
-        watched([one], {"toxicity": tmp_path / "none.json"}, 200)
+        sketches_of([one], {"toxicity": tmp_path / "none.json"})
     made = Sketch.of(
         ["probability.toxic"], np.random.default_rng(0).random((100, 1)), None, "other"
     )
     write_sketch(made, tmp_path / "r.json")
     with pytest.raises(ArtifactError, match="of another classifier"):
-        watched([one], {"toxicity": tmp_path / "r.json"}, 200)
+        sketches_of([one], {"toxicity": tmp_path / "r.json"})
     for told in ("toxicity", "=x", "a=x,a=y"):
         with pytest.raises(ConfigurationError, match="drift_reference"):
             load_settings(drift_reference=told)

@@ -58,6 +58,41 @@ def test_the_nearest_field_is_proposed(client: TestClient, name: str, near: str)
 
 
 @pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/v1/classify", {"input": "a", "threshold": {"toxic": 2}}, "threshold.toxic"),
+        ("/v1/classify", {"input": "a", "threshold": {"you fool": 2}}, "threshold"),
+        ("/v1/classify", {"input": "a", "threshold": "high"}, "threshold"),
+        ("/v1/classify", {"input": "a", "classifier": ["toxicity", 1]}, "classifier[1]"),
+        ("/v1/features", {"input": "a", "layers": [0, "x"]}, "layers[1]"),
+        ("/v1/features", {"input": "a", "features": ["paper", 1]}, "features[1]"),
+        ("/v1/inspect", {"input": "a", "classifiers": [{}]}, "classifiers[0]"),
+        ("/v1/embeddings", {"input": ["a", 1]}, "input[1]"),
+        ("/v1/embeddings", {"input": "a", "encoding_format": "hex"}, "encoding_format"),
+        ("/v1/embeddings", {"input": "a", "layers": {"a": 1}}, "layers"),
+        ("/v1/moderations", {"input": [{"type": "text", "text": ""}]}, "input[0].text"),
+        ("/v1/moderations", {"input": [{"type": "text"}]}, "input[0].text"),
+        ("/v1/moderations", {"input": [{"type": "audio"}]}, "input[0].type"),
+        ("/v1/moderations", {"input": "a", "model": ["b"]}, "model"),
+        (
+            "/v1/classify",
+            {"input": ["a", {"messages": [{"role": "user", "content": 1}]}]},
+            "input[1].messages[0].content",
+        ),
+        (
+            "/v1/classify",
+            {"input": {"messages": [{"role": "boss", "content": "a"}]}},
+            "input.messages[0].role",
+        ),
+    ],
+)
+def test_fields_within_fields_are_named(
+    client: TestClient, path: str, body: dict[str, Any], param: str
+) -> None:
+    assert error_of(client, path, body)["param"] == param
+
+
+@pytest.mark.parametrize(
     ("method", "path", "taken"),
     [
         ("DELETE", "/v1/features", "POST"),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from service import models
+from service import chosen, models
 from service.engine import EngineLimits, Plan, SilentListener
 from service.errors import ClassifierNotServedError, ModelNotServedError
 from service.logs import configure_logging
@@ -234,8 +234,8 @@ def loading(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     monkeypatch.setattr(models, "load_backbone", load_backbone)
     monkeypatch.setattr(models, "ServedModel", make)
-    monkeypatch.setattr(models, "boxed_names", lambda: sorted(boxed))
-    monkeypatch.setattr(models, "load_classifier", boxed.__getitem__)
+    monkeypatch.setattr(chosen, "boxed_names", lambda: sorted(boxed))
+    monkeypatch.setattr(chosen, "load_classifier", boxed.__getitem__)
     return made
 
 

@@ -8,8 +8,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.app import create_app
+from service.categories import OPENAI_CATEGORIES
 from service.models import ModelCatalog
-from service.schemas.moderations import OPENAI_CATEGORIES
 from service.settings import load_settings
 from tests.service.fakes import TOXIC_WORDS, backbone_of
 

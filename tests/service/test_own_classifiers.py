@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.app import create_app
-from service.mapping import require_mapped, unasked
+from service.mapping import misspelt, require_mapped, unasked
 from service.models import ModelCatalog
 from service.routes.discovery import document
 from service.settings import load_settings
@@ -167,6 +167,33 @@ def test_mappings_to_nothing_are_refused_at_the_start(
 ) -> None:
     with pytest.raises(ConfigurationError, match=message):
         require_mapped(catalog.classifiers, load_settings(perspective_attributes=told))
+
+
+@pytest.mark.parametrize(
+    ("setting", "category", "near"),
+    [
+        ("moderation_categories", "selfharm", "self-harm"),
+        ("moderation_categories", "Self_Harm", "self-harm"),
+        ("moderation_categories", "harrassment", "harassment"),
+        ("moderation_categories", "sexual/minor", "sexual/minors"),
+        ("moderation_categories", "identity-hate", "identity_hate"),
+        ("perspective_attributes", "toxicity", "TOXICITY"),
+        ("perspective_attributes", "IDENTITY_ATACK", "IDENTITY_ATTACK"),
+        ("moderation_categories", "self-harm", None),
+        ("moderation_categories", "insult", None),
+        ("moderation_categories", "spam", None),
+        ("perspective_attributes", "SEXUALLY_EXPLICIT", None),
+        ("perspective_attributes", "SEVERE_TOXICITY", None),
+        ("perspective_attributes", "LEGAL", None),
+    ],
+)
+def test_what_is_nearly_a_known_category_is_warned_of(
+    catalog: ModelCatalog, setting: str, category: str, near: str | None
+) -> None:
+    settings = load_settings(**{setting: f"{category}=domain:law"})
+    found = misspelt(catalog.classifiers.values(), settings)
+    expected = f"{setting}: '{category}' is a name of your own; did you mean {near}?"
+    assert found == ([] if near is None else [expected])
 
 
 @pytest.mark.parametrize(

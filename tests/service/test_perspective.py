@@ -89,14 +89,22 @@ def test_the_key_may_be_in_the_query(client: TestClient) -> None:
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"comment": {"text": ""}}, "comment"),
-        ({"comment": {"text": "\ud800"}}, "comment"),
-        ({"comment": {}}, "comment"),
-        ({"comment": {"text": "x", "type": "MARKDOWN"}}, "comment"),
+        ({"comment": {"text": ""}}, "comment.text"),
+        ({"comment": {"text": "\ud800"}}, "comment.text"),
+        ({"comment": {}}, "comment.text"),
+        ({"comment": "x"}, "comment"),
+        ({"comment": {"text": "x", "type": "MARKDOWN"}}, "comment.type"),
         ({"comment": {"text": "<p> </p>", "type": "HTML"}}, "comment.text"),
         ({"comment": {"text": "w" * 65_537}}, "comment.text"),
         ({"requestedAttributes": {}}, "requestedAttributes"),
-        ({"requestedAttributes": {"THREAT": {"scoreThreshold": 2}}}, "requestedAttributes"),
+        (
+            {"requestedAttributes": {"THREAT": {"scoreThreshold": 2}}},
+            "requestedAttributes.THREAT.scoreThreshold",
+        ),
+        ({"requestedAttributes": {"THREAT": 1}}, "requestedAttributes.THREAT"),
+        # A key that is no single word is text.
+        ({"requestedAttributes": {"you fool": 1}}, "requestedAttributes"),
+        ({"languages": ["en", 1]}, "languages[1]"),
         ({"languages": "de"}, "languages"),
         ({"spanAnnotations": "yes"}, "spanAnnotations"),
     ],
@@ -136,6 +144,17 @@ def test_what_is_not_scored_is_left_out(
     assert (answer.json()["languages"], answer.json()["clientToken"]) == (languages, "t")
     unscored = {"de": ["de"], "enm": ["enm"]}.get((change.get("languages") or ["en"])[0])
     assert answer.json().get("unscoredLanguages") == unscored
+    left = [name for name in change.get("requestedAttributes", ()) if name not in scored]
+    assert answer.json().get("unscoredAttributes") == (left or None)
+
+
+def test_unscored_attributes_are_named_as_far_as_they_can_be_shown(client: TestClient) -> None:
+    names = ["toxicity", "\ud800\n", "x" * 65]
+    body = {"comment": {"text": "x"}, "requestedAttributes": {name: {} for name in names}}
+    headers = {"content-type": "application/json"}
+    found = client.post(URL, content=json.dumps(body), headers=headers).json()
+    assert found["unscoredAttributes"] == ["toxicity", "??", "x" * 61 + "..."]
+    assert found["attributeScores"] == {}
 
 
 @pytest.mark.parametrize(
@@ -153,6 +172,55 @@ def test_what_is_not_scored_can_be_refused(
         answer = client.post(URL, json=body | change)
     assert answer.status_code == 400
     assert answer.json()["error"]["details"][0]["field"] == field
+
+
+def without(catalog: ModelCatalog, *names: str, left_out: bool = False) -> ModelCatalog:
+    served = [one for one in catalog.classifiers.values() if one.name not in names]
+    why = dict.fromkeys(names, "its model 'minilm-l6' is not cached") if left_out else None
+    return ModelCatalog([catalog.default], served, (), why)
+
+
+@pytest.mark.parametrize("unknown", ["omit", "error"])
+@pytest.mark.parametrize("left_out", [False, True])
+@pytest.mark.parametrize("attribute", WORD_OF_ATTRIBUTE)
+def test_who_would_score_an_attribute_is_told_and_why_nobody_does(
+    catalog: ModelCatalog, unknown: str, left_out: bool, attribute: str
+) -> None:
+    there = without(catalog, "toxicity", "toxicity-types", left_out=left_out)
+    app = create_app(load_settings(perspective_unknown=unknown), load=lambda *_: there)
+    body = {"comment": {"text": "x"}, "requestedAttributes": {attribute: {}}}
+    with TestClient(app, raise_server_exceptions=False) as client:
+        while client.get("/readyz").status_code != 200:
+            assert app.state.lifecycle.failure is None
+        answer = client.post(URL, json=body)
+        error = answer.json()["error"]
+        assert (answer.status_code, error["details"][0]["reason"]) == (404, "classifier_not_found")
+        assert error["details"][0]["field"] == "requestedAttributes"
+        name = "toxicity" if attribute == "TOXICITY" else "toxicity-types"
+        assert f"{attribute} is scored by '{name}', which" in error["message"]
+        why = "left out at the start: its model 'minilm-l6' is not cached"
+        assert (why if left_out else "is not served") in error["message"]
+        assert f"perspective_attributes {attribute}=NAME:CLASS)" in error["message"]
+        # So is who asks for it by its name.
+        answer = client.post("/v1/classify", json={"input": "x", "classifier": name})
+        assert (why in answer.json()["error"]["message"]) is left_out
+        answer = client.post("/v1/moderations", json={"input": "x"})
+        assert answer.status_code == 404
+        message = answer.json()["error"]["message"]
+        assert message.startswith("moderations ask 'toxicity', which ")
+        assert (why in message) is left_out
+        assert message.endswith("toxicity=FOLDER)")
+
+
+def test_toxicity_is_nobody_elses(catalog: ModelCatalog) -> None:
+    """Another classifier has a class of that name: it is not what clients ask for."""
+    app = create_app(load_settings(), load=lambda *_: without(catalog, "toxicity"))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        while client.get("/readyz").status_code != 200:
+            assert app.state.lifecycle.failure is None
+        found = ask(client, "x", "TOXICITY", "INSULT")
+        assert list(found["attributeScores"]) == ["INSULT"]
+        assert found["unscoredAttributes"] == ["TOXICITY"]
 
 
 def test_spans_of_html_are_those_of_the_html(client: TestClient) -> None:

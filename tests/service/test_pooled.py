@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -24,6 +25,7 @@ from splinellm.errors import ArtifactError, ConfigurationError, PromptError
 from splinellm.extraction.tokens import TokenizedPrompt
 from splinellm.learn.classifier import Classifier
 from splinellm.learn.labels import Labels
+from splinellm.learn.lengths import BY_LENGTH, TRIED_UP_TO
 from splinellm.learn.pooled import Pooled
 from splinellm.learn.pooled_training import PooledSettings, train_pooled
 from splinellm.learn.pooling import Pooling
@@ -331,3 +333,24 @@ def test_impossible_settings(cascade: str, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         load_settings(cascade=cascade)
     assert load_settings(cascade="a:b, c:person").cascades == [("a", "b"), ("c", "person")]
+
+
+def test_texts_far_longer_than_tried_are_logged_once(
+    client: TestClient, catalog: ModelCatalog, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By classifier, with lengths, and without the text."""
+    cards = {name: one.card for name, one in catalog.classifiers.items()}
+    short, long = " ".join(["canary"] * 3), " ".join(["canary"] * 150)
+    names = ["plain", "whole", "encoder"]
+    capsys.readouterr()
+    for text in (short, long, long):
+        body = {"input": [short, text], "classifier": names, "overflow": "window"}
+        assert client.post("/v1/classify", json=body).status_code == 200
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert "canary" not in json.dumps(lines)
+    told = [line for line in lines if line["event"] == "longer_than_tried"]
+    assert sorted(line["classifier"] for line in told) == sorted(names)
+    for line in told:
+        assert line["level"] == "warning"
+        assert line["tried_up_to"] == cards[line["classifier"]].metrics[BY_LENGTH][TRIED_UP_TO]
+        assert line["n_tokens"] > 2 * line["tried_up_to"]

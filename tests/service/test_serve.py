@@ -243,7 +243,10 @@ def test_a_port_in_use_is_an_error_of_one_line(
         port = taken.getsockname()[1]
         code, (line,) = serve(lambda *_: fake_catalog(), port)
     assert code == 1
-    assert line.startswith(f"splinellm: error: cannot listen on 127.0.0.1:{port}: Address already")
+    assert line == (
+        f"splinellm: error: cannot listen on 127.0.0.1:{port}: Address already in use "
+        "(another one with --port N; 0 takes any that is free)"
+    )
 
 
 def test_help_and_usage_errors_import_no_service() -> None:

@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from service.app import create_app
 from service.models import ModelCatalog
-from service.settings import Settings, load_settings
+from service.settings import WITHOUT_OPTION, Settings, load_settings
 from splinellm.cli import run
 from splinellm.errors import ConfigurationError
 from tests.service.fakes import fake_catalog
@@ -139,6 +139,22 @@ def test_impossible_options_are_bad_usage(
     assert re.fullmatch(r"splinellm: error: .*\n", capsys.readouterr().err)
 
 
+@pytest.mark.parametrize("option", ["--api-keys", "--api-key", "--api_keys=me:secret"])
+def test_a_setting_without_an_option_says_how_it_is_made(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["serve", option, "me:secret"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"splinellm: error: Invalid value: no such option: {option[:9]}")
+    assert "set the variable SPLINELLM_API_KEYS, or api_keys in the file of --config" in line
+    assert "secret" not in line
+
+
+def test_other_unknown_options_are_as_they_were(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["serve", "--prot", "1"]) == 2
+    assert capsys.readouterr().err.startswith("splinellm: error: No such option: --prot")
+
+
 def test_every_setting_has_an_option_whose_help_tells_its_default(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -147,7 +163,7 @@ def test_every_setting_has_an_option_whose_help_tells_its_default(
     parts = re.split(r"\[env var: SPLINELLM_(\w+)\]", text)
     help_of = {name.lower(): part for part, name in zip(parts[::2], parts[1::2], strict=False)}
     assert "Print the settings" in help_of.pop("print_config")  # which is none of them
-    assert help_of.keys() == Settings.model_fields.keys() - {"api_keys"}
+    assert help_of.keys() == Settings.model_fields.keys() - WITHOUT_OPTION.keys()
     for name, part in help_of.items():
         assert f"--{name.replace('_', '-')} " in part
         default = Settings.model_fields[name].default

@@ -150,7 +150,7 @@ def test_a_conversation_and_each_of_its_messages_are_judged(browser: Browser, ur
     browser.open(url)
     browser.click("input[value=conversation]")
     browser.click("#add")
-    assert browser.run("return document.activeElement.ariaLabel") == "Message 2"
+    assert browser.run("return document.activeElement.ariaLabel") == "Message 1"
     browser.fill("#messages li:nth-child(1) textarea", "hello")
     browser.fill("#messages li:nth-child(2) textarea", "you toxic one")
     browser.fill("#messages li:nth-child(2) select", "assistant")
@@ -163,7 +163,9 @@ def test_a_conversation_and_each_of_its_messages_are_judged(browser: Browser, ur
     (asked,) = posted(browser, "/v1/classify")
     assert asked["input"] == [{"messages": said}, "hello", "you toxic one"]
     titles = browser.texts(".told h3")
-    assert titles[0].startswith("user, message 1")
+    assert titles[0].startswith("user, message 0")
+    assert titles[1].startswith("assistant, message 1")
+    assert "counted from 0" in browser.text("#conversation")
     assert "toxic" in titles[1]
     assert "toxic" not in titles[0]
     browser.click("#messages li:nth-child(1) button")
