@@ -178,7 +178,23 @@ def test_archive_is_never_unpickled(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", FILES)
-def test_write_that_fails_leaves_what_was_there(
+def test_disk_that_fills_while_a_table_is_written(tmp_path: Path, suffix: str) -> None:
+    resource = pytest.importorskip("resource", reason="files have no limits here")
+    path = tmp_path / f"t.{suffix}"
+    write_features(make(5), path)
+    before = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before[path.name]) // 2, unlimited[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_features(make(9), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("suffix", FILES)
+def test_disk_that_fails_once_a_table_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     path = tmp_path / f"t.{suffix}"
@@ -186,7 +202,7 @@ def test_write_that_fails_leaves_what_was_there(
     before = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
     monkeypatch.setattr(os, "fsync", _no_room)
     with pytest.raises(OSError, match="No space left"):
-        write_features(make(3), path)
+        write_features(make(9), path)
     assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == before
 
 

@@ -406,6 +406,9 @@ def _warn_of(settings: Any) -> None:
 
 def _serve(settings: Any) -> int:
     if settings.ray is not None:
+        from splinellm.ray.cluster import import_ray
+
+        import_ray()  # known to be missing before the models' libraries are imported
         from service.ray_server import serve_on_ray
 
         return serve_on_ray(settings)

@@ -6,6 +6,9 @@ import contextlib
 import logging
 import re
 import socket
+import subprocess
+import sys
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from splinellm.errors import ClusterError, ConfigurationError
@@ -17,6 +20,18 @@ LOCAL, AUTO = "local", "auto"
 _STORE_BYTES = 100 << 20
 """Of Ray's memory for objects: rows never pass through it."""
 _TO_ANSWER_S = 5.0
+_TO_CONNECT_S = 40.0
+_REASON_CHARS = 300
+_PROBE = """
+import logging, sys, warnings
+import ray
+warnings.simplefilter("ignore")
+try:
+    ray.init(address=sys.argv[1], log_to_driver=False, logging_level=logging.ERROR)
+except Exception as error:
+    print(f"reason: {error}")
+    sys.exit(1)
+"""
 _ADDRESS = re.compile(r"(?:ray://)?(?P<host>[^/:\s]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})")
 
 
@@ -65,17 +80,16 @@ def connected(address: str) -> Iterator[Any]:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == LOCAL:
         quiet |= {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
-    elif address != AUTO:
-        _require_answer(address)
+    else:
+        if address != AUTO:
+            _require_answer(address)
+        _require_cluster(address)
     try:
-        ray.init(address=address, **quiet)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Ray's advice; what fails is told below
+            ray.init(address=address, **quiet)
     except (ConnectionError, OSError, RuntimeError, ValueError, TimeoutError) as error:
-        hint = (
-            "ray start --head starts one, and --ray local one for this run alone"
-            if address == AUTO
-            else None
-        )
-        raise ClusterError(f"no Ray cluster at '{address}'", hint=hint) from error
+        raise _no_cluster(address, str(error)) from error
     try:
         yield ray
     finally:
@@ -98,6 +112,35 @@ def _require_answer(address: str) -> None:
             f"nothing answers at '{address}'",
             hint="is it the cluster's head, and is its port open?",
         ) from error
+
+
+def _require_cluster(address: str) -> None:
+    """Connect in a process that can be ended: Ray tries for a quarter of an hour, and writes.
+
+    So it does wherever something listens that is no cluster, such as another server or a proxy.
+    """
+    command = [sys.executable, "-c", _PROBE, address]
+    try:
+        tried = subprocess.run(  # noqa: S603 (this Python; the address is an argument)
+            command, capture_output=True, text=True, timeout=_TO_CONNECT_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        reason = f"what listens there does not answer as one within {_TO_CONNECT_S:g} s"
+        raise _no_cluster(address, reason) from error
+    if tried.returncode:
+        _, _, reason = tried.stdout.rpartition("reason: ")
+        raise _no_cluster(address, reason)
+
+
+def _no_cluster(address: str, reason: str) -> ClusterError:
+    if address == AUTO and "RAY_ADDRESS" in reason:  # of Ray's advice, which is longer than ours
+        reason = ""
+    told = " ".join(reason.split())[:_REASON_CHARS]
+    hint = "ray start --head starts one, and --ray local one for this run alone"
+    return ClusterError(
+        f"no Ray cluster at '{address}'{': ' if told else ''}{told}",
+        hint=hint if address == AUTO else None,
+    )
 
 
 def require_room(ray: Any, n_cpus: float, n_gpus: float) -> None:
