@@ -341,7 +341,6 @@ def _require_on_hub(spec: str) -> None:
         ) from error
 
 
-<<<<<<< HEAD
 def _ask_hub(spec: str) -> None:
     """Ask the hub, which may be behind several addresses that never answer, for a while."""
     raised: list[Exception] = []
@@ -361,8 +360,6 @@ def _ask_hub(spec: str) -> None:
         raise raised[0]
 
 
-def _device(name: str) -> torch.device:
-=======
 def require_device(name: str) -> torch.device:
     """Find a device, which is there.
 
@@ -371,7 +368,6 @@ def require_device(name: str) -> torch.device:
     ConfigurationError
         It is unknown or absent.
     """
->>>>>>> h/wires
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

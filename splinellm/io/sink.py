@@ -131,8 +131,8 @@ def open_sink(
     force : bool
         Whether an output that is there is replaced even if it has more rows, or other columns.
     kept : str, optional
-        Which columns of the input go into the output. If this is told, an output is noted beside
-        as done, so that a run with `resume` finds out.
+        Which columns of the input go into the output. If this is told, a run with `resume` notes
+        beside its output that it is done, so that the next one finds out.
 
     Raises
     ------
@@ -159,7 +159,7 @@ def open_sink(
     if in_folder:
         make_folder(path, share)
     identity = {**source.identity(), "--shard": str(share)}
-    versions = None if kept is None else _versions(source, kept)
+    versions = None if kept is None or not resume else _versions(source, kept)
     return OutputFile(
         places, {**identity, **(asked or {})}, resume=resume, force=force, versions=versions
     )

@@ -26,7 +26,9 @@ def memory() -> fsspec.AbstractFileSystem:
 def test_from_and_to_a_uri(cli: Cli, memory: fsspec.AbstractFileSystem) -> None:
     memory.pipe("/box/lang=en/in.csv", b"id,text\n1,one\n2,two\n")
     memory.pipe("/box/lang=de/in.csv", b"id,text\n3,drei\n4,\n")
-    result = cli("extract", "memory://box", "-o", "memory://out.csv", "--on-error", "skip")
+    result = cli(
+        "extract", "memory://box", "-o", "memory://out.csv", "--on-error", "skip", "--resume"
+    )
     assert result.code == 0
     where = "memory://out.csv.rejects.jsonl"
     assert result.stderr == f"splinellm: 3 rows written, 1 rejected, see {where}\n"
