@@ -182,12 +182,12 @@ class Lexicon(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         """Score words that were not met before."""
         if not hasattr(self, "_made"):
             self._made: dict[str, np.ndarray] = {}
-        new = list({word for word in words if word not in self._made})
+        new = list(dict.fromkeys(word for word in words if word not in self._made))
         if not new:
             return
         if len(self._made) + len(new) > _KEPT:
             self._made.clear()
-            new = list(set(words))
+            new = list(dict.fromkeys(words))
         n_words, n_pairs, _ = self._sizes()
         own, letters = self._word_matrices(new)
         scores = own @ self.coef_[:, :n_words].T + letters @ self.coef_[:, n_words + n_pairs :].T
@@ -268,7 +268,8 @@ def _pairs_of(words: Sequence[str]) -> list[str]:
 def _letters_of(word: str) -> list[str]:
     whole = f" {word} "
     low, high = LETTERS
-    return list({whole[i : i + n] for n in range(low, high + 1) for i in range(len(whole) - n + 1)})
+    runs = (whole[i : i + n] for n in range(low, high + 1) for i in range(len(whole) - n + 1))
+    return list(dict.fromkeys(runs))  # a set's order, and with it the sums, would be the process's
 
 
 def _commonest(documents: Iterable[list[str]], limit: int) -> tuple[list[str], np.ndarray]:

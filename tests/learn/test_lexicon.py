@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -43,6 +47,31 @@ def test_a_score_by_hand() -> None:
 def test_misspelt_words_have_scores_of_their_letters() -> None:
     made = lexicon()
     assert np.abs(made.word_scores(["foolx"])).sum() > 0
+
+
+SCORED = """
+import numpy as np
+from splinellm.learn.lexicon import Lexicon
+random = np.random.default_rng(0)
+words = ["".join(random.choice(list("abcde"), 12)) for _ in range(300)]
+made = Lexicon().fit_terms([" ".join(words)] * 3)
+made.set_weights(random.normal(size=(2, len(made.terms()))), np.zeros(2))
+print(made.word_scores(words).tobytes().hex())
+"""
+
+
+def test_scores_are_the_same_bits_in_every_process() -> None:
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", SCORED],
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in range(4)
+    }
+    assert len(found) == 1
 
 
 def test_words() -> None:
