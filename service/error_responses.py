@@ -223,9 +223,9 @@ def _invalid_field(error: RequestValidationError, model: Any) -> InvalidRequestE
     # A misspelt name is why the right one is missing.
     unknown = [one for one in errors if one["type"] == "extra_forbidden"]
     first = (unknown or errors)[0]
-    # Of a field's alternatives the one that got furthest is the one that was meant.
+    # Of a field's alternatives the one whose fields were met is the one that was meant.
     same = [one for one in unknown or errors if one["loc"][:2] == first["loc"][:2]]
-    first = max(same, key=lambda one: len(one["loc"]))
+    first = max(same, key=lambda one: sum(isinstance(part, str) for part in one["loc"]))
     where, *rest = first["loc"] or ("body",)
     names = [part for part in rest if isinstance(part, str)]
     if first["type"] == "extra_forbidden" and names == ["messages"]:

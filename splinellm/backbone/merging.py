@@ -200,13 +200,16 @@ class _Shares(Merging):
 
     def _shares(self, counts: Tensor, n_tokens: Tensor) -> Columns:
         """Counts (L, B, ..., C), over `n_tokens` that broadcast to (L, B, ...)."""
-        sizes = _sizes_of(tuple(self._widths()), self._n_blocks).to(counts.device)
+        sizes = _sizes_of(geometry.block_sizes, tuple(self._widths()), self._n_blocks)
+        sizes = sizes.to(counts.device)
         sizes = sizes.view(len(sizes), *[1] * (counts.ndim - 2), -1)
         shares = (counts / (n_tokens[..., None] * sizes)).float()
         return tuple(self._statistic.columns), shares
 
 
 @cache  # thousands of numbers, the same for every text: a tenth of the cost of a short one
-def _sizes_of(widths: tuple[int, ...], n_blocks: int) -> Tensor:
-    """Hyperplanes in each block of each layer, (L, C)."""
-    return torch.tensor([geometry.block_sizes(width, n_blocks) for width in widths])
+def _sizes_of(
+    block_sizes: Callable[[int, int], list[int]], widths: tuple[int, ...], n_blocks: int
+) -> Tensor:
+    """Hyperplanes in each block of each layer by this formula, (L, C)."""
+    return torch.tensor([block_sizes(width, n_blocks) for width in widths])
