@@ -291,7 +291,8 @@ SIGN_BLOCKS = Family(
     number="[0-9]{1,5}",  # no request may ask for a billion names
     default=str(DEFAULT_SIGN_BLOCKS),
     column="sign_block_[0-9]{2,}",
-    items=("blocks(:[1-9][0-9]{0,3})?", "sign_block_[0-9]{2,4}"),
+    # Others than the default's 32 are there beside blocks:B alone, which no pattern can tell.
+    items=("blocks(:[1-9][0-9]{0,3})?", "sign_block_([0-2][0-9]|3[01])"),
     sets=("blocks", "blocks:B"),
     singles=("sign_block_NN",),
     make=_sign_blocks,

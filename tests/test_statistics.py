@@ -85,6 +85,7 @@ def test_what_is_documented_can_be_read() -> None:
         "sign_fraction",
         "paper,blocks",
         "sign_block_1",
+        "sign_block_32",  # of the default's 32 it is none
         "",
         *IMPOSSIBLE,
     ):
