@@ -183,13 +183,7 @@ class FeatureSelection:
         """
         if granularity != "token":
             return self
-        names = list[str]()
-        wanted = set(self.names)
-        for statistic in self.statistics:
-            # Where a prompt's columns are of single tokens, too, those that are wanted.
-            kept = [name for name in statistic.token_columns if name in wanted]
-            names += kept or statistic.token_columns
-        return FeatureSelection(tuple(names), self.n_blocks)
+        return FeatureSelection(_token_columns(self.names, self.n_blocks), self.n_blocks)
 
     def union(self, other: FeatureSelection) -> FeatureSelection:
         """Select the features of both.
@@ -213,6 +207,17 @@ class FeatureSelection:
 def _statistics(names: tuple[str, ...], n_blocks: int) -> tuple[Statistic, ...]:
     """The statistics that these columns belong to, in the order of the entries."""
     return tuple(statistic for entry in ENTRIES for statistic in entry.among(names, n_blocks))
+
+
+@lru_cache(maxsize=64)
+def _token_columns(names: tuple[str, ...], n_blocks: int) -> tuple[str, ...]:
+    found = list[str]()
+    wanted = set(names)
+    for statistic in _statistics(names, n_blocks):
+        # Where a prompt's columns are of single tokens, too, those that are wanted.
+        kept = [name for name in statistic.token_columns if name in wanted]
+        found += kept or statistic.token_columns
+    return tuple(found)
 
 
 def parse_layers(layers: str | int | Iterable[int] | None, n_layers: int) -> tuple[int, ...]:

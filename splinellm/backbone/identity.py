@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from splinellm.backbone.eager import parts_of
 from splinellm.backbone.fingerprint import adapters_of, state_sha256
 from splinellm.backbone.linear_maps import others_hooks
 from splinellm.backbone.norms import state_of
@@ -90,7 +91,7 @@ class Identity:
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Put all of a model into evaluation mode for a while: dropout makes numbers random."""
-    training = [module for module in model.modules() if module.training]
+    training = [module for module in parts_of(model) if module.training]
     for module in training:
         module.training = False
     try:

@@ -72,6 +72,8 @@ class Backbone(Decoder):
         Held while somebody reads, see :meth:`reading`: one thread at a time owns the model.
     identity : Identity
         By what numbers of the model are found again.
+    extractors : dict
+        Kept by :func:`splinellm.learn.backbones.shared_extractor`.
     """
 
     tokenizer: Any
@@ -80,6 +82,7 @@ class Backbone(Decoder):
     n_layers_of_checkpoint: int | None = None
     lock: Lock = field(init=False, default_factory=Lock, repr=False)
     identity: Identity = field(init=False, repr=False)
+    extractors: dict[Any, Any] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.model, PreTrainedModel):

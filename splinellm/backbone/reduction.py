@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import ClassVar
 
 import torch
@@ -165,13 +165,15 @@ class Reduction(ABC):
 
     def _in_order(self, columns: list[Columns], broken: Tensor) -> Tensor:
         """Pick the wanted features and put layers behind prompts (and tokens)."""
-        names = tuple(name for group, _ in columns for name in group)
         found = torch.cat([values for _, values in columns], dim=-1)
-        if names != self.schema.features:
-            places = {name: place for place, name in enumerate(names)}
-            found = found[..., [places[name] for name in self.schema.features]]
+        order = _order(tuple(tuple(group) for group, _ in columns), self.schema.features)
+        if order is not None:
+            found = found[..., order]
         values = found.movedim(0, -2).cpu()
-        return values.masked_fill(broken.cpu().view(-1, *[1] * (values.ndim - 1)), torch.nan)
+        broken = broken.cpu()
+        if not broken.any():
+            return values
+        return values.masked_fill(broken.view(-1, *[1] * (values.ndim - 1)), torch.nan)
 
     def _stacked(self, by_layer: dict[int, Tensor]) -> Tensor:
         """One tensor of all layers, (L, ...); a model may be split over devices."""
@@ -182,6 +184,16 @@ class Reduction(ABC):
         if self._last.device != device:
             self._last, self._real = self._last.to(device), self._real.to(device)
             self._broken = self._broken.to(device)
+
+
+@lru_cache(maxsize=64)  # of what may be thousands of names
+def _order(groups: tuple[tuple[str, ...], ...], wanted: tuple[str, ...]) -> list[int] | None:
+    """Places of the wanted columns in groups that follow each other; None if they are these."""
+    names = tuple(name for group in groups for name in group)
+    if names == wanted:
+        return None
+    places = {name: place for place, name in enumerate(names)}
+    return [places[name] for name in wanted]
 
 
 @dataclass(frozen=True)

@@ -48,8 +48,11 @@ ENCODER = Reading("minilm-l6", (3, 4, 5), "blocks:1536")
 DECODER = Reading("smollm2-135m", (6, 7), "blocks:384")
 """For what watches this model while it writes: two layers, four hyperplanes a block."""
 
-FAST_LAYERS = (3,)
-"""The forward pass ends in the fourth of six layers."""
+FAST = Reading("minilm-l6", (1,), "blocks:1536")
+"""The forward pass ends in the second of six layers."""
+
+DOMAIN_LAYERS = (3,)
+"""Of what the encoder reads."""
 
 MARKED = ("toxicity", "toxicity-fast", "toxicity-types")
 """Classifiers that are taught which words people marked."""
@@ -90,13 +93,13 @@ def toxicity_variants(
     """What is boxed to tell toxic from clean, by name: what it reads, and how it is trained."""
     fewer = rows[np.arange(0, len(rows), DECODER_SHARE)]
 
-    def encoder(layers: tuple[int, ...] | None = None) -> tuple[Windows, Provenance, Rows]:
-        return *read(shop, ENCODER, rows, layers), rows
+    def encoder() -> tuple[Windows, Provenance, Rows]:
+        return *read(shop, ENCODER, rows), rows
 
     return {
         "toxicity": (encoder, HYBRID),
         "toxicity-geometry": (encoder, GEOMETRY),
-        "toxicity-fast": (lambda: encoder(FAST_LAYERS), HYBRID),
+        "toxicity-fast": (lambda: (*read(shop, FAST, rows), rows), HYBRID),
         "toxicity-smollm2": (lambda: (*read(shop, DECODER, fewer), fewer), GEOMETRY),
     }
 
@@ -188,7 +191,7 @@ def build_toxicity_types(shop: Workshop, data: Path, name: str) -> Pooled:
 def build_domain(shop: Workshop, data: Path, name: str) -> Pooled:
     """Eight domains, and texts of none of them."""
     rows = domain_rows(data)
-    windows, source = read(shop, ENCODER, rows, FAST_LAYERS)
+    windows, source = read(shop, ENCODER, rows, DOMAIN_LAYERS)
     return _trained(windows, source, rows, rows.labels, name, DOMAIN)
 
 

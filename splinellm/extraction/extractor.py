@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
+from copy import copy
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -246,6 +247,15 @@ allow_special_tokens, count, chat_template, prefix_cache_bytes, prefix_cache
         self.backbone.architecture.require_granularity(granularity)
         self.plan.require_countable(granularity)
         return super().provenance_at(granularity)
+
+    def anew(self) -> Self:
+        """Give an extractor of the same settings that warns as if it were new.
+
+        It has a batch size of its own, and shares the model and what was found out about it.
+        """
+        twin = copy(self)
+        twin._tokenizer, twin.reader = self._tokenizer.anew(), copy(self.reader)  # noqa: SLF001 (its own)
+        return twin
 
     def silence(self) -> None:
         """Warn about no prompt from now on; see :class:`splinellm.prompts.PromptWarning`."""

@@ -6,8 +6,9 @@ import inspect
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from copy import copy
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 from splinellm.prompts import DoubleBosWarning, PromptWarning, SpecialTextWarning
 
@@ -30,9 +31,17 @@ class Notices:
     def __init__(self, tokenizer: Any, *, reads_special_tokens: bool) -> None:
         self._tokenizer = tokenizer
         self._bos = getattr(tokenizer, "bos_token_id", None)
-        self._pending: set[type[PromptWarning]] = {DoubleBosWarning}
+        self._kinds: set[type[PromptWarning]] = {DoubleBosWarning}
         if not reads_special_tokens:
-            self._pending.add(SpecialTextWarning)
+            self._kinds.add(SpecialTextWarning)
+        self._pending = set(self._kinds)
+
+    def anew(self) -> Self:
+        """The same ones, none of them said."""
+        _ = self._special  # found once for all of them
+        twin = copy(self)
+        twin._pending = set(self._kinds)  # noqa: SLF001 (its own)
+        return twin
 
     def silence(self) -> None:
         """Say nothing from now on."""

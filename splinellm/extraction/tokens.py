@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from threading import Lock
-from typing import Any, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 
@@ -121,6 +122,13 @@ class Tokenizer:
         self._count = count
         self._chat = ChatReader(tokenizer, chat_template, allow_special_tokens=allow_special_tokens)
         self._notices = Notices(tokenizer, reads_special_tokens=allow_special_tokens)
+        self._affixes: list[tuple[list[int], list[int]]] = []  # once they are known, of all twins
+
+    def anew(self) -> Self:
+        """The same one, which has warned of nothing."""
+        twin = copy(self)
+        twin._notices = self._notices.anew()  # noqa: SLF001 (its own)
+        return twin
 
     def silence(self) -> None:
         """Warn about no prompt: those of a service come from strangers, who do not see it."""
@@ -246,8 +254,13 @@ class Tokenizer:
         """Ids that every text ends with, however it is cut; none for a decoder."""
         return self._around[1] if self._keeps_end else []
 
-    @cached_property
+    @property
     def _around(self) -> tuple[list[int], list[int]]:
+        if not self._affixes:
+            self._affixes.append(self._find_affixes())
+        return self._affixes[0]
+
+    def _find_affixes(self) -> tuple[list[int], list[int]]:
         with _one_at_a_time:
             bare = self._tokenizer("a", add_special_tokens=False)["input_ids"]
             whole = self._tokenizer("a")["input_ids"]

@@ -13,6 +13,8 @@ from splinellm.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from splinellm.backbone.loading import Backbone
+    from splinellm.extraction import SplineExtractor
+    from splinellm.provenance import Provenance
 
 _lock = RLock()
 _loaded: dict[tuple[str, str, str], Backbone] = {}
@@ -51,6 +53,33 @@ def shared_backbone(model: str, dtype: str = "auto", device: str = "auto") -> Ba
 
             _loaded[key] = load_backbone(model, dtype=dtype, device=device)
         return _loaded[key]
+
+
+def shared_extractor(backbone: Backbone, source: Provenance) -> SplineExtractor:
+    """An extractor of what `source` describes: making one costs as much as a short text's layer.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Keeps one for each settings, as long as it lives.
+    source : Provenance
+        Of the features that are wanted.
+
+    Returns
+    -------
+    SplineExtractor
+        The caller's own, see :meth:`splinellm.extraction.SplineExtractor.anew`.
+    """
+    from splinellm.extraction import SplineExtractor  # torch, only now
+    from splinellm.extraction.chat import chat_template_of
+    from splinellm.plan import Plan
+
+    plan = Plan.of(source)
+    key = plan, chat_template_of(backbone.tokenizer)
+    if key not in backbone.extractors:
+        backbone.extractors[key] = SplineExtractor(backbone, **plan.settings())
+    made: SplineExtractor = backbone.extractors[key]
+    return made.anew()
 
 
 def register_backbone(name: str, backbone: Backbone) -> None:

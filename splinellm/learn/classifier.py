@@ -262,13 +262,11 @@ class Classifier(FrozenClassifier):
 
     def default_extractor(self) -> SplineExtractor:
         """The extractor that the card describes, on the model that this process shares."""
-        from splinellm.extraction import SplineExtractor  # torch, only now
-        from splinellm.learn.backbones import shared_backbone
-        from splinellm.plan import Plan
+        from splinellm.learn.backbones import shared_backbone, shared_extractor  # torch, only now
 
         source = self.card.provenance
         backbone = shared_backbone(self.model or source.model, source.dtype, self.device)
-        return SplineExtractor(backbone, **Plan.of(source).settings())
+        return shared_extractor(backbone, source)
 
     def verdicts(
         self,
@@ -451,11 +449,12 @@ def require_match(
     ArtifactError
         Names the first difference.
     """
-    if set(trained.layers) <= set(given.layers):
-        given = replace(given, layers=trained.layers)
-    if set(trained.features) <= set(given.features):
-        given = replace(given, features=trained.features)
-    given = replace(given, **{name: getattr(trained, name) for name in ignoring})
+    known = {name: getattr(trained, name) for name in ignoring}
+    for name in ("layers", "features"):
+        wanted, there = getattr(trained, name), getattr(given, name)
+        if wanted != there and set(wanted) <= set(there):
+            known[name] = wanted
+    given = replace(given, **known) if known else given
     if difference := trained.first_difference(given):
         raise ArtifactError(
             f"the features do not match the classifier: {difference}",

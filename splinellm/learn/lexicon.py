@@ -188,7 +188,7 @@ class Lexicon(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         if len(self._made) + len(new) > _KEPT:
             self._made.clear()
             new = list(dict.fromkeys(words))
-        n_words, n_pairs, _ = self._sizes()
+        n_words, n_pairs, _ = self._indices()[2]
         own, letters = self._word_matrices(new)
         scores = own @ self.coef_[:, :n_words].T + letters @ self.coef_[:, n_words + n_pairs :].T
         self._made.update(zip(new, scores.astype(np.float64), strict=True))
@@ -203,31 +203,34 @@ class Lexicon(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
 
     def _word_matrices(self, words: Sequence[str]) -> tuple[csr_matrix, csr_matrix]:
         """Terms of words: themselves and their letters, the latter of length one."""
-        index, letters = self._indices()
-        n_words, n_pairs, n_letters = self._sizes()
-        own_rows, own_columns = [], []
-        rows, columns, values = [], [], []
-        for row, word in enumerate(words):
+        index, letters, (n_words, n_pairs, n_letters) = self._indices()
+        own_columns: list[int] = []
+        own_ends, ends, values = [0], [0], []
+        columns: list[int] = []
+        for word in words:
             if (place := index.get(word)) is not None:
-                own_rows.append(row)
                 own_columns.append(place)
+            own_ends.append(len(own_columns))
             places = [letters[part] for part in _letters_of(word) if part in letters]
             if places:
                 weights = self.idf_[n_words + n_pairs + np.array(places)]
-                rows += [row] * len(places)
-                columns += places
-                values += (weights / np.sqrt(np.sum(weights**2))).tolist()
-        own = _sparse(self.idf_[own_columns], own_rows, own_columns, (len(words), n_words))
-        return own, _sparse(values, rows, columns, (len(words), n_letters))
+                order = np.argsort(places)  # sums go by column
+                columns += np.array(places)[order].tolist()
+                values.append((weights / np.sqrt(np.sum(weights**2)))[order])
+            ends.append(len(columns))
+        shares = np.concatenate(values) if values else np.empty(0, np.float32)
+        own = csr_matrix((self.idf_[own_columns], own_columns, own_ends), (len(words), n_words))
+        return own, csr_matrix((shares, columns, ends), (len(words), n_letters))
 
-    def _indices(self) -> tuple[dict[str, int], dict[str, int]]:
+    def _indices(self) -> tuple[dict[str, int], dict[str, int], tuple[int, int, int]]:
+        """Places of words and of runs of letters, and how many terms of each kind there are."""
         if not hasattr(self, "_index"):
-            self._index = tuple(
+            words, letters = (
                 {term: place for place, term in enumerate(_lines(data))}
                 for data in (self.words_, self.letters_)
             )
-        words, letters = self._index
-        return words, letters
+            self._index = words, letters, self._sizes()
+        return self._index
 
     def _pair_index(self) -> dict[str, int]:
         return {term: place for place, term in enumerate(_lines(self.pairs_))}

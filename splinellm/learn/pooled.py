@@ -229,8 +229,10 @@ class Pooled(Classifier):
         """Read texts and judge them in order; one bad text fails alone."""
         require_overflow(overflow)
         texts, bad = _texts_of(texts, count)
-        extractor = self.default_extractor() if extractor is None else extractor
-        require_match(self.card.provenance, extractor.provenance_at("token"))
+        if extractor is None:  # of the card's settings; of which weights, every table says
+            extractor = self.default_extractor()
+        else:
+            require_match(self.card.provenance, extractor.provenance_at("token"))
         originals = [self._as_read(text) for text in texts]
         prompts = [one.text if isinstance(one, NormalisedText) else one for one in originals]
         for position, rows in read_tokens(

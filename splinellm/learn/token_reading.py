@@ -98,9 +98,7 @@ def read_tokens(
         Position of the prompt, and what was computed of it or why nothing was.
     """
     require_overflow(overflow)
-    width = len(schema_of(extractor.provenance_at("token")).names)
-    budget = _CHARACTERS_PER_TOKEN * max(1, CHUNK_BYTES // (4 * width))
-    for chunk in _chunks(prompts, budget):
+    for chunk in _chunks(extractor, prompts):
         table, errors = extractor.extract_valid(
             [prompts[i] for i in chunk], granularity="token", on_progress=on_progress
         )
@@ -115,7 +113,12 @@ def read_tokens(
                 yield position, reader.rest(prompts[position], rows[place], position, overflow)
 
 
-def _chunks(prompts: Sequence[Any], budget: int) -> Iterator[list[int]]:
+def _chunks(extractor: Extractor, prompts: Sequence[Any]) -> Iterator[list[int]]:
+    if len(prompts) == 1:  # as large as it is
+        yield [0]
+        return
+    width = len(schema_of(extractor.provenance_at("token")).names)
+    budget = _CHARACTERS_PER_TOKEN * max(1, CHUNK_BYTES // (4 * width))
     chunk: list[int] = []
     used = 0
     for position, prompt in enumerate(prompts):
