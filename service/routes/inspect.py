@@ -15,7 +15,7 @@ from service.inputs import Inputs, parse_input
 from service.json import StrictRoute
 from service.routes.call import CallOf
 from service.routes.features import require_few_rows
-from service.routes.judging import judge, tells_spans
+from service.routes.judging import judge, tells_spans, whole
 from service.schemas.errors import COMPUTING
 from service.schemas.inspect import InspectAnswer, InspectRequest
 from service.verdicts import ServedClassifier, Verdict
@@ -84,7 +84,7 @@ async def _verdicts(
             asked, places = _messages(inputs)
         if not chosen or not asked.prompts:
             continue
-        judgement = await judge(call, chosen, asked, None)
+        judgement = await judge(call, chosen, asked, whole(call.settings))
         n_tokens += judgement.n_tokens
         for classifier in chosen:
             told = tells_spans(call.catalog, classifier)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from service.cascades import Cascade
     from service.models import ModelCatalog
     from service.routes.call import Call
+    from service.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,14 @@ def require_spans(catalog: ModelCatalog, classifier: ServedClassifier) -> None:
             param="spans",
             hint=f"these can: {', '.join(able)}" if able else "none that is loaded can",
         )
+
+
+def whole(settings: Settings) -> Overflow:
+    """What formats that have no way to ask for it do with long texts: all is read.
+
+    Unless the operator wants texts cut.
+    """
+    return "truncate" if settings.overflow == "truncate" else "window"
 
 
 async def judge(

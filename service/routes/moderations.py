@@ -16,9 +16,8 @@ from service.errors import ClassifierNotServedError, InvalidRequestError, ModelN
 from service.inputs import parse_moderation_input
 from service.json import StrictRoute
 from service.mapping import TOXICITY, TYPES, Source, own_names, sources
-from service.reading import Overflow
 from service.routes.call import CallOf
-from service.routes.judging import Judgement, judge
+from service.routes.judging import Judgement, judge, whole
 from service.schemas.errors import COMPUTING
 from service.schemas.moderations import ModerationsAnswer, ModerationsRequest
 from service.verdicts import ServedClassifier, Verdict
@@ -26,7 +25,6 @@ from splinellm.learn.cascade import PERSON
 
 if TYPE_CHECKING:
     from service.models import ModelCatalog
-    from service.settings import Settings
 
 OPENAI_MODELS = ("omni-moderation", "text-moderation")
 """Prefixes of names that OpenAI's clients send by habit; they stand for the default."""
@@ -54,14 +52,6 @@ async def moderations(body: ModerationsRequest, call: CallOf) -> Response:
     return await call.answer(
         lambda: _answer(classifiers, mapped, own, judgement, inputs.unscored), n_rows=len(inputs)
     )
-
-
-def whole(settings: Settings) -> Overflow:
-    """What formats that have no way to ask for it do with long texts: all is read.
-
-    Unless the operator wants texts cut.
-    """
-    return "truncate" if settings.overflow == "truncate" else "window"
 
 
 def require_known_model(name: str | None, catalog: ModelCatalog) -> None:

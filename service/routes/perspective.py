@@ -22,8 +22,7 @@ from service.mapping import (
     sources,
 )
 from service.routes.call import Call, CallOf
-from service.routes.judging import judge, tells_spans
-from service.routes.moderations import whole
+from service.routes.judging import judge, tells_spans, whole
 from service.schemas.errors import GOOGLE
 from service.schemas.perspective import AnalyzeAnswer, AnalyzeRequest
 from service.sentences import sentence_spans

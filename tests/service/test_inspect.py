@@ -41,6 +41,20 @@ def test_classifiers_may_be_none_or_all(client: TestClient) -> None:
     assert {one["classifier"] for one in of(client, input="x")["verdicts"]} == set(known)
 
 
+def test_verdicts_read_all_of_a_long_text(client: TestClient) -> None:
+    text = "one two three " * 600
+    limit = client.get("/v1/models").json()["data"][0]["limits"]["max_input_tokens"]
+    found = of(client, input=text, classifiers=["toxicity"])
+    assert found["truncated"] is True
+    assert found["n_tokens"] == len(found["tokens"]) == limit
+    (verdict,) = found["verdicts"]
+    body = {"input": text, "classifier": "toxicity", "overflow": "window"}
+    (expected,) = client.post("/v1/classify", json=body).json()["data"]
+    assert expected["n_tokens"] > limit
+    assert verdict["probabilities"] == expected["probabilities"]
+    assert verdict["truncated"] is False
+
+
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [
