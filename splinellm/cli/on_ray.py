@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+import sys
+from contextlib import closing, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -234,6 +235,7 @@ def _spread(
             n_before = run.n_rows
             done = _Done(run)
             with (
+                redirect_stdout(sys.stderr),  # Ray prints there what it says of workers
                 connected(cluster.address) as ray,
                 terminable(),  # again: Ray has its own mind about signals
                 progress_bar(done, quiet=quiet) as listener,

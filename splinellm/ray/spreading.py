@@ -314,15 +314,17 @@ class Spreading:
 
     def _lose(self, share: Share | None) -> None:
         self.n_lost += 1
+        doing = "loading the model" if share is None else f"share {share}"
         number = 0 if share is None else share.number
         self._losses[number] = self._losses.get(number, 0) + 1
         if self._losses[number] >= MOST_LOSSES:
-            doing = "loading the model" if share is None else f"share {share}"
             raise ClusterError(
                 f"{MOST_LOSSES} workers ended over {doing}",
                 hint="memory may be short: fewer at a time with --ray-workers, or more for each "
                 "with --ray-cpus",
             )
+        told = f"a worker ended over {doing}; another one goes on with it ({self.n_lost} so far)"
+        self._on_progress(Outcome(said=(told,)))
         if share is not None:
             self._waiting.appendleft(share)
 

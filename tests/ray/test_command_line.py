@@ -50,12 +50,16 @@ def plain(rows: Path, model: str, tmp_path_factory: pytest.TempPathFactory) -> p
 def started(*arguments: str, before: str = "") -> subprocess.Popen[str]:
     """A process of its own, since Ray leaves threads behind; and something to kill."""
     return subprocess.Popen(
-        [sys.executable, "-c", before + PROGRAM, *arguments], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", before + PROGRAM, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    _, said = process.communicate(timeout=600)
+    printed, said = process.communicate(timeout=600)
+    assert printed == "", "standard output is for data"
     return process.returncode, said
 
 
@@ -107,7 +111,7 @@ def test_the_rows_are_those_of_one_process(
     n_cpus: int, rows: Path, model: str, plain: pa.Table, tmp_path: Path
 ) -> None:
     pytest.importorskip("ray", reason="ray is not installed")
-    cluster = f"import ray; ray.init(num_cpus={n_cpus}, object_store_memory=100 << 20); "
+    cluster = f"import ray; ray.init('local', num_cpus={n_cpus}, object_store_memory=100 << 20); "
     out = str(tmp_path / "out") + "/"
     command = ["extract", str(rows), "-o", out, "--ray", "local", *options_of(model)]
     code, said = ended(started(*command, before=cluster))
@@ -124,6 +128,7 @@ def test_a_worker_is_killed(rows: Path, model: str, plain: pa.Table, tmp_path: P
     wait_for(lambda: computing(process, out), process).kill()
     code, said = ended(process)
     assert code == 0, said
+    assert "warning: a worker ended over share" in said
     require_equal(out, plain)
 
 
