@@ -13,16 +13,10 @@ import pytest
 
 from splinellm.errors import ClusterError
 from splinellm.ray import cluster
+from tests.ray import clusters
 
 ROOM_S = 60
 """Ray itself would try for many minutes; a test's machine may be slow."""
-CLUSTER = """
-import ray, sys
-one = ray.init("local", num_cpus=1, object_store_memory=100 << 20, include_dashboard=False)
-print(one["gcs_address"])
-sys.stdout.flush()
-sys.stdin.read()
-"""
 CONNECT = """
 import sys
 from splinellm.ray.cluster import connected
@@ -38,13 +32,8 @@ def guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    command = [sys.executable, "-c", CLUSTER]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        yield process.stdout.readline().strip()
-        process.communicate()  # closes its input, which is its end
+    with clusters.cluster() as address:
+        yield address
 
 
 def test_a_cluster_that_wants_its_token(
@@ -63,7 +52,7 @@ def test_a_cluster_that_wants_its_token(
     run = subprocess.run(
         [sys.executable, "-c", CONNECT, guarded], capture_output=True, text=True, check=False
     )
-    assert (run.returncode, run.stdout) == (0, "1.0\n"), run.stderr
+    assert (run.returncode, run.stdout) == (0, "4.0\n"), run.stderr
     monkeypatch.setenv("RAY_AUTH_TOKEN", "another's")
     with pytest.raises(ClusterError, match="wants its token"), cluster.connected(guarded):
         pytest.fail("it was another's token")
