@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import pytest
 
 from splinellm.cli import run
 from tests.ray.rows import texts_of
+from tests.tiny import tiny_model
 
 N_ROWS = 6 * 1024 + 100
 BAD = (17, 3000)
@@ -149,6 +151,27 @@ def test_the_run_is_ended_and_goes_on(
     code, said = ended(started(*command, "--resume"))
     assert (code, "of them computed before" in said) == (0, True), said
     require_equal(out, plain)
+
+
+def test_what_is_done_is_compared_and_not_done_again(tmp_path: Path, model: str) -> None:
+    pytest.importorskip("ray", reason="ray is not installed")
+    (tmp_path / "in.csv").write_text("text\nOne.\nTwo.\n")
+    copied = tmp_path / "model"
+    shutil.copytree(model, copied)
+    command = ["extract", f"{tmp_path}/in.csv", "-o", f"{tmp_path}/out/", "--ray", "local"]
+    command += ["--model", str(copied), "--features", "sign_mean", "--resume"]
+    assert ended(started(*command))[0] == 0
+    (part,) = (tmp_path / "out").glob("part-*.parquet")
+    before = part.stat().st_mtime_ns
+    code, said = ended(started(*command))
+    assert (code, said) == (
+        0,
+        f"splinellm: already done: 2 rows in {tmp_path}/out/; nothing to compute\n",
+    )
+    assert part.stat().st_mtime_ns == before
+    tiny_model("llama", seed=1).save_pretrained(copied)
+    code, said = ended(started(*command))
+    assert (code, "cannot go on with" in said) == (1, True), said
 
 
 def test_verdicts(rows: Path, classifier: str, tmp_path: Path) -> None:
