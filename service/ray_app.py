@@ -16,9 +16,12 @@ from splinellm.errors import ConfigurationError
 from splinellm.ray.cluster import import_ray
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fastapi import FastAPI
 
 NAME = "splinellm"
+DEPLOYED_BY = "deployed_by"
 LOAD_FAILED = "splinellm cannot load: "
 """What the reason begins with in Ray's report of replicas that do not start."""
 _MARGIN_S = 5
@@ -45,6 +48,9 @@ class Replica:
         self._service = create_app(self._settings)
         return self._service
 
+    def reconfigure(self, user_config: Mapping[str, str]) -> None:
+        """Take :data:`DEPLOYED_BY`, which is for those who look at it from outside."""
+
     async def check_health(self) -> None:
         """Be well when ``/readyz`` is.
 
@@ -67,13 +73,15 @@ def replica_threads(settings: Settings) -> int:
     return settings.threads or max(1, int(settings.ray_cpus))
 
 
-def build(settings: Settings) -> Any:
+def build(settings: Settings, deployed_by: str = "") -> Any:
     """Make the application that ``serve.run`` takes.
 
     Parameters
     ----------
     settings : Settings
         Of the service.
+    deployed_by : str
+        Tells who has deployed it last; see :func:`deployed_by_whom`.
 
     Returns
     -------
@@ -104,10 +112,32 @@ def build(settings: Settings) -> Any:
         graceful_shutdown_timeout_s=settings.drain_timeout_s + _MARGIN_S,
         health_check_period_s=_HEALTH_PERIOD_S,
         max_constructor_retry_count=1,
+        user_config={DEPLOYED_BY: deployed_by},
         **options,
     )(serve.ingress()(Replica))
     told = settings.model_copy(update={"threads": replica_threads(settings)})
     return deployment.bind(told)
+
+
+def address_of_proxy() -> tuple[str, int]:
+    """Where the cluster's Ray Serve listens."""
+    options = _client().http_config
+    return str(options.host), int(options.port)
+
+
+def deployed_by_whom() -> str | None:
+    """Who has deployed the service that is on the cluster; None if it is not, or ends."""
+    found = _client().get_serve_details()["applications"].get(NAME)
+    if found is None or found["status"] == "DELETING":
+        return None
+    configuration = found["deployments"].get(NAME, {}).get("deployment_config", {})
+    return str((configuration.get("user_config") or {}).get(DEPLOYED_BY, ""))
+
+
+def _client() -> Any:
+    from ray.serve.context import _get_global_client  # Ray's API tells neither
+
+    return _get_global_client()
 
 
 def import_serve() -> Any:

@@ -9,7 +9,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from decimal import Context, Decimal
 from typing import Any, NoReturn
+
+_EXACT_CHARS = 17
+"""A number of so many characters is the same when it was read as a float and is written again."""
+
+
+class RoundedFloat(float):
+    """A number whose digits say more than a float holds."""
 
 
 def loads(
@@ -46,15 +54,19 @@ def loads(
 
 
 def decoder(
-    *, unique_keys: bool = False, on_constant: Callable[[str], Any] | None = None
+    *,
+    unique_keys: bool = False,
+    on_constant: Callable[[str], Any] | None = None,
+    on_rounded: Callable[[], object] | None = None,
 ) -> json.JSONDecoder:
     """Make what :func:`loads` decodes with, for who decodes often, or one value of many.
 
-    It bounds the nesting by Python's stack alone; see :func:`check_depth`.
+    With `on_rounded`, which is called then, a number that a float cannot hold is a
+    :class:`RoundedFloat`. It bounds the nesting by Python's stack alone; see :func:`check_depth`.
     """
     return json.JSONDecoder(
         parse_constant=on_constant or _refuse_constant,
-        parse_float=_finite_float if on_constant is None else _float_or(on_constant),
+        parse_float=_finite_float if on_constant is None else _float_or(on_constant, on_rounded),
         object_pairs_hook=_unique_keys if unique_keys else None,
     )
 
@@ -103,14 +115,30 @@ def _finite_float(digits: str) -> float:
     return value
 
 
-def _float_or(on_constant: Callable[[str], Any]) -> Callable[[str], Any]:
+def _float_or(
+    on_constant: Callable[[str], Any], on_rounded: Callable[[], object] | None
+) -> Callable[[str], Any]:
     def parse(digits: str) -> Any:
         value = float(digits)
-        if math.isfinite(value):
+        if not math.isfinite(value):
+            return on_constant("Infinity" if value > 0 else "-Infinity")
+        if on_rounded is None or (value and len(digits) <= _EXACT_CHARS):
             return value
-        return on_constant("Infinity" if value > 0 else "-Infinity")
+        if _is_rounded(digits, value):
+            on_rounded()
+            return RoundedFloat(value)
+        return value
 
     return parse
+
+
+def _is_rounded(digits: str, value: float) -> bool:
+    """Whether these are neither a float's shortest digits nor any number of its exact ones."""
+    given = Decimal(digits)
+    if given == Decimal(repr(value)):
+        return False
+    exact = Context(prec=max(1, len(given.as_tuple().digits))).create_decimal(Decimal(value))
+    return given != exact
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+import sys
+from contextlib import closing, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -232,8 +233,10 @@ def _spread(
             SharedRun(output, given, work.asked, n_shares, resume=resume) as run,
         ):
             n_before = run.n_rows
+            is_done = not run.missing()
             done = _Done(run)
             with (
+                redirect_stdout(sys.stderr),  # Ray prints there what it says of workers
                 connected(cluster.address) as ray,
                 terminable(),  # again: Ray has its own mind about signals
                 progress_bar(done, quiet=quiet) as listener,
@@ -251,17 +254,18 @@ def _spread(
         raise typer.Exit(143 if is_terminated else 130) from error
     n_recalled = n_before + done.n_recalled
     if not quiet or run.n_rejected:
-        say(_summary(run, output, n_recalled))
+        say(_summary(run, output, n_recalled, is_done=is_done))
     return n_recalled > 0
 
 
-def _summary(run: SharedRun, output: str, n_recalled: int) -> str:
-    written = f"{counted(run.n_rows, 'row')} written"
-    if n_recalled:
+def _summary(run: SharedRun, output: str, n_recalled: int, *, is_done: bool) -> str:
+    rows = counted(run.n_rows, "row")
+    written = f"already done: {rows} in {output}" if is_done else f"{rows} written"
+    if n_recalled and not is_done:
         written += f", {n_recalled:,} of them computed before"
     if run.n_rejected:
         written += f", {run.n_rejected:,} rejected, see {output.rstrip('/')}/_rejects"
-    return written
+    return f"{written}; nothing to compute" if is_done else written
 
 
 def _kept(run: SharedRun | None, output: str) -> str:

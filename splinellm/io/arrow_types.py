@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import types
+
+_NANOSECONDS = pa.time64("ns")
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -39,6 +42,29 @@ def common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
         is_large = types.is_large_list(one) or types.is_large_list(other)
         return None if inner is None else (pa.large_list if is_large else pa.list_)(inner)
     return None
+
+
+def with_exact_times(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Times of day in nanoseconds as text: Python's own end with microseconds, silently."""
+    if column.type == _NANOSECONDS:
+        texts = column.cast(pa.string())
+        # As Python writes times: no fraction, six digits, or, where it must be, nine.
+        for surplus in (r"000$", r"\.000000$"):
+            texts = pc.replace_substring_regex(texts, surplus, "")
+        return texts
+    kind = _with_text_times(column.type)
+    return column if kind == column.type else column.cast(kind)
+
+
+def _with_text_times(kind: pa.DataType) -> pa.DataType:
+    if kind == _NANOSECONDS:
+        return pa.string()
+    if is_list(kind):
+        make = pa.large_list if types.is_large_list(kind) else pa.list_
+        return make(kind.value_field.with_type(_with_text_times(kind.value_type)))
+    if types.is_struct(kind):
+        return pa.struct([field.with_type(_with_text_times(field.type)) for field in kind])
+    return kind
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

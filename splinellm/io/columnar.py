@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from splinellm.errors import InputFileError
-from splinellm.io.arrow_types import common_type, is_list, is_text
+from splinellm.io.arrow_types import common_type, is_list, is_text, with_exact_times
 from splinellm.io.byte_stream import reading
 from splinellm.io.checks import check_columns, check_text, require_same_columns
 from splinellm.io.partitions import Partition, partition_types, typed
@@ -90,7 +90,9 @@ class ArrowChunk:
     def records(self) -> list[dict[str, Any]]:
         """Rows as dictionaries of Python values."""
         try:
-            rows: list[dict[str, Any]] = self._table.to_pylist()
+            columns = list(map(with_exact_times, self._table.columns))
+            exact = pa.Table.from_arrays(columns, self._table.column_names)
+            rows: list[dict[str, Any]] = exact.to_pylist()
         except (ValueError, OverflowError, pa.ArrowException) as error:
             raise self._unreadable() from error
         return rows

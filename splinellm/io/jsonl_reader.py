@@ -33,7 +33,8 @@ class JsonlSource(RowSource):
 
     A file that is one list of objects, or objects that span lines, is read as well, but whole.
     NaN and infinities, which other programs write though JSON has no such thing, become null, and
-    are told of at the end; in place of a text they make a bad row.
+    are told of at the end; in place of a text they make a bad row. So are numbers with more digits
+    than a float holds, which are rounded.
 
     Parameters
     ----------
@@ -47,14 +48,20 @@ class JsonlSource(RowSource):
         super().__init__(stream, options)
         self._accepted = False
         self._is_whole = True
-        self._decoder = strict_json.decoder(unique_keys=True, on_constant=self._note_constant)
-        self._has_constant = False
+        self._decoder = strict_json.decoder(
+            unique_keys=True, on_constant=self._note_constant, on_rounded=self._note_rounded
+        )
+        self._has_constant = self._has_rounded = False
         self._nulled: Counter[str] = Counter()
+        self._rounded: Counter[str] = Counter()
         self._missing = set(options.columns or ())
 
     def _note_constant(self, name: str) -> float:
         self._has_constant = True
         return float(_NO_NUMBERS[name])
+
+    def _note_rounded(self) -> None:
+        self._has_rounded = True
 
     def schema(self) -> pa.Schema:
         """Scan the whole file for the keys of the good rows and the types of their values."""
@@ -72,6 +79,7 @@ class JsonlSource(RowSource):
     def rows(self) -> Iterator[Row]:
         """One row per line, or per object."""
         self._nulled.clear()
+        self._rounded.clear()
         lines = self.stream.lines()
         begin: list[bytes] = []
         if is_document(lines, begin):
@@ -79,13 +87,14 @@ class JsonlSource(RowSource):
         return self._rows_of_lines(chain(begin, lines))
 
     def tell(self) -> None:
-        """Warn of what became null, and of wanted columns that were in no row."""
-        if self._nulled:
-            counts = ", ".join(f"{n:,} in column '{name[:40]}'" for name, n in self._nulled.items())
-            warnings.warn(
-                f"'{self.name}': NaN and infinities are no JSON and became null: {counts}",
-                stacklevel=2,
-            )
+        """Warn of what became null or was rounded, and of wanted columns that were in no row."""
+        for changed, what in (
+            (self._nulled, "NaN and infinities are no JSON and became null"),
+            (self._rounded, "numbers with more digits than a float holds were rounded"),
+        ):
+            if changed:
+                counts = ", ".join(f"{n:,} in column '{name[:40]}'" for name, n in changed.items())
+                warnings.warn(f"'{self.name}': {what}: {counts}", stacklevel=2)
         if self._is_whole and (missing := self.missing_columns()):
             listed = ", ".join(f"'{name[:40]}'" for name in sorted(missing))
             warnings.warn(f"'{self.name}': no row has column {listed}", stacklevel=2)
@@ -150,9 +159,14 @@ class JsonlSource(RowSource):
             plain = {name: finite(value) for name, value in values.items()}
             nulled = [name for name, value in values.items() if plain[name] != value]
             values = plain
+        rounded: list[str] = []
+        if self._has_rounded:
+            self._has_rounded = False
+            rounded = [name for name, value in values.items() if _is_rounded(value)]
         problem = self._check(values, nulled, may_be_broken=may_be_broken)
         if problem is None:
             self._nulled.update(nulled)
+            self._rounded.update(rounded)
             if self._missing:
                 self._missing -= values.keys()
         return Row(number, values, "", n_bytes, problem)
@@ -174,6 +188,14 @@ class JsonlSource(RowSource):
             return Problem("reserved_column", f"column '{taken}' is one that the output adds")
         self._accepted = True
         return None
+
+
+def _is_rounded(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_is_rounded, value.values()))
+    if isinstance(value, list):
+        return any(map(_is_rounded, value))
+    return isinstance(value, strict_json.RoundedFloat)
 
 
 def schema_of(scan: ColumnScan, name: str, options: ReadOptions) -> pa.Schema:

@@ -26,6 +26,7 @@ _BLOCK_BYTES = 8 << 20
 """So much is fetched at a time: enough that the way there and back does not count."""
 _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
 """What reads and writes them, by scheme; that of S3 is in the extra ``remote``."""
+_USUAL = ("file", "s3", "gs", "az", "abfs", "hf", "http", "https", "ftp", "sftp", "hdfs", "memory")
 _VERSIONS = (
     "ETag",
     "etag",
@@ -321,6 +322,12 @@ def _opened_place(uri: str) -> tuple[Any, str]:
             f"{scheme}:// needs {package or 'a package'}, which is not installed", hint=hint
         ) from error
     except ValueError as error:
+        if scheme not in (known := fsspec.available_protocols()):
+            usual = [one for one in _USUAL if one in known]
+            raise ConfigurationError(
+                f"'{uri[:80]}': the scheme {scheme[:20]}:// is not known",
+                hint=f"known are {', '.join(usual)}, and what else fsspec has a package for",
+            ) from error
         raise ConfigurationError(f"'{uri[:80]}' cannot be read: {error}") from error
     return system, str(key)
 

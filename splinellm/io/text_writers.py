@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import pyarrow as pa
 
 from splinellm.errors import OutputError
+from splinellm.io.arrow_types import with_exact_times
 from splinellm.io.json_columns import to_cell, to_json
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class CsvWriter:
 
 def _input_cells(table: pa.Table, name: str) -> Iterator[str]:
     try:
-        return map(to_cell, table[name].to_pylist())
+        return map(to_cell, with_exact_times(table[name]).to_pylist())
     except (ValueError, OverflowError, pa.ArrowException) as error:  # a date in the year 300,000
         raise OutputError(
             f"column '{name[:80]}' of type {table[name].type} has a value that cannot be written "

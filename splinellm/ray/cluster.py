@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +27,20 @@ _PROBE = """
 import logging, sys, warnings
 import ray
 warnings.simplefilter("ignore")
+client = logging.getLogger("ray.util.client.worker")  # tells why to nobody else
+client.setLevel(logging.DEBUG)
+client.addHandler(logging.StreamHandler())
 try:
     ray.init(address=sys.argv[1], log_to_driver=False, logging_level=logging.ERROR)
 except Exception as error:
     print(f"reason: {error}")
     sys.exit(1)
 """
+_WHY = re.compile(
+    r"(?:Failed to get cluster ID from GCS server: |Received when checking init: |reason: )(.+)"
+)
+"""What Ray says of each try in its logs, and our program at the end."""
+_TOKEN = re.compile(r"auth(?:entication)?[ _]?token", re.IGNORECASE)
 _ADDRESS = re.compile(r"(?:ray://)?(?P<host>[^/:\s]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})")
 
 
@@ -89,7 +98,7 @@ def connected(address: str) -> Iterator[Any]:
             warnings.simplefilter("ignore")  # Ray's advice; what fails is told below
             ray.init(address=address, **quiet)
     except (ConnectionError, OSError, RuntimeError, ValueError, TimeoutError) as error:
-        raise _no_cluster(address, str(error)) from error
+        raise _no_cluster(address, [str(error)]) from error
     try:
         yield ray
     finally:
@@ -117,30 +126,67 @@ def _require_answer(address: str) -> None:
 def _require_cluster(address: str) -> None:
     """Connect in a process that can be ended: Ray tries for a quarter of an hour, and writes.
 
-    So it does wherever something listens that is no cluster, such as another server or a proxy.
+    So it does wherever something listens that is no cluster, such as another server or a proxy,
+    and where it is refused.
     """
     command = [sys.executable, "-c", _PROBE, address]
-    try:
-        tried = subprocess.run(  # noqa: S603 (this Python; the address is an argument)
-            command, capture_output=True, text=True, timeout=_TO_CONNECT_S, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        reason = f"what listens there does not answer as one within {_TO_CONNECT_S:g} s"
-        raise _no_cluster(address, reason) from error
+    said: list[str] = []
+    is_late = threading.Event()
+    with subprocess.Popen(  # noqa: S603 (this Python; the address is an argument)
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as tried:
+
+        def end() -> None:
+            is_late.set()
+            tried.kill()
+
+        timer = threading.Timer(_TO_CONNECT_S, end)
+        timer.start()
+        try:
+            assert tried.stdout is not None  # noqa: S101 (it is a pipe)
+            for line in tried.stdout:
+                if found := _WHY.search(line):
+                    said.append(found[1])
+                    if _TOKEN.search(found[1]):  # trying again does not help
+                        tried.kill()
+            tried.wait()
+        except BaseException:
+            tried.kill()
+            raise
+        finally:
+            timer.cancel()
+    if is_late.is_set():
+        said.append(f"what listens there does not answer as one within {_TO_CONNECT_S:g} s")
     if tried.returncode:
-        _, _, reason = tried.stdout.rpartition("reason: ")
-        raise _no_cluster(address, reason)
+        raise _no_cluster(address, said or [f"Ray ended with {tried.returncode}"])
 
 
-def _no_cluster(address: str, reason: str) -> ClusterError:
-    if address == AUTO and "RAY_ADDRESS" in reason:  # of Ray's advice, which is longer than ours
-        reason = ""
-    told = " ".join(reason.split())[:_REASON_CHARS]
-    hint = "ray start --head starts one, and --ray local one for this run alone"
-    return ClusterError(
-        f"no Ray cluster at '{address}'{': ' if told else ''}{told}",
-        hint=hint if address == AUTO else None,
-    )
+def _no_cluster(address: str, said: list[str]) -> ClusterError:
+    """Tell what Ray said: at last, and before that if it is something else."""
+    if address == LOCAL:
+        return ClusterError(f"Ray does not start on this machine: {_shortened(said[-1])}")
+    if refusal := next((each for each in said if _TOKEN.search(each)), None):
+        return ClusterError(
+            f"the Ray cluster at '{address}' wants its token: {_shortened(refusal)}",
+            hint="set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to what 'ray get-auth-token' prints "
+            "on its head, unless it is in ~/.ray/auth_token here",
+        )
+    if address == AUTO:
+        # Of Ray's advice, which is longer than ours, only what else it says.
+        told = "" if "RAY_ADDRESS" in said[-1] else _shortened(said[-1])
+        hint = "ray start --head starts one, and --ray local one for this run alone"
+    else:
+        told = _shortened(": ".join(dict.fromkeys([said[-1], *said[-2:-1]])))
+        hint = (
+            "HOST:PORT is what 'ray start --head' prints, port 6379 if it was not told another; "
+            "ray://HOST:10001 is its port for clients, 8265 its dashboard's"
+        )
+    return ClusterError(f"no Ray cluster at '{address}'{': ' if told else ''}{told}", hint=hint)
+
+
+def _shortened(reason: str) -> str:
+    """Ray's words, without the advice that follows the first sentence."""
+    return " ".join(reason.split(". Ensure that")[0].split(". Note: ")[0].split())[:_REASON_CHARS]
 
 
 def require_room(ray: Any, n_cpus: float, n_gpus: float) -> None:

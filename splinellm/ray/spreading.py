@@ -246,9 +246,10 @@ class Spreading:
         SplineLLMError
             Of the first share that failed; what others have computed is kept.
         """
-        if not self._waiting:
-            return
         require_room(self._ray, self._pool.n_cpus, self._pool.n_gpus)
+        if not self._waiting:
+            self._compare()
+            return
         try:
             while self._waiting or self._busy:
                 self._start_workers()
@@ -258,6 +259,16 @@ class Spreading:
         finally:
             for actor, _ in self._busy.values():
                 self._ray.kill(actor)
+
+    def _compare(self) -> None:
+        """Find out whether what is done comes from what the run would use now."""
+        actor = self._kind.remote(self._work)
+        try:
+            self._run.require_made_by(_good(self._told(actor.load.remote())))
+        except _Lost as error:
+            raise ClusterError("a worker ended over loading the model") from error
+        finally:
+            self._ray.kill(actor)
 
     def _start_workers(self) -> None:
         n_loading = sum(share is None for _, share in self._busy.values())
@@ -314,15 +325,17 @@ class Spreading:
 
     def _lose(self, share: Share | None) -> None:
         self.n_lost += 1
+        doing = "loading the model" if share is None else f"share {share}"
         number = 0 if share is None else share.number
         self._losses[number] = self._losses.get(number, 0) + 1
         if self._losses[number] >= MOST_LOSSES:
-            doing = "loading the model" if share is None else f"share {share}"
             raise ClusterError(
                 f"{MOST_LOSSES} workers ended over {doing}",
                 hint="memory may be short: fewer at a time with --ray-workers, or more for each "
                 "with --ray-cpus",
             )
+        told = f"a worker ended over {doing}; another one goes on with it ({self.n_lost} so far)"
+        self._on_progress(Outcome(said=(told,)))
         if share is not None:
             self._waiting.appendleft(share)
 

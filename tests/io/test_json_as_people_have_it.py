@@ -159,6 +159,30 @@ def test_number_too_large_for_a_float_in_another_column_is_null(
     assert row["x"] in (None, [1, {"b": None}])
 
 
+@pytest.mark.parametrize(
+    "number", ["0.12345678901234567890123", "1e-400", '[1, {"b": 3.14159265358979323846}]']
+)
+@pytest.mark.parametrize("form", ['{{"text": "a", "x": {}}}\n', '[{{"text": "a", "x": {}}}]'])
+def test_number_that_is_rounded_is_told_of(tmp_path: Path, number: str, form: str) -> None:
+    (tmp_path / "in.json").write_text(form.format(number))
+    with pytest.warns(UserWarning, match="than a float holds were rounded: 1 in column 'x'"):
+        (row,) = read_good(tmp_path / "in.json")
+    assert row["x"] == json.loads(number)
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        *("0.30000000000000004", "-2.2250738585072014e-308", "0.0", "-0.0e-99", "1e22"),
+        *("0.10000000000000000555", "1.000000000000000000000000", "123456789012345678901234567890"),
+    ],
+)
+def test_number_that_is_not_rounded_is_not(tmp_path: Path, number: str) -> None:
+    (tmp_path / "in.jsonl").write_text(f'{{"text": "a", "x": {number}}}\n')
+    (row,) = read_good(tmp_path / "in.jsonl")  # a warning would be an error
+    assert row["x"] == json.loads(number)
+
+
 def test_whole_number_with_too_many_digits_spoils_its_row_of_a_list(tmp_path: Path) -> None:
     (tmp_path / "in.json").write_text(f'[{{"text": "a", "x": {"9" * 5000}}}, {{"text": "b"}}]')
     assert read_good(tmp_path / "in.json") == [{"text": "b"}]

@@ -139,6 +139,30 @@ def test_parquet_values_in_text_formats(tmp_path: Path) -> None:
     assert list(second.values()) == ["b", "", "", "", "0.1", "", ""]
 
 
+def test_times_of_day_keep_their_nanoseconds_in_text(tmp_path: Path) -> None:
+    nanoseconds = [3_723_000_000_001, 3_723_000_000_000, 100_000_000, None]
+    times = pa.array(nanoseconds, pa.time64("ns"))
+    table = pa.table(
+        {
+            "text": ["a", "b", "c", "d"],
+            "at": times,
+            "list": pa.array([[each] for each in nanoseconds], pa.list_(pa.time64("ns"))),
+            "of": pa.StructArray.from_arrays([times], ["at"]),
+        }
+    )
+    pq.write_table(table, tmp_path / "in.parquet")
+    run(tmp_path / "in.parquet", tmp_path / "out.jsonl")
+    run(tmp_path / "in.parquet", tmp_path / "out.csv")
+    rows = input_columns(tmp_path / "out.jsonl")
+    assert [row["at"] for row in rows] == [
+        "01:02:03.000000001", "01:02:03", "00:00:00.100000", None,
+    ]  # fmt: skip
+    assert rows[0]["list"] == ["01:02:03.000000001"]
+    assert rows[0]["of"] == {"at": "01:02:03.000000001"}
+    cells = [row["at"] for row in input_columns(tmp_path / "out.csv")]
+    assert cells == ["01:02:03.000000001", "01:02:03", "00:00:00.100000", ""]
+
+
 def test_json_values_are_written_as_they_were_read(tmp_path: Path) -> None:
     line = '{"z": [1, {"é": null}], "text": "a", "n": 1, "x": 1.5, "big": 123456789012345678901234}'
     (tmp_path / "in.jsonl").write_text(line + "\n")

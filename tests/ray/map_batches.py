@@ -15,7 +15,7 @@ from splinellm.ray import PredictBatch, SplineBatch
 
 def main(folder: Path, model: str, classifier: str) -> None:
     """Read texts.parquet, and write a file for each format of batches."""
-    ray.init(num_cpus=2, object_store_memory=100 << 20, include_dashboard=False)
+    ray.init("local", num_cpus=2, object_store_memory=100 << 20, include_dashboard=False)
     table = pq.read_table(folder / "texts.parquet")
     rows = ray.data.from_arrow([table.slice(0, 20), table.slice(20)])
     pool = ray.data.ActorPoolStrategy(size=2)

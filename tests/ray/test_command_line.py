@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import pytest
 
 from splinellm.cli import run
 from tests.ray.rows import texts_of
+from tests.tiny import tiny_model
 
 N_ROWS = 6 * 1024 + 100
 BAD = (17, 3000)
@@ -50,12 +52,16 @@ def plain(rows: Path, model: str, tmp_path_factory: pytest.TempPathFactory) -> p
 def started(*arguments: str, before: str = "") -> subprocess.Popen[str]:
     """A process of its own, since Ray leaves threads behind; and something to kill."""
     return subprocess.Popen(
-        [sys.executable, "-c", before + PROGRAM, *arguments], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", before + PROGRAM, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    _, said = process.communicate(timeout=600)
+    printed, said = process.communicate(timeout=600)
+    assert printed == "", "standard output is for data"
     return process.returncode, said
 
 
@@ -107,7 +113,7 @@ def test_the_rows_are_those_of_one_process(
     n_cpus: int, rows: Path, model: str, plain: pa.Table, tmp_path: Path
 ) -> None:
     pytest.importorskip("ray", reason="ray is not installed")
-    cluster = f"import ray; ray.init(num_cpus={n_cpus}, object_store_memory=100 << 20); "
+    cluster = f"import ray; ray.init('local', num_cpus={n_cpus}, object_store_memory=100 << 20); "
     out = str(tmp_path / "out") + "/"
     command = ["extract", str(rows), "-o", out, "--ray", "local", *options_of(model)]
     code, said = ended(started(*command, before=cluster))
@@ -124,6 +130,7 @@ def test_a_worker_is_killed(rows: Path, model: str, plain: pa.Table, tmp_path: P
     wait_for(lambda: computing(process, out), process).kill()
     code, said = ended(process)
     assert code == 0, said
+    assert "warning: a worker ended over share" in said
     require_equal(out, plain)
 
 
@@ -144,6 +151,27 @@ def test_the_run_is_ended_and_goes_on(
     code, said = ended(started(*command, "--resume"))
     assert (code, "of them computed before" in said) == (0, True), said
     require_equal(out, plain)
+
+
+def test_what_is_done_is_compared_and_not_done_again(tmp_path: Path, model: str) -> None:
+    pytest.importorskip("ray", reason="ray is not installed")
+    (tmp_path / "in.csv").write_text("text\nOne.\nTwo.\n")
+    copied = tmp_path / "model"
+    shutil.copytree(model, copied)
+    command = ["extract", f"{tmp_path}/in.csv", "-o", f"{tmp_path}/out/", "--ray", "local"]
+    command += ["--model", str(copied), "--features", "sign_mean", "--resume"]
+    assert ended(started(*command))[0] == 0
+    (part,) = (tmp_path / "out").glob("part-*.parquet")
+    before = part.stat().st_mtime_ns
+    code, said = ended(started(*command))
+    assert (code, said) == (
+        0,
+        f"splinellm: already done: 2 rows in {tmp_path}/out/; nothing to compute\n",
+    )
+    assert part.stat().st_mtime_ns == before
+    tiny_model("llama", seed=1).save_pretrained(copied)
+    code, said = ended(started(*command))
+    assert (code, "cannot go on with" in said) == (1, True), said
 
 
 def test_verdicts(rows: Path, classifier: str, tmp_path: Path) -> None:

@@ -7,13 +7,18 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
+from service.ray_proxy import CALLBACK, VARIABLE
 from splinellm.cli import run
+from tests.ray.clusters import cluster
 
 pytest.importorskip("ray.serve", reason="needs ray[serve]", exc_type=ImportError)
 KEY = {"authorization": "Bearer correct-horse"}
@@ -26,8 +31,10 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def start(model: str, *options: str) -> tuple[subprocess.Popen[bytes], str]:
-    port = free_port()
+def start(
+    model: str, *options: str, port: int | None = None
+) -> tuple[subprocess.Popen[bytes], str]:
+    port = port or free_port()
     told = ["--model", model, "--classifiers", "", "--port", str(port), *options]
     environment = {**os.environ, "SPLINELLM_API_KEYS": "alice:correct-horse"}
     server = subprocess.Popen([*SERVE, *told], env=environment)
@@ -95,6 +102,64 @@ def test_keys_are_asked_for(urls: tuple[str, str]) -> None:
         ]
         assert [answer.status_code for answer in answers] == [401, 401]
         assert [answer.json()["error"]["code"] for answer in answers] == [code, code]
+
+
+def test_another_command_takes_over_and_nobody_is_left_without_an_answer(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(VARIABLE, CALLBACK)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    heard: Counter[int | str] = Counter()
+    done = threading.Event()
+
+    def ask(url: str) -> None:
+        while not done.is_set():
+            try:
+                sent = {"json": {"input": "one two"}, "headers": KEY, "timeout": 60}
+                heard[httpx.post(f"{url}/v1/features", **sent).status_code] += 1
+            except httpx.TransportError as error:
+                heard[type(error).__name__] += 1
+            time.sleep(0.02)
+
+    with cluster() as address:
+        first, url = start(model, "--ray", address)
+        port = httpx.URL(url).port
+        client = threading.Thread(target=ask, args=(url,))
+        client.start()
+        try:
+            second = subprocess.Popen(
+                [
+                    *SERVE,
+                    "--model",
+                    model,
+                    "--classifiers",
+                    "",
+                    "--port",
+                    str(port),
+                    "--ray",
+                    address,
+                ],
+                env={**os.environ, "SPLINELLM_API_KEYS": "alice:correct-horse"},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            assert first.wait(120) == 0  # it has been replaced, and takes nothing with it
+            assert second.stderr is not None
+            while '"ready"' not in second.stderr.readline():
+                assert second.poll() is None
+            assert set(heard) == {200}
+            third = [*SERVE, "--model", model, "--port", "1", "--ray", address]
+            refused = subprocess.run(third, capture_output=True, text=True, check=False)
+            assert refused.returncode == 1
+            assert f"listens on 127.0.0.1:{port} already, not on" in refused.stderr
+            second.send_signal(signal.SIGTERM)
+            second.communicate(timeout=120)
+            assert second.returncode == 0
+        finally:
+            done.set()
+            client.join()
+    assert set(heard) == {200, 503}
 
 
 def test_a_port_in_use_is_told_in_one_line(model: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,6 +39,30 @@ def test_answers_pass(status: int) -> None:
     assert (answer.status_code, answer.text) == (status, "said")
 
 
+def test_before_and_after_it_is_deployed_is_a_503_too() -> None:
+    said = "Path '/v1/models' not found. Ping http://.../-/routes for available routes."
+    answer = _client(PlainTextResponse(said, 404)).get("/v1/models")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "not_ready")
+    assert answer.headers["retry-after"]
+
+
+@pytest.mark.parametrize("said", ["", "nothing here", '{"error": "Path \'/x\' not found."}'])
+def test_the_404_of_an_application_passes(said: str) -> None:
+    answer = _client(PlainTextResponse(said, 404)).get("/v1/models")
+    assert (answer.status_code, answer.text) == (404, said)
+
+
+def test_an_answer_has_one_id() -> None:
+    async def twice(_scope: Scope, _receive: Receive, send: Send) -> None:
+        headers = [(b"x-request-id", b"ours"), (b"x-tokens", b"3"), (b"X-Request-Id", b"Ray's")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"said"})
+
+    answer = _client(twice).get("/v1/models")
+    assert answer.headers.get_list("x-request-id") == ["ours"]
+    assert answer.headers["x-tokens"] == "3"
+
+
 def test_what_was_cut_off_is_not_answered_twice() -> None:
     async def cut(_scope: Scope, _receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
