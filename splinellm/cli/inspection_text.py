@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from splinellm.extraction.inspection import curve_places
+from splinellm.extraction.inspection import curve_places, place_of_tokens
 from splinellm.schema import INTRINSIC_DIMENSION, is_sign_block
 from splinellm.shown import shown, width
 
@@ -151,7 +151,8 @@ def _dimension(found: Inspection) -> Iterator[str]:
     layers = table.schema.layers
     places, choice = curve_places(len(layers))
     told = f"{choice}, " if choice else ""
-    yield f"{'dimension by context':<{_NAME + 1}}{told}tokens 1 to {len(table):,}"
+    place = "dimension by " + place_of_tokens(table).split()[0]
+    yield f"{place:<{_NAME + 1}}{told}tokens 1 to {len(table):,}"
     for place in places:
         values = table.array[:, place, at]
         reach = f"{int(values.min())} to {int(values.max())}"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any, Protocol
 
 import numpy as np
 
+from splinellm.backbone.architectures import attends_both_ways
 from splinellm.conversations import is_conversation, messages_of
 from splinellm.errors import ConfigurationError
 from splinellm.prompts import Prompt
@@ -26,6 +28,12 @@ def curve_places(n_layers: int) -> tuple[list[int], str]:
     if n_layers <= _FEW_LAYERS:
         return list(range(n_layers)), ""
     return [0, n_layers // 2, n_layers - 1], "first, middle and last layer"
+
+
+def place_of_tokens(table: FeatureTable) -> str:
+    """What the place of a token is: the length of its context, unless it sees what comes later."""
+    both = attends_both_ways(table.provenance.architecture)
+    return "position of the token" if both else "context length (tokens)"
 
 
 def shortest(values: np.ndarray) -> list[list[float]]:
@@ -110,7 +118,8 @@ class Inspection:
     prompt : FeatureTable
         One row.
     tokens : FeatureTable
-        A row for each token; its intrinsic dimension is that of the context up to it.
+        A row for each token; its intrinsic dimension is that of what it attends to: the context up
+        to it, or all of the prompt where the model is an encoder.
     verdicts : tuple of InspectedVerdict
         Of the classifiers that were asked.
     """
@@ -120,6 +129,14 @@ class Inspection:
     prompt: FeatureTable
     tokens: FeatureTable
     verdicts: tuple[InspectedVerdict, ...] = ()
+
+    def _repr_html_(self) -> str:
+        """The page of ``splinellm inspect --html`` in a frame, where its style touches nothing."""
+        from splinellm.learn.inspection_page import page_of
+
+        page = escape(page_of(self))
+        style = "width:100%;height:40rem;border:1px solid #8888"
+        return f'<iframe sandbox="allow-scripts" srcdoc="{page}" style="{style}"></iframe>'
 
     def to_dict(self, numbers: Callable[[np.ndarray], Any] = shortest) -> dict[str, Any]:
         """For JSON: what ``splinellm inspect --json`` prints.

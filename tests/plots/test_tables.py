@@ -132,6 +132,13 @@ def test_dimension_is_the_mean_over_prompts() -> None:
     assert list(line.x) == list(range(1, int(table.tokens.position.max()) + 2))
 
 
+def test_tokens_of_an_encoder_have_a_position_and_no_context() -> None:
+    table = tokens_of("one two three")
+    encoder = replace(table, provenance=replace(table.provenance, architecture="bert"))
+    axes = [plots.dimension_picture(one).layout.xaxis.title.text for one in (table, encoder)]
+    assert axes == ["context length (tokens)", "position of the token"]
+
+
 @pytest.mark.parametrize("n_layers", [1, 2])
 def test_curves_that_are_far_apart_have_a_scale_of_powers(n_layers: int) -> None:
     table = tokens_of("one two three", granularity="prefix")
