@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from splinellm.backbone.architectures import attends_both_ways
 from splinellm.conversations import is_conversation, messages_of
 from splinellm.errors import ConfigurationError
 from splinellm.prompts import Prompt
@@ -28,12 +27,6 @@ def curve_places(n_layers: int) -> tuple[list[int], str]:
     if n_layers <= _FEW_LAYERS:
         return list(range(n_layers)), ""
     return [0, n_layers // 2, n_layers - 1], "first, middle and last layer"
-
-
-def place_of_tokens(table: FeatureTable) -> str:
-    """What the place of a token is: the length of its context, unless it sees what comes later."""
-    both = attends_both_ways(table.provenance.architecture)
-    return "position of the token" if both else "context length (tokens)"
 
 
 def shortest(values: np.ndarray) -> list[list[float]]:

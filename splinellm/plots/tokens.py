@@ -10,8 +10,8 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
+from splinellm.backbone.architectures import place_of_tokens
 from splinellm.errors import ConfigurationError, TableFormatError
-from splinellm.extraction.inspection import place_of_tokens
 from splinellm.plots.axes import power_scale, whole_ticks
 from splinellm.plots.style import (
     PALETTE,
@@ -158,7 +158,9 @@ def dimension_picture(
             shows_legend=True,
         )
     n_prompts = len(np.unique(tokens.row))
-    figure.update_xaxes(title=place_of_tokens(table), **whole_ticks(lengths.tolist()))
+    figure.update_xaxes(
+        title=place_of_tokens(table.provenance.architecture), **whole_ticks(lengths.tolist())
+    )
     figure.update_yaxes(title="intrinsic dimension (attended tokens, sum over heads)")
     figure.update_yaxes(power_scale(means))
     told = f"mean and 10 % to 90 % over {n_prompts:,} prompts"
