@@ -223,3 +223,18 @@ def test_hostile_labels_are_text() -> None:
     assert "\x00" not in page
     assert "\u202e" not in page
     assert "&lt;script&gt;" in figure.layout.title.text
+
+
+def test_long_names_leave_the_room_to_the_picture() -> None:
+    table = table_of(6)
+    long, short = ["x" * 1_100, "b"] * 3, ["a", "b"] * 3
+    for picture in (plots.layers_picture, plots.map_picture):
+        assert picture(table, long).layout.legend.orientation == "h"  # below
+        assert picture(table, short).layout.legend.orientation is None  # beside
+    for label in ("layer", "prefix"):
+        scores = [Score(label, "0", "x" * 60, (0.5,))]
+        assert plots.areas_picture(scores, section=label).layout.legend.orientation == "h"
+    title = plots.effects_picture(table, long, title="wide words " * 100).layout.title.text
+    assert max(map(len, title.split("<br>"))) <= 90
+    pair = plots.effects_picture(table, ["x" * 1_100, "<b>"] * 3).layout.title.text
+    assert "how far the second is above the first" in pair.replace("<br>", " ")
