@@ -128,7 +128,7 @@ class Inspection:
         from splinellm.learn.inspection_page import page_of
 
         page = escape(page_of(self))
-        style = "width:100%;height:40rem;border:1px solid #8888"
+        style = "box-sizing:border-box;width:100%;height:40rem;border:1px solid #8888"
         return f'<iframe sandbox="allow-scripts" srcdoc="{page}" style="{style}"></iframe>'
 
     def to_dict(self, numbers: Callable[[np.ndarray], Any] = shortest) -> dict[str, Any]:

@@ -88,7 +88,9 @@ def map_picture(
     figure.update_yaxes(title=axes[1], zeroline=False)
     title = "; ".join(part for part in (title, f"{n_rows:,} prompts", note) if part)
     names = [label_name] if numbers is not None else [label_name, *(name for name, _ in found)]
-    legend = legend_of(names, title={"text": text_of(label_name)}, itemsizing="constant")
+    legend = legend_of(
+        names, title={"text": text_of(label_name), "side": "top"}, itemsizing="constant"
+    )
     return finish(figure, theme, title, height=680, width=1000, legend=legend)
 
 

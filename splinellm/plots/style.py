@@ -26,7 +26,10 @@ MOST_LABELS = len(PALETTE)
 
 _TEMPLATES = {"light": "plotly_white", "dark": "plotly_dark"}
 _LONGEST_LABEL = 40
-_LONGEST_TITLE = 180
+_LINES = 2
+"""Of a title, for which there is room above."""
+_REST = 30
+"""Characters that say how long a text is that was cut, and ends of lines."""
 _BESIDE = 24
 """Characters of a name that leave room for the picture beside them."""
 _PER_LINE = 11
@@ -71,7 +74,7 @@ def finish(figure: go.Figure, theme: Theme, title: str = "", **layout: object) -
     if theme not in THEMES:
         raise ConfigurationError(f"unknown theme '{str(theme)[:40]}'", hint="use light or dark")
     per_line = int(str(layout.get("width", 700))) // _PER_LINE
-    lines = textwrap.wrap(shown(title, _LONGEST_TITLE), per_line)
+    lines = textwrap.wrap(shown(title, _LINES * per_line - _REST), per_line)
     # "200 µ" would be read as a unit.
     figure.update_yaxes(exponentformat="power")
     return figure.update_layout(

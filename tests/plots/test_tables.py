@@ -235,6 +235,7 @@ def test_long_names_leave_the_room_to_the_picture() -> None:
         scores = [Score(label, "0", "x" * 60, (0.5,))]
         assert plots.areas_picture(scores, section=label).layout.legend.orientation == "h"
     title = plots.effects_picture(table, long, title="wide words " * 100).layout.title.text
+    assert len(title.split("<br>")) == 2
     assert max(map(len, title.split("<br>"))) <= 90
     pair = plots.effects_picture(table, ["x" * 1_100, "<b>"] * 3).layout.title.text
     assert "how far the second is above the first" in pair.replace("<br>", " ")
