@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from splinellm.errors import AlignmentWarning, TableFormatError
 from splinellm.schema import is_sign_block
+from splinellm.shown import shown
 
 if TYPE_CHECKING:
     from splinellm.table import FeatureTable
@@ -95,7 +96,7 @@ def as_html(table: FeatureTable) -> str:
             cells = [*place, *cells]
         body.append("".join(f"<td>{escape(cell)}</td>" for cell in [*cells, *more]))
     if len(table) > _ROWS:
-        body.append(f'<td colspan="{len(index) + 1 + len(names) + len(more)}">…</td>')
+        body.append("<td>…</td>" * (len(index) + 1 + len(names) + len(more)))
     rows = "".join(f"<tr>{cells}</tr>" for cells in body)
     return (
         f"<div><p>{escape(described(table))}</p><table><thead><tr>{head}</tr></thead>"
@@ -109,4 +110,4 @@ def _listed(names: list[str]) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= _CHARACTERS else f"{text[: _CHARACTERS - 1]}…"
+    return shown(text if len(text) <= _CHARACTERS else f"{text[: _CHARACTERS - 1]}…")

@@ -73,7 +73,7 @@ def show(
     typer.echo(wrapped(told, indent="  "))
     for label, value in card.thresholds.items():
         chosen = card.settings.get("threshold_for", "the default")
-        typer.echo(f"threshold of {label}: {value:.4f} ({chosen})")
+        typer.echo(wrapped(f"threshold of {label}: {value:.4f} ({chosen})", indent="  "))
     for metric, title in ((OWN_DATA, "chosen on your rows"), ("held out", "held out")):
         if metric in card.metrics:
             typer.echo(figures_table(card.metrics[metric], card.thresholds, title=title))

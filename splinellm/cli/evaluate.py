@@ -146,7 +146,7 @@ def evaluate(
     scores: list[Score] = []
     for name, part in splits.items():
         if name:
-            typer.echo(f"left out: {name} ({len(part[0][1]):,} rows)")
+            typer.echo(wrapped(f"left out: {name} ({len(part[0][1]):,} rows)"))
         for score in measure(
             table,
             labels,

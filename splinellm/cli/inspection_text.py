@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from splinellm.backbone.architectures import place_of_tokens
 from splinellm.extraction.inspection import curve_places
 from splinellm.schema import INTRINSIC_DIMENSION, is_sign_block
 from splinellm.shown import shown, width
@@ -151,7 +152,8 @@ def _dimension(found: Inspection) -> Iterator[str]:
     layers = table.schema.layers
     places, choice = curve_places(len(layers))
     told = f"{choice}, " if choice else ""
-    yield f"{'dimension by context':<{_NAME + 1}}{told}tokens 1 to {len(table):,}"
+    heading = "dimension by " + place_of_tokens(table.provenance.architecture).split()[0]
+    yield f"{heading:<{_NAME + 1}}{told}tokens 1 to {len(table):,}"
     for place in places:
         values = table.array[:, place, at]
         reach = f"{int(values.min())} to {int(values.max())}"

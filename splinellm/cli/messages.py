@@ -11,6 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
+from splinellm.shown import shown as visible
+
 BROKEN_PIPE = 141
 """Exit code that a shell reports of a program that SIGPIPE ended."""
 
@@ -19,7 +21,7 @@ def say(text: str) -> None:
     """Print one line on standard error, whatever line breaks `text` holds."""
     # A terminal may be gone (a closed SSH session); that must not hide what happened before.
     with suppress(OSError):
-        print("splinellm:", " ".join(text.split()), file=sys.stderr, flush=True)  # noqa: T201 (the one place)
+        print("splinellm:", visible(" ".join(text.split())), file=sys.stderr, flush=True)  # noqa: T201 (the one place)
 
 
 def counted(n: int, noun: str) -> str:

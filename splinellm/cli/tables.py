@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from splinellm.shown import shown
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -36,7 +38,8 @@ def table(
     numbers_from : int, optional
         First of the columns that hold numbers, which are aligned to the right.
     """
-    cells = [list(row) for row in rows]
+    columns = [shown(name) for name in columns]  # names of classes and files are anybody's
+    cells = [[shown(cell) for cell in row] for row in rows]
     width = seen_width()
     texts = [[name, *(row[i] for row in cells)] for i, name in enumerate(columns)]
     extents = [Extent.of(column) for column in texts]
@@ -62,7 +65,7 @@ def seen_width() -> int | None:
 
 
 def wrapped(text: str, *, indent: str = "") -> str:
-    """A line of text, on a terminal as several of its width; words stay whole.
+    """A line of text, on a terminal as several of its width; words stay whole, and nothing acts.
 
     Parameters
     ----------
@@ -71,6 +74,7 @@ def wrapped(text: str, *, indent: str = "") -> str:
     indent : str
         Before all lines but the first.
     """
+    text = shown(text)
     width = seen_width()
     if width is None or len(text) <= width:
         return text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any, Protocol
 
 import numpy as np
@@ -110,7 +111,8 @@ class Inspection:
     prompt : FeatureTable
         One row.
     tokens : FeatureTable
-        A row for each token; its intrinsic dimension is that of the context up to it.
+        A row for each token; its intrinsic dimension is that of what it attends to: the context up
+        to it, or all of the prompt where the model is an encoder.
     verdicts : tuple of InspectedVerdict
         Of the classifiers that were asked.
     """
@@ -120,6 +122,14 @@ class Inspection:
     prompt: FeatureTable
     tokens: FeatureTable
     verdicts: tuple[InspectedVerdict, ...] = ()
+
+    def _repr_html_(self) -> str:
+        """The page of ``splinellm inspect --html`` in a frame, where its style touches nothing."""
+        from splinellm.learn.inspection_page import page_of
+
+        page = escape(page_of(self))
+        style = "box-sizing:border-box;width:100%;height:40rem;border:1px solid #8888"
+        return f'<iframe sandbox="allow-scripts" srcdoc="{page}" style="{style}"></iframe>'
 
     def to_dict(self, numbers: Callable[[np.ndarray], Any] = shortest) -> dict[str, Any]:
         """For JSON: what ``splinellm inspect --json`` prints.

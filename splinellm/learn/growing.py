@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from splinellm.backbone.architectures import ARCHITECTURES
+from splinellm.backbone.architectures import attends_both_ways
 from splinellm.errors import ArtifactError, PromptError
 from splinellm.learn.pooled import Pooled
 from splinellm.learn.token_reading import TokenRows
@@ -37,8 +37,7 @@ def probabilities_so_far(classifier: Pooled, scores: Sequence[np.ndarray]) -> np
 def require_tokens_alone(classifier: Pooled) -> None:
     """Refuse a classifier of what a model that generates does not show."""
     card = classifier.card
-    architecture = ARCHITECTURES.get(card.provenance.architecture)
-    if architecture is not None and architecture.is_encoder:
+    if attends_both_ways(card.provenance.architecture):
         raise ArtifactError(
             f"classifier '{card.name}' reads {card.provenance.model}, an encoder, whose tokens see "
             "what comes after them: it has no running features",

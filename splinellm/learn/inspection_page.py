@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from splinellm.backbone.architectures import place_of_tokens
 from splinellm.extraction.inspection import InspectedVerdict, Inspection, curve_places
 from splinellm.learn.rendering import render
 from splinellm.schema import INTRINSIC_DIMENSION, is_sign_block
@@ -43,6 +44,7 @@ def page_of(found: Inspection) -> str:
         verdicts=verdicts,
         features=_features(found),
         dimension=_dimension(found),
+        dimension_by=place_of_tokens(found.tokens.provenance.architecture),
         dimension_of=curve_places(len(table.schema.layers))[1],
         heat=_heat(found),
     )

@@ -19,14 +19,18 @@ from splinellm.plots.style import (
     add_band,
     finish,
     groups,
+    legend_of,
     text_of,
     unit_of,
 )
 from splinellm.schema import is_sign_block
+from splinellm.shown import shown
 from splinellm.table import FeatureTable
 
 _MOST_PANELS = 8
 _COLUMNS = 2
+_SHORT = 30
+"""Characters of a label where there are two of them, and more, in a line."""
 
 
 def layers_picture(
@@ -86,7 +90,10 @@ def layers_picture(
     figure.update_xaxes(whole_ticks(layers))
     told = f"median and {100 * band[0]:g} % to {100 * band[1]:g} % of rows"
     title = "; ".join(part for part in (title, told, note) if part)
-    return finish(figure, theme, title, height=170 + 210 * n_rows, width=1000, hovermode="x")
+    return finish(
+        figure, theme, title, height=170 + 210 * n_rows, width=1000, hovermode="x",
+        legend=legend_of(name for name, _ in found),
+    )  # fmt: skip
 
 
 def effects_picture(
@@ -136,7 +143,7 @@ def comparison_picture(
 
 def shown_pair(a: str, b: str) -> str:
     """Two labels for a title."""
-    return f"{a[:40]} → {b[:40]}"
+    return f"{shown(a, _SHORT)} → {shown(b, _SHORT)}"
 
 
 def _heat_map(

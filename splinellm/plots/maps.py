@@ -13,7 +13,7 @@ from sklearn.manifold import TSNE
 from sklearn.preprocessing import StandardScaler
 
 from splinellm.errors import ConfigurationError
-from splinellm.plots.style import PALETTE, SCALE, Theme, finish, groups, text_of
+from splinellm.plots.style import PALETTE, SCALE, Theme, finish, groups, legend_of, text_of
 from splinellm.table import FeatureTable
 
 Method = Literal["pca", "tsne", "umap"]
@@ -87,7 +87,10 @@ def map_picture(
     figure.update_xaxes(title=axes[0], zeroline=False)
     figure.update_yaxes(title=axes[1], zeroline=False)
     title = "; ".join(part for part in (title, f"{n_rows:,} prompts", note) if part)
-    legend = {"title": {"text": text_of(label_name)}, "itemsizing": "constant"}
+    names = [label_name] if numbers is not None else [label_name, *(name for name, _ in found)]
+    legend = legend_of(
+        names, title={"text": text_of(label_name), "side": "top"}, itemsizing="constant"
+    )
     return finish(figure, theme, title, height=680, width=1000, legend=legend)
 
 

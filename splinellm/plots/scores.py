@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from splinellm.errors import ConfigurationError
 from splinellm.learn.evaluation import Score
 from splinellm.plots.axes import whole_ticks
-from splinellm.plots.style import PALETTE, Theme, add_band, finish, text_of
+from splinellm.plots.style import PALETTE, Theme, add_band, finish, legend_of, text_of
 
 
 def learning_picture(
@@ -98,4 +98,4 @@ def areas_picture(
     figure.update_yaxes(title="ROC-AUC")
     left_out = f"; {len(PALETTE)} of {len(names)} classes" if len(names) > len(PALETTE) else ""
     told = title or f"ROC-AUC by {section}, mean ± standard deviation over splits{left_out}"
-    return finish(figure, theme, told, height=420, width=900)
+    return finish(figure, theme, told, height=420, width=900, legend=legend_of(names))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Literal
 
@@ -25,6 +26,14 @@ MOST_LABELS = len(PALETTE)
 
 _TEMPLATES = {"light": "plotly_white", "dark": "plotly_dark"}
 _LONGEST_LABEL = 40
+_LINES = 2
+"""Of a title, for which there is room above."""
+_REST = 30
+"""Characters that say how long a text is that was cut, and ends of lines."""
+_BESIDE = 24
+"""Characters of a name that leave room for the picture beside them."""
+_PER_LINE = 11
+"""Pixels of the width for each character of a title: wide ones are common in no language."""
 _UPLOADS = ["sendChartToCloud"]
 """Buttons of plotly's that send a figure, with the texts in it, to its maker's server."""
 
@@ -32,6 +41,21 @@ _UPLOADS = ["sendChartToCloud"]
 def text_of(value: object, limit: int = _LONGEST_LABEL) -> str:
     """Text of somebody else's for a figure, in which plotly reads tags and entities."""
     return escape(shown(value, limit), quote=False)
+
+
+def legend_of(names: Iterable[object], **more: object) -> dict[str, object]:
+    """A legend beside the picture, or below it where names would take the room of the picture.
+
+    Parameters
+    ----------
+    names : iterable
+        What is in it.
+    **more
+        Other properties of it.
+    """
+    if max((len(shown(name, _LONGEST_LABEL)) for name in names), default=0) <= _BESIDE:
+        return more
+    return {"orientation": "h", "x": 0, "xanchor": "left", "y": -0.12, "yanchor": "top", **more}
 
 
 def unit_of(feature: str) -> str:
@@ -49,11 +73,17 @@ def finish(figure: go.Figure, theme: Theme, title: str = "", **layout: object) -
     """Set what all figures share, and return it."""
     if theme not in THEMES:
         raise ConfigurationError(f"unknown theme '{str(theme)[:40]}'", hint="use light or dark")
+    per_line = int(str(layout.get("width", 700))) // _PER_LINE
+    lines = textwrap.wrap(shown(title, _LINES * per_line - _REST), per_line)
     # "200 µ" would be read as a unit.
     figure.update_yaxes(exponentformat="power")
     return figure.update_layout(
         template=_TEMPLATES[theme],
-        title={"text": text_of(title, 120), "x": 0.02, "xanchor": "left"},
+        title={
+            "text": "<br>".join(escape(line, quote=False) for line in lines),
+            "x": 0.02,
+            "xanchor": "left",
+        },
         font={"size": 13},
         margin={"t": 70, "l": 70, "r": 30, "b": 60},
         modebar={"remove": _UPLOADS},

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
+from splinellm.backbone.architectures import place_of_tokens
 from splinellm.errors import ConfigurationError, TableFormatError
 from splinellm.plots.axes import power_scale, whole_ticks
 from splinellm.plots.style import (
@@ -113,6 +114,8 @@ def dimension_picture(
 ) -> go.Figure:
     """Draw the intrinsic dimension against context length: mean and 10 to 90 % over prompts.
 
+    Tokens of an encoder attend both ways: they are drawn by their position, which is no length.
+
     Parameters
     ----------
     table : FeatureTable
@@ -155,7 +158,9 @@ def dimension_picture(
             shows_legend=True,
         )
     n_prompts = len(np.unique(tokens.row))
-    figure.update_xaxes(title="context length (tokens)", **whole_ticks(lengths.tolist()))
+    figure.update_xaxes(
+        title=place_of_tokens(table.provenance.architecture), **whole_ticks(lengths.tolist())
+    )
     figure.update_yaxes(title="intrinsic dimension (attended tokens, sum over heads)")
     figure.update_yaxes(power_scale(means))
     told = f"mean and 10 % to 90 % over {n_prompts:,} prompts"

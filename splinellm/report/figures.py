@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from splinellm.provenance import library_versions
 from splinellm.report.page import Figure, Section
+from splinellm.shown import shown
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -21,6 +22,8 @@ MOST_CLASSES = 12
 NO_PICTURES = "There are no figures: they need the extra 'plots' (pip install 'splinellm[plots]')."
 
 _SMALL = {"width": 520, "height": 600}
+_TITLE = 30
+"""Characters that are sure to fit above a small picture."""
 _WIDE = {"width": 900}
 
 
@@ -63,9 +66,10 @@ def curves(
         if not 0 < truth.sum() < len(truth):
             continue
         marks = thresholds.get(name, {})
-        told = {"thresholds": marks, "title": name}
+        title = shown(name, _TITLE)  # the heading has all of it
+        told = {"thresholds": marks, "title": title}
         reliability = plots.reliability_picture(
-            truth, scores, n_bins=min(10, max(2, len(truth) // 20)), title=name
+            truth, scores, n_bins=min(10, max(2, len(truth) // 20)), title=title
         )
         balanced = (
             "On the dashed line, probabilities say how often the class is there."

@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 
-from splinellm.cli.messages import show_log_as_lines, show_warnings_as_lines
+from splinellm.cli.messages import say, show_log_as_lines, show_warnings_as_lines
 
 
 def test_a_warning_is_one_line_and_shown_once(
@@ -39,3 +39,8 @@ def test_the_log_is_lines_unless_somebody_else_writes_it(
     monkeypatch.setattr(root, "handlers", [logging.NullHandler()])
     logging.getLogger("splinellm.backbone").warning("told by the service")
     assert capsys.readouterr().err.splitlines() == ["splinellm: asking for it"]
+
+
+def test_what_is_quoted_does_nothing_to_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    say("no column '\x00\x1b[31m\u202e'")
+    assert capsys.readouterr().err == "splinellm: no column '␀␛[31m\\u202e'\n"

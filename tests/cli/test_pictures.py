@@ -6,6 +6,8 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -191,6 +193,22 @@ def test_inspect_leaves_out_what_tells_nothing() -> None:
     page = page_of(found)
     assert "<summary>1 less probable</summary>d 0.004" in page
     assert "<mark" not in page
+
+
+def test_what_is_known_of_a_prompt_is_a_page_in_a_notebook() -> None:
+    from splinellm.cli.inspection_text import lines_of
+    from tests.fakes import FakeExtractor
+
+    found = FakeExtractor.from_pretrained().inspect(HOSTILE)
+    frame = found._repr_html_()
+    assert frame.count("<") == 2  # a frame and its end; the page is its attribute
+    assert 'sandbox="allow-scripts"' in frame  # and may not reach the notebook
+    page = unescape(frame)
+    assert "Intrinsic dimension by context length" in page
+    tokens = replace(found.tokens, provenance=replace(found.tokens.provenance, architecture="bert"))
+    both_ways = replace(found, tokens=tokens)  # of an encoder
+    assert "Intrinsic dimension by position of the token" in unescape(both_ways._repr_html_())
+    assert "dimension by position" in "\n".join(lines_of(both_ways))
 
 
 def test_the_dimension_of_contexts_is_told_from_least_to_most() -> None:

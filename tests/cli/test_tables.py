@@ -83,3 +83,10 @@ def test_held_out_figures_of_many_classes_fit_a_terminal() -> None:
     for row in card.metrics["held out"].values():
         if isinstance(row, dict):
             assert f"{row['roc_auc']:.2%}" in words
+
+
+def test_names_of_classes_do_nothing_to_a_terminal() -> None:
+    name = "a\x00\x1b[31m\u202eb\nc"
+    told = table(["", name], [(name, name)], numbers_from=1) + wrapped(name)
+    assert len(told.splitlines()) == 2
+    assert not set(told) & {"\x00", "\x1b", "\u202e"}

@@ -132,6 +132,13 @@ def test_dimension_is_the_mean_over_prompts() -> None:
     assert list(line.x) == list(range(1, int(table.tokens.position.max()) + 2))
 
 
+def test_tokens_of_an_encoder_have_a_position_and_no_context() -> None:
+    table = tokens_of("one two three")
+    encoder = replace(table, provenance=replace(table.provenance, architecture="bert"))
+    axes = [plots.dimension_picture(one).layout.xaxis.title.text for one in (table, encoder)]
+    assert axes == ["context length (tokens)", "position of the token"]
+
+
 @pytest.mark.parametrize("n_layers", [1, 2])
 def test_curves_that_are_far_apart_have_a_scale_of_powers(n_layers: int) -> None:
     table = tokens_of("one two three", granularity="prefix")
@@ -216,3 +223,19 @@ def test_hostile_labels_are_text() -> None:
     assert "\x00" not in page
     assert "\u202e" not in page
     assert "&lt;script&gt;" in figure.layout.title.text
+
+
+def test_long_names_leave_the_room_to_the_picture() -> None:
+    table = table_of(6)
+    long, short = ["x" * 1_100, "b"] * 3, ["a", "b"] * 3
+    for picture in (plots.layers_picture, plots.map_picture):
+        assert picture(table, long).layout.legend.orientation == "h"  # below
+        assert picture(table, short).layout.legend.orientation is None  # beside
+    for label in ("layer", "prefix"):
+        scores = [Score(label, "0", "x" * 60, (0.5,))]
+        assert plots.areas_picture(scores, section=label).layout.legend.orientation == "h"
+    title = plots.effects_picture(table, long, title="wide words " * 100).layout.title.text
+    assert len(title.split("<br>")) == 2
+    assert max(map(len, title.split("<br>"))) <= 90
+    pair = plots.effects_picture(table, ["x" * 1_100, "<b>"] * 3).layout.title.text
+    assert "how far the second is above the first" in pair.replace("<br>", " ")

@@ -120,3 +120,9 @@ def test_sorting_puts_numbers_in_order_and_gaps_last(tmp_path: Path) -> None:
     cells.feed(document)
     assert [row[0] for row in cells.rows[3:]] == ["c", "a", "b"]
     assert 'aria-sort="descending"' in document
+
+
+def test_sentences_of_a_page_are_whole() -> None:
+    told = "Warning: length alone separates " + ", ".join(f"'class {i}'" for i in range(40))
+    page = Page("t", told, {}, [Section("s", told)]).to_html()
+    assert page.count("&#39;class 39&#39;</p>") == 2
