@@ -108,7 +108,7 @@ def _inspected(
         classifier.name,
         tuple(verdict.labels),
         verdict.probabilities,
-        {} if card.kind == "multiclass" else dict(card.thresholds),
+        classifier.thresholds,
         tuple(span._asdict() for span in verdict.spans) if told else None,
         message,
         verdict.extent.truncated,
