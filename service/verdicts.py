@@ -101,7 +101,7 @@ class ServedClassifier:
 
     @property
     def thresholds(self) -> dict[str, float]:
-        """Those that decide, by class; of exclusive classes the most probable is chosen, by none."""
+        """Those that decide, by class; none of exclusive classes: the most probable is chosen."""
         able = scored_classes(self.card.kind, self.card.classes)
         return {name: value for name, value in self.card.thresholds.items() if name in able}
 

@@ -103,7 +103,6 @@ def _messages(inputs: Inputs) -> tuple[Inputs, list[int | None]]:
 def _inspected(
     classifier: ServedClassifier, verdict: Verdict, message: int | None, *, told: bool
 ) -> InspectedVerdict:
-    card = classifier.card
     return InspectedVerdict(
         classifier.name,
         tuple(verdict.labels),
