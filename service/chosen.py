@@ -221,7 +221,13 @@ class _Reader:
             classifier = classifier.with_card(replace(classifier.card, name=called))
         for of, label, value in self._settings.thresholds:
             if of == classifier.card.name:
-                classifier = classifier.with_threshold(value if label is None else {label: value})
+                told = value if label is None else {label: value}
+                try:
+                    classifier = classifier.with_threshold(told)
+                except ConfigurationError as error:
+                    raise ConfigurationError(
+                        f"threshold: classifier '{of[:80]}': {error.message}", hint=error.hint
+                    ) from None
         if any(one.card.name == classifier.card.name for one in self.found):
             raise ConfigurationError(f"two classifiers are called '{classifier.card.name}'")
         self.found.append(classifier)

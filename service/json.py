@@ -33,8 +33,10 @@ def loads(body: bytes) -> Any:
         try:
             value = orjson.loads(body)
         except orjson.JSONDecodeError as error:
+            if "depth limit" in error.msg:
+                raise RecursionError from None
             if b"\\u" not in body:
-                raise InvalidJSONError(f"the body is not valid JSON: at byte {error.pos}") from None
+                raise InvalidJSONError(f"the body is not {_what_is_wrong(body, error)}") from None
             # orjson takes no lone surrogates.
             return strict_json.loads(body.decode("utf-8"), max_depth=MAX_DEPTH)
         strict_json.check_depth(value, body.count(b"[") + body.count(b"{"), MAX_DEPTH)
@@ -43,6 +45,15 @@ def loads(body: bytes) -> Any:
     except RecursionError:
         raise InvalidJSONError(f"the body is nested more than {MAX_DEPTH} deep") from None
     return value
+
+
+def _what_is_wrong(body: bytes, error: orjson.JSONDecodeError) -> str:
+    """Say what a body is not, and from which byte on."""
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as wrong:  # orjson does not tell where
+        return f"valid UTF-8: at byte {wrong.start}"
+    return f"valid JSON: at byte {len(text[: error.pos].encode())}"  # orjson counts characters
 
 
 def dumps(content: Any) -> bytes:

@@ -194,8 +194,10 @@ class Settings(BaseSettings):
     def _require_thresholds(cls, threshold: tuple[str, ...]) -> tuple[str, ...]:
         for one in threshold:
             name, _, value = one.rpartition("=")
-            if not name or not re.fullmatch(r"\d*\.?\d+", value) or float(value) > 1:
+            if not name or not re.fullmatch(r"\d*\.?\d+", value):
                 raise ValueError("is not like 'NAME=0.8' or 'NAME:CLASS=0.8'")
+            if float(value) > 1:
+                raise ValueError(f"{value[:20]} is not in [0, 1]")
         return threshold
 
     @field_validator("drift_reference")

@@ -103,12 +103,11 @@ def _messages(inputs: Inputs) -> tuple[Inputs, list[int | None]]:
 def _inspected(
     classifier: ServedClassifier, verdict: Verdict, message: int | None, *, told: bool
 ) -> InspectedVerdict:
-    card = classifier.card
     return InspectedVerdict(
         classifier.name,
         tuple(verdict.labels),
         verdict.probabilities,
-        {} if card.kind == "multiclass" else dict(card.thresholds),
+        classifier.thresholds,
         tuple(span._asdict() for span in verdict.spans) if told else None,
         message,
         verdict.extent.truncated,

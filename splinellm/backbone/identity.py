@@ -4,7 +4,8 @@ Weights are trained, edited and moved, adapters are switched and hooks put on, w
 caches remember a model by a hash. So a model is looked at whenever it reads. Of one that was
 loaded here a *glance* has to do, of less than a millisecond: which modules, parameters and hooks
 there are, and the addresses and version counters of weights. It shows all but what is written
-through ``.data``. A model that somebody else holds, because it was given or has been changed once,
+through ``.data``. Weights that accelerate keeps in memory are looked at there, those on disk by
+their files' time. A model that somebody else holds, because it was given or has been changed once,
 is looked at in full: all settings (see :func:`splinellm.backbone.norms.state_of`), and one pass
 over the weights.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,6 +25,7 @@ from splinellm.backbone.eager import parts_of
 from splinellm.backbone.fingerprint import adapters_of, state_sha256
 from splinellm.backbone.linear_maps import others_hooks
 from splinellm.backbone.norms import state_of
+from splinellm.backbone.offloaded import kept_weight
 
 _WIDTH = 1021
 """Words of eight bytes that are folded over each other: a prime, so that moved rows are seen."""
@@ -110,8 +113,10 @@ def _glance(model: nn.Module) -> list[int] | None:
             own = vars(module := waiting.pop())
             found += id(module), len(own)
             waiting += [part for part in own["_modules"].values() if part is not None]
-            for weight in own["_parameters"].values():
-                if weight is not None:
+            for name, weight in own["_parameters"].items():
+                if weight is not None and weight.is_meta:
+                    weight = kept_weight(module, name)
+                if isinstance(weight, Tensor):
                     version = 0 if weight.is_inference() else weight._version  # noqa: SLF001
                     found += weight.data_ptr(), version
             if own["_forward_hooks"] or own["_forward_pre_hooks"]:
@@ -129,12 +134,29 @@ def _settings(model: nn.Module) -> Hashable:
 @torch.no_grad()
 def _words(model: nn.Module) -> tuple[bytes, ...]:
     """Bits of every weight, folded: a tenth of the cost of a hash."""
-    return tuple(map(_folded, model.parameters()))
+    found = []
+    for place, weight in model.named_parameters():
+        if weight.is_meta:
+            owner, _, name = place.rpartition(".")
+            kept = kept_weight(model.get_submodule(owner), name)
+            found.append(_folded(kept) if isinstance(kept, Tensor) else _stamp(kept))
+        else:
+            found.append(_folded(weight))
+    return tuple(found)
+
+
+def _stamp(file: Path | None) -> bytes:
+    """When a file was written last, and its size: to read it is a forward pass' own cost."""
+    try:
+        told = None if file is None else file.stat()
+    except OSError:
+        return b""  # whoever needs the weight says so
+    return b"" if told is None else f"{told.st_mtime_ns} {told.st_size}".encode()
 
 
 def _folded(weight: Tensor) -> bytes:
     if type(weight.data) is not Tensor or weight.is_meta or weight.is_quantized:
-        return b""  # packed, sharded or elsewhere: nothing to look at here
+        return b""  # packed or sharded: nothing to look at here
     flat = weight.detach().contiguous().flatten().view(torch.uint8)
     end = len(flat) // (8 * _WIDTH) * (8 * _WIDTH)
     rest = flat[end:].cpu().numpy().tobytes()

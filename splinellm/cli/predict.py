@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
@@ -142,6 +143,7 @@ def predict(
     from splinellm.learn.predictions import DECIDED_BY
     from splinellm.token_index import ROW
 
+    _require_one_classifier(inputs)
     given = input_of(inputs, input_format)
     cluster = Cluster.of(ray, ray_workers, ray_cpus, ray_gpus, threads)
     is_numbered = wants_row_numbers(row_numbers, cluster)
@@ -263,6 +265,21 @@ def predict(
     was_resumed = run(rows, cascade)
     if made and made[0].steps[0].read and not quiet:  # else others have made theirs, or before
         say(f"since it went on: {made[0].summary()}" if was_resumed else made[0].summary())
+
+
+def _require_one_classifier(inputs: list[str]) -> None:
+    """Refuse a second classifier, which would be taken for a file."""
+    from splinellm.learn.artifact import CARD_FILE, boxed_names
+
+    boxed = boxed_names()
+    for name in inputs:
+        path = Path(name)
+        if (path / CARD_FILE).is_file() or (name in boxed and not path.exists()):
+            raise typer.BadParameter(
+                f"'{name[:80]}' is a classifier, too, and a run asks one: run predict once for "
+                "each, with --row-numbers, which joins what they write (or let --escalate ask a "
+                "second where the first is uncertain)"
+            )
 
 
 def _told_of(classifier: Classifier) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate import cpu_offload, disk_offload
+from accelerate.utils import offload_weight
 from torch import nn
 
 from splinellm.backbone.loading import Backbone
@@ -120,6 +122,37 @@ def test_edits_of_a_model_that_was_loaded(edit: Any, kind: str, tmp_path: Path) 
     extractor = _extractor(kind, backbone, tmp_path)
     assert extractor.provenance.weights_sha256 == "0" * 64
     _is_read_anew(extractor, backbone.model, edit)
+
+
+def _edit_kept_in_memory(model: Any) -> None:
+    hook = model.layers[1].mlp.down_proj._hf_hook
+    with torch.no_grad():
+        hook.weights_map["weight"].mul_(2)
+
+
+def _edit_kept_on_disk(model: Any) -> None:
+    loader = model.layers[1].mlp.down_proj._hf_hook.weights_map.dataset
+    name = "layers.1.mlp.down_proj.weight"
+    offload_weight(loader[name] * 2, name, loader.save_folder)
+
+
+@pytest.mark.parametrize("kind", ["plain", "memory", "prefix"])
+@pytest.mark.parametrize("place", ["memory", "disk"])
+def test_edits_of_weights_that_are_kept_elsewhere(kind: str, place: str, tmp_path: Path) -> None:
+    model, here = tiny_model(), torch.device("cpu")
+    if place == "memory":
+        cpu_offload(model, execution_device=here)
+        _is_read_anew(_extractor(kind, model, tmp_path), model, _edit_kept_in_memory)
+    else:
+        disk_offload(model, str(tmp_path / "kept"), execution_device=here)
+        _is_read_anew(_extractor(kind, model, tmp_path), model, _edit_kept_on_disk)
+
+
+def test_edits_of_a_loaded_models_weights_that_are_kept_in_memory(tmp_path: Path) -> None:
+    model = tiny_model()
+    cpu_offload(model, execution_device=torch.device("cpu"))
+    backbone = Backbone(model, tiny_tokenizer(), "loaded", "0" * 64)
+    _is_read_anew(_extractor("memory", backbone, tmp_path), model, _edit_kept_in_memory)
 
 
 def test_a_model_that_was_changed_once_is_looked_at_in_full() -> None:

@@ -268,6 +268,15 @@ def extracted(table: FeatureTable, path: str) -> None:
     write_rows(path, whole.to_pylist())
 
 
+@pytest.mark.parametrize("second", ["domain", "clf", "./clf"])
+def test_a_second_classifier_is_not_taken_for_a_file(cli: Cli, folder: str, second: str) -> None:
+    write_rows("in.jsonl", ROWS)
+    result = cli("predict", folder, second, "in.jsonl", "-o", "out.csv")
+    assert (result.code, result.stdout) == (2, b"")
+    (line,) = result.stderr.splitlines()
+    assert f"'{second}' is a classifier, too, and a run asks one" in line
+
+
 @pytest.mark.parametrize("source", ["x.parquet", "x.csv", "x.jsonl"])
 @pytest.mark.parametrize("output", ["out.parquet", "out.jsonl", "out.csv"])
 def test_an_extracted_table_is_classified_without_a_model(

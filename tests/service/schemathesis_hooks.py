@@ -56,7 +56,7 @@ def _is_well_formed(body: dict[str, Any]) -> bool:
     layers, features = body.get("layers"), body.get("features")
     names = features if isinstance(features, list) else str(features or "paper").split(",")
     return _are_layers(layers) and all(
-        isinstance(name, str) and re.fullmatch(r"[a-z_:0-9]+", name) for name in names
+        isinstance(name, str) and re.fullmatch(r"[a-z_:.0-9]+", name) for name in names
     )
 
 

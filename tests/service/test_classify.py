@@ -48,6 +48,17 @@ def test_multiclass(client: TestClient) -> None:
     assert sum(row["probabilities"].values()) == pytest.approx(1)
 
 
+def test_exclusive_classes_have_no_thresholds(client: TestClient) -> None:
+    """The most probable is chosen: a threshold that is told would be taken for one that decides."""
+    for asked, thresholds in [
+        ("domain", {}),
+        (["toxicity", "domain"], {"toxicity": {"toxic": 0.5}, "domain": {}}),
+    ]:
+        answer = client.post("/v1/classify", json={"input": "law", "classifier": asked}).json()
+        assert answer["thresholds"] == thresholds
+    assert client.get("/v1/classifiers/domain").json()["thresholds"] == {}
+
+
 def test_the_default_is_the_first(client: TestClient) -> None:
     answer = client.post("/v1/classify", json={"input": "x"}).json()
     assert (answer["classifier"], answer["model"]) == ("toxicity", "fake")

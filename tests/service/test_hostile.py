@@ -114,6 +114,23 @@ def test_a_hundred_thousand_brackets(client: TestClient, route: str, bracket: st
         assert send(client, route, content) == (400, "invalid_json")
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[" * 100_000, "the body is nested more than 64 deep"),
+        (b'{"input": "\xc3\xa9\xff"}', "the body is not valid UTF-8: at byte 13"),
+        ('{"input": "éé" x}'.encode(), "the body is not valid JSON: at byte 17"),
+    ],
+    ids=["nested", "not UTF-8", "bytes, not characters"],
+)
+def test_what_is_wrong_with_a_body_is_told(
+    client: TestClient, content: bytes, message: str
+) -> None:
+    headers = {"content-type": "application/json"}
+    answer = client.post("/v1/classify", content=content, headers=headers)
+    assert answer.json()["error"]["message"] == message
+
+
 def test_a_hundred_megabytes(client: TestClient, route: str) -> None:
     """Announced: refused before a byte is read. In pieces without a length: after the limit."""
     headers = {"content-type": "application/json", "content-length": "100000000"}
