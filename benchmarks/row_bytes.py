@@ -69,7 +69,9 @@ def main() -> None:
             labels = None
             if options.label:
                 column = pq.read_table(path, columns=[options.label])[options.label]
-                labels = np.unique(column.to_numpy(), return_inverse=True)[1]
+                values, labels = np.unique(column.to_numpy(), return_inverse=True)
+                if len(values) != 2:
+                    raise SystemExit(f"--label {options.label}: {len(values)} values, not two")
             for name, table in groups_of(FeatureTable.from_parquet(path)).items():
                 report(name, table, labels, Path(folder))
 
