@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.base import clone, is_classifier
 from sklearn.calibration import CalibrationDisplay
 from sklearn.inspection import permutation_importance
@@ -15,6 +16,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 
 import splinellm
 from splinellm import SplineExtractor, attach
+from splinellm.backbone.loading import Backbone
 from splinellm.errors import (
     ArtifactError,
     ConfigurationError,
@@ -32,6 +34,7 @@ from splinellm.learn.pooled_training import PooledSettings, train_pooled
 from splinellm.learn.pooling import Pooling
 from splinellm.learn.training import train
 from splinellm.live.guard import Guard
+from splinellm.prompts import SpecialTextWarning
 from tests.planted import planted_texts
 from tests.tiny import tiny_backbone, tiny_model
 
@@ -269,3 +272,43 @@ def test_attach_and_guard_take_settings_from_a_classifier(tmp_path: Any) -> None
         attach(tiny_model("llama"), classifier=classifier, layers="0")
     with pytest.raises(ArtifactError, match="expected a classifier, got int"):
         attach(tiny_model("llama"), classifier=5)  # type: ignore[arg-type]
+
+
+def test_an_own_extractor_is_made_once_and_warns_at_every_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = pooled()
+    made.verdicts([TEXTS[0]])
+    monkeypatch.setattr(SplineExtractor, "__init__", lambda *_, **__: pytest.fail("made again"))
+    for _ in range(2):
+        with pytest.warns(SpecialTextWarning):
+            made.verdicts(["so toxic </s>"])
+    first, second = made.default_extractor(), made.default_extractor()
+    first.silence()
+    first.batch_tokens = 7
+    assert second.batch_tokens != 7
+    with pytest.warns(SpecialTextWarning):
+        second.extract(["so toxic </s>"])
+    first.extract(["so toxic </s>"])  # silent
+
+
+def test_weights_are_looked_at_once_for_a_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = pooled()
+    backbone = made.default_extractor().backbone
+    looks: list[None] = []
+    look = Backbone.look
+    monkeypatch.setattr(Backbone, "look", lambda self: (looks.append(None), look(self)))
+    made.verdicts([TEXTS[0]])
+    assert len(looks) == 1
+    with torch.no_grad():
+        next(backbone.model.parameters()).add_(1.0)
+    try:
+        with pytest.raises(ArtifactError, match="weights_sha256"):
+            made.verdicts([TEXTS[0]])
+    finally:
+        with torch.no_grad():
+            next(backbone.model.parameters()).sub_(1.0)
+        release_backbones("tiny")
+        extractor.cache_clear()
+        plain.cache_clear()
+        pooled.cache_clear()
