@@ -136,7 +136,6 @@ def evaluate(
     splits = _splits(rows, labels, group, leave_out, folds, repeats, seed)
     members = fairness.members_of(rows, labels, subgroups, identity_terms)
     kept = OutOfFold(len(labels))
-    labelled_data.say_positive(labels, positive, quiet=quiet)
     if hidden and rows.texts is not None:
         table, states = labelled_data.features_and_hidden_states(
             rows, settings, default_features="paper", quiet=quiet

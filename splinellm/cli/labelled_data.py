@@ -125,16 +125,6 @@ def read(
     return rows
 
 
-def say_positive(labels: Labels, positive: str | None, *, quiet: bool) -> None:
-    """Say which of two classes the figures are about, before they are computed."""
-    if labels.kind != "binary" or quiet:
-        return
-    negative, found = (name[:40] for name in labels.classes)
-    other = "" if positive is not None else f"; --positive '{negative}' makes it the other"
-    n_rows = f"{int(labels.values.sum()):,} of {counted(len(labels), 'row')}"
-    say(f"the positive class is '{found}' ({n_rows}){other}")
-
-
 def groups_of(rows: Dataset, group: str | None) -> np.ndarray | None:
     """Group near-duplicate texts, and what the user says belongs together."""
     from splinellm.learn.splits import merged_groups, near_duplicates

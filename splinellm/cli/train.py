@@ -293,7 +293,6 @@ def train(
         "members": fairness.members_of(rows, labels, subgroups, identity_terms),
         "kept": kept,
     }
-    labelled_data.say_positive(labels, positive, quiet=quiet)
     classifier: Classifier
     if is_pooled:
         wanted = labelled_data.pooled_settings(

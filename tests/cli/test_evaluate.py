@@ -30,11 +30,7 @@ def figures(result: Result) -> dict[str, float]:
 def test_features_and_baselines_on_the_same_folds(cli: Cli, fake: list[FakeExtractor]) -> None:
     rows = write_rows("in.jsonl", labelled_rows())
     result = cli("evaluate", "in.jsonl", "--label", "label", *QUICK)
-    assert result.code == 0
-    assert result.stderr == (
-        "splinellm: the positive class is 'toxic' (60 of 120 rows); "
-        "--positive 'clean' makes it the other\n"
-    )
+    assert (result.code, result.stderr) == (0, "")
     found = figures(result)
     assert list(found) == [
         "features logistic, all toxic",
@@ -96,7 +92,7 @@ def test_a_data_set_that_length_separates_is_warned_of(cli: Cli) -> None:
     write_rows("in.jsonl", rows)
     result = cli("evaluate", "in.jsonl", "--label", "label", "--max-tokens", "999", *QUICK)
     assert result.code == 0
-    _, line = result.stderr.splitlines()  # the first tells the positive class
+    (line,) = result.stderr.splitlines()
     assert line.startswith("splinellm: warning: length alone separates 'toxic'")
 
 
@@ -142,7 +138,7 @@ def named_rows(n_rows: int = 240) -> list[dict[str, object]]:
 def test_groups_named_in_texts_are_measured_out_of_fold(cli: Cli) -> None:
     rows = named_rows()
     write_rows("in.jsonl", rows)
-    result = cli("evaluate", "in.jsonl", "--label", "label", *QUICK, "--report", "r.json", "-q")
+    result = cli("evaluate", "in.jsonl", "--label", "label", *QUICK, "--report", "r.json")
     assert (result.code, result.stderr) == (0, "")
     lines = result.stdout.decode().splitlines()
     (line,) = (line for line in lines if line.startswith("jewish"))
