@@ -29,7 +29,7 @@ export function showCurves(answers, titles) {
 function context(answer, ofToken, title) {
   const { layer } = at();
   return {
-    title: `${title}by position, layer ${answer.layers[layer]}`, x: "token", xLabel: "position of the token",
+    title: `${title}by context length, layer ${answer.layers[layer]}`, x: "token", xLabel: "tokens of context",
     xs: answer.tokens.map((_, i) => i + 1), ys: answer.tokens.map(({ values }) => values[layer][ofToken]),
   };
 }

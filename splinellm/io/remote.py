@@ -322,13 +322,12 @@ def _opened_place(uri: str) -> tuple[Any, str]:
             f"{scheme}:// needs {package or 'a package'}, which is not installed", hint=hint
         ) from error
     except ValueError as error:
-        if scheme not in (known := fsspec.available_protocols()):
-            usual = [one for one in _USUAL if one in known]
-            raise ConfigurationError(
-                f"'{uri[:80]}': the scheme {scheme[:20]}:// is not known",
-                hint=f"known are {', '.join(usual)}, and what else fsspec has a package for",
-            ) from error
-        raise ConfigurationError(f"'{uri[:80]}' cannot be read: {error}") from error
+        known = fsspec.available_protocols()
+        usual = ", ".join(one for one in _USUAL if one in known)
+        hint = f"known are {usual}, and what else fsspec has a package for"
+        raise ConfigurationError(
+            f"'{uri[:80]}' cannot be read: {error}", hint=None if scheme in known else hint
+        ) from error
     return system, str(key)
 
 

@@ -118,9 +118,9 @@ def test_curves_have_axes_and_say_in_words_what_they_show(
     assert len(labels) == 2
     assert f"layer 0 to {N_LAYERS - 1}" in labels[0]
     assert f"most {max(values):.4g}"[:9] in labels[0]
-    assert browser.texts("#curves figcaption")[1] == "by position, layer 3"
+    assert browser.texts("#curves figcaption")[1] == "by context length, layer 3"
     browser.fill("#layer", "1")
-    assert browser.texts("#curves figcaption")[1] == "by position, layer 1"
+    assert browser.texts("#curves figcaption")[1] == "by context length, layer 1"
     axes = browser.run("return document.querySelector('#curves svg').textContent")
     assert "layer" in axes
     assert "intrinsic dimension" in axes
