@@ -100,8 +100,10 @@ class Lexicon(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     def scores(self, pieces: Sequence[str]) -> np.ndarray:
         """Scores of texts or of windows, shape (N, C)."""
         found = np.empty((len(pieces), len(self.intercept_)))
-        for row, piece in enumerate(pieces):
-            found[row] = self._score(words_of(piece))
+        words = [words_of(piece) for piece in pieces]
+        self._learn([word for its in words for word in its])  # at once: matrices cost, not words
+        for row, its in enumerate(words):
+            found[row] = self._score(its)
         return found
 
     def word_scores(self, words: Sequence[str]) -> np.ndarray:

@@ -49,6 +49,19 @@ def test_misspelt_words_have_scores_of_their_letters() -> None:
     assert np.abs(made.word_scores(["foolx"])).sum() > 0
 
 
+def test_all_windows_of_a_text_are_learned_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, one_by_one, asked = lexicon(), lexicon(), list[int]()
+    expected = np.concatenate([one_by_one.scores([piece]) for piece in TEXTS[:5]])
+    matrices = Lexicon._word_matrices
+    monkeypatch.setattr(
+        Lexicon,
+        "_word_matrices",
+        lambda self, words: (asked.append(len(words)), matrices(self, words))[1],
+    )
+    assert made.scores(TEXTS[:5]).tobytes() == expected.tobytes()
+    assert len(asked) == 1
+
+
 SCORED = """
 import numpy as np
 from splinellm.learn.lexicon import Lexicon
