@@ -27,7 +27,7 @@ from splinellm.learn.labels import Labels
 from splinellm.learn.lexicon import Lexicon
 from splinellm.learn.marker import fit_marker
 from splinellm.learn.pooled import Judged, Pooled
-from splinellm.learn.pooled_scorer import MARKED
+from splinellm.learn.pooled_scorer import MARKED, PooledScorer
 from splinellm.learn.pooled_training import PooledSettings, train_pooled
 from splinellm.learn.pooling import Pooling
 from splinellm.learn.spans import Span, merged_spans
@@ -377,3 +377,17 @@ def test_features_that_are_no_shares(llama: Backbone) -> None:
     assert np.isfinite(probabilities).all()
     expected = classifier.predict_texts(TEXTS, paper).probabilities
     np.testing.assert_array_equal(probabilities, expected)
+
+
+@pytest.mark.parametrize("n_classes", [1, 6])
+def test_scores_of_a_token_are_the_same_beside_others(n_classes: int) -> None:
+    random = np.random.default_rng(0)
+    scorer = PooledScorer()
+    scorer.coef_ = random.standard_normal((n_classes, 4608))
+    scorer.intercept_ = random.standard_normal(n_classes)
+    values = random.random((130, 4608), dtype=np.float32)
+    together = scorer.logits(values)
+    alone = np.concatenate([scorer.logits(values[i : i + 1]) for i in range(len(values))])
+    np.testing.assert_array_equal(alone, together)
+    exact = values.astype(np.float64) @ scorer.coef_.T + scorer.intercept_
+    np.testing.assert_allclose(together, exact, rtol=1e-4, atol=1e-3)
