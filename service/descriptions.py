@@ -7,6 +7,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
+from splinellm.backbone.architectures import attends_both_ways
 from splinellm.provenance import FINGERPRINT_FIELDS, Provenance
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def describe_model(model: ServedModel, settings: Settings) -> dict[str, Any]:
         "owned_by": OWNER,
         "n_layers": model.n_layers,
         "n_vocabulary": model.n_vocabulary,
+        "encoder": attends_both_ways(provenance.architecture),
         "feature_names": list(provenance.features),
         "dtype": provenance.dtype,
         "fingerprint": fingerprint(provenance),

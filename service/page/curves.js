@@ -2,6 +2,7 @@
 
 import { $ } from "./dom.js";
 import { chart } from "./chart.js";
+import { catalog } from "./service.js";
 import { at, selection } from "./tokens.js";
 
 const DIMENSION = "intrinsic_dimension";
@@ -28,8 +29,11 @@ export function showCurves(answers, titles) {
 
 function context(answer, ofToken, title) {
   const { layer } = at();
+  // Tokens of an encoder see all of the text: their place is no length of a context.
+  const isEncoder = catalog.models.some(({ id, encoder }) => id === answer.model && encoder);
+  const [by, xLabel] = isEncoder ? ["position", "position of the token"] : ["context length", "tokens of context"];
   return {
-    title: `${title}by context length, layer ${answer.layers[layer]}`, x: "token", xLabel: "tokens of context",
+    title: `${title}by ${by}, layer ${answer.layers[layer]}`, x: "token", xLabel,
     xs: answer.tokens.map((_, i) => i + 1), ys: answer.tokens.map(({ values }) => values[layer][ofToken]),
   };
 }

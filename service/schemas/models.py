@@ -26,6 +26,7 @@ class ModelAnswer(Answer):
     owned_by: str
     n_layers: int
     n_vocabulary: int
+    encoder: bool = Field(description="Whether tokens see what comes after them, too.")
     feature_names: list[str] = Field(description="Of each layer, in the default selection.")
     dtype: str
     fingerprint: str = Field(description="Of the default selection.")

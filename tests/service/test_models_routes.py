@@ -45,6 +45,7 @@ def test_models(client: TestClient) -> None:
     }
     assert isinstance(model["created"], int)
     assert (model["n_layers"], model["n_vocabulary"]) == (N_LAYERS, N_VOCABULARY)
+    assert model["encoder"] is False
     assert model["feature_names"] == list(PAPER_FEATURES)
     assert model["limits"]["max_input_tokens"] == 1024
     features = client.post("/v1/features", json={"input": "x"}).json()

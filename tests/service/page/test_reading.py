@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import numpy as np
+import pytest
 from starlette.testclient import TestClient
 
 from splinellm.token_index import colour_range
@@ -124,6 +125,18 @@ def test_curves_have_axes_and_say_in_words_what_they_show(
     axes = browser.run("return document.querySelector('#curves svg').textContent")
     assert "layer" in axes
     assert "intrinsic dimension" in axes
+
+
+def test_tokens_of_an_encoder_have_a_position_and_no_context(
+    browser: Browser, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.descriptions.attends_both_ways", lambda _: True)
+    browser.open(url)
+    read(browser, TEXT)
+    assert browser.texts("#curves figcaption")[1] == "by position, layer 3"
+    drawn = browser.run("return document.querySelectorAll('#curves svg')[1].textContent")
+    assert "position of the token" in drawn
+    assert "context" not in drawn
 
 
 def test_two_texts_are_side_by_side_on_one_scale(browser: Browser, url: str) -> None:
