@@ -23,6 +23,7 @@ from splinellm.backbone.architectures import architecture_of
 from splinellm.backbone.builtin import BUILTIN_MODELS, pull, require_available
 from splinellm.backbone.conversion import checkpoint_folder, read_gguf
 from splinellm.backbone.decoder import Decoder, decoder_inside
+from splinellm.backbone.devices import require_device
 from splinellm.backbone.fingerprint import files_sha256
 from splinellm.backbone.folders import require_model, require_tokenizer
 from splinellm.backbone.identity import Identity, evaluating
@@ -361,35 +362,6 @@ def _ask_hub(spec: str) -> None:
         raise TimeoutError
     if raised:
         raise raised[0]
-
-
-def require_device(name: str) -> torch.device:
-    """Find a device, which is there.
-
-    Raises
-    ------
-    ConfigurationError
-        It is unknown or absent.
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigurationError(
-            f"unknown device '{name[:80]}'", hint="use auto, cpu, cuda, cuda:N or mps"
-        ) from None
-    try:
-        if device.type == "meta":
-            raise RuntimeError
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError):  # torch asserts that it was built for the device
-        raise ConfigurationError(
-            f"device '{name[:80]}' is not there", hint="use --device auto"
-        ) from None
-    return device
 
 
 @contextmanager
