@@ -90,8 +90,11 @@ class ArrowChunk:
     def records(self) -> list[dict[str, Any]]:
         """Rows as dictionaries of Python values."""
         try:
-            columns = list(map(with_exact_times, self._table.columns))
-            exact = pa.Table.from_arrays(columns, self._table.column_names)
+            exact = self._table  # which has rows even where it has no columns
+            for place, name in enumerate(exact.column_names):
+                column = exact[place]
+                if (texts := with_exact_times(column)) is not column:
+                    exact = exact.set_column(place, name, texts)
             rows: list[dict[str, Any]] = exact.to_pylist()
         except (ValueError, OverflowError, pa.ArrowException) as error:
             raise self._unreadable() from error
