@@ -28,7 +28,8 @@ def main() -> None:
     print(f"{len(prompts)} prompts of {sum(map(len, ids)) / len(ids):.0f} tokens of SmolLM2")
     for name, classifier in classifiers.items():
         source = classifier.card.provenance
-        told = f"{name} ({len(source.layers)} layers of {source.model})"
+        n_layers = len(source.layers)
+        told = f"{name} ({n_layers} {'layer' if n_layers == 1 else 'layers'} of {source.model})"
         ratio = seconds["naive"] / seconds[name]
         print(f"{told}: {len(prompts) / seconds[name]:.1f} prompts/s, {ratio:.1f} x the plain way")
 
