@@ -10,7 +10,6 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
-from splinellm.backbone.architectures import place_of_tokens
 from splinellm.errors import ConfigurationError, TableFormatError
 from splinellm.plots.axes import power_scale, whole_ticks
 from splinellm.plots.style import (
@@ -130,6 +129,8 @@ def dimension_picture(
     TableFormatError, ConfigurationError
         The rows are no tokens, or a layer or the dimension is not there.
     """
+    from splinellm.backbone.architectures import place_of_tokens  # torch, only now
+
     tokens = _tokens(table)
     if INTRINSIC_DIMENSION not in table.schema.features:
         raise ConfigurationError(
