@@ -79,7 +79,7 @@ def describe_classifier(classifier: ServedClassifier, cascade: Cascade | None) -
         "model": classifier.model.name,
         "kind": card.kind,
         "classes": list(card.classes),
-        "thresholds": classifier.thresholds,
+        "thresholds": card.deciding_thresholds,
         "max_tokens": card.provenance.max_tokens,
         "spans": classifier.pooled is not None if cascade is None else cascade.tells_spans,
         "cascade": None if cascade is None else cascade.names,

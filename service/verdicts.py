@@ -100,12 +100,6 @@ class ServedClassifier:
         return self.classifier.card
 
     @property
-    def thresholds(self) -> dict[str, float]:
-        """Those that decide, by class; none of exclusive classes: the most probable is chosen."""
-        able = scored_classes(self.card.kind, self.card.classes)
-        return {name: value for name, value in self.card.thresholds.items() if name in able}
-
-    @property
     def harmless(self) -> str | None:
         """The class of a binary task that stands for nothing found."""
         return self.card.classes[0] if self.card.kind == "binary" else None

@@ -99,7 +99,7 @@ def _answer(classifier: ServedClassifier, judgement: Judgement, *, spans: bool) 
         "classifier": classifier.name,
         "model": classifier.model.name,
         "classes": classifier.card.classes,
-        "thresholds": classifier.thresholds,
+        "thresholds": classifier.card.deciding_thresholds,
         "data": [
             {"index": index, **_row(verdict, spans=spans)} for index, verdict in enumerate(verdicts)
         ],
@@ -117,7 +117,7 @@ def _several(
         "classifiers": names,
         "models": {one.name: one.model.name for one in classifiers},
         "classes": {one.name: one.card.classes for one in classifiers},
-        "thresholds": {one.name: one.thresholds for one in classifiers},
+        "thresholds": {one.name: one.card.deciding_thresholds for one in classifiers},
         "data": [
             {
                 "index": index,

@@ -107,7 +107,7 @@ def _inspected(
         classifier.name,
         tuple(verdict.labels),
         verdict.probabilities,
-        classifier.thresholds,
+        classifier.card.deciding_thresholds,
         tuple(span._asdict() for span in verdict.spans) if told else None,
         message,
         verdict.extent.truncated,

@@ -20,7 +20,7 @@ from splinellm.learn.handed import WANTED, is_features, provenance_of, values_of
 from splinellm.learn.labels import Kind
 from splinellm.learn.lengths import warn_of_length
 from splinellm.learn.pooling import POOLING, Pooling
-from splinellm.learn.predictions import Predictions, require_thresholds
+from splinellm.learn.predictions import Predictions, require_thresholds, scored_classes
 from splinellm.learn.verdicts import Verdicts
 from splinellm.normalisation import normalised, require_known
 from splinellm.prompts import Prompt, as_prompts
@@ -92,6 +92,12 @@ class Card:
     libraries: dict[str, str] = field(default_factory=dict)
     classifier_sha256: str = ""
     card_version: int = CARD_VERSION
+
+    @property
+    def deciding_thresholds(self) -> dict[str, float]:
+        """Thresholds by class; none of exclusive classes: the most probable one is chosen."""
+        able = scored_classes(self.kind, self.classes)
+        return {name: value for name, value in self.thresholds.items() if name in able}
 
     @property
     def normalisation(self) -> str | None:
@@ -319,8 +325,6 @@ class Classifier(FrozenClassifier):
 
     def _inspected(self, found: Predictions, truncated: Sequence[bool]) -> list[InspectedVerdict]:
         """A verdict for each row of predictions."""
-        # Of several classes the most probable is chosen, whatever its threshold.
-        thresholds = {} if found.kind == "multiclass" else dict(self.card.thresholds)
         return [
             InspectedVerdict(
                 self.card.name,
@@ -328,7 +332,7 @@ class Classifier(FrozenClassifier):
                 if found.kind == "multilabel"
                 else (label,),
                 dict(zip(found.classes, row.tolist(), strict=True)),
-                thresholds,
+                self.card.deciding_thresholds,
                 truncated=is_cut,
             )
             for label, flags, row, is_cut in zip(
