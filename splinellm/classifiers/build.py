@@ -10,7 +10,7 @@ import argparse
 import hashlib
 import tomllib
 from collections.abc import Callable, Mapping
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ import numpy as np
 from splinellm.classifiers.classes import CLEAN
 from splinellm.classifiers.hard_cases import judge_hard_cases
 from splinellm.classifiers.judging import judge_of
-from splinellm.classifiers.leaving_out import MEAN_OF, judged
+from splinellm.classifiers.leaving_out import MEAN_OF
+from splinellm.classifiers.lessons import Lesson, lesson_of
 from splinellm.classifiers.marked_words import marked_figures, with_marked_words
 from splinellm.classifiers.rows import Rows, domain_rows, jigsaw_types, marked_rows, toxicity_rows
 from splinellm.classifiers.sources import LICENCES
@@ -28,31 +29,28 @@ from splinellm.classifiers.trial_figures import (
     false_alarm_figures,
     long_text_figures,
 )
-from splinellm.classifiers.trials import KEPT_ASIDE, kept_aside, long_texts
-from splinellm.classifiers.workshop import Reading, Workshop, of_layers
+from splinellm.classifiers.trials import KEPT_ASIDE, long_texts
+from splinellm.classifiers.workshop import Reading, Workshop
 from splinellm.learn.artifact import BOXED_FOLDER, load_classifier, save_classifier
 from splinellm.learn.identity_terms import identity_members
-from splinellm.learn.labels import Labels
 from splinellm.learn.pooled import Pooled
-from splinellm.learn.pooled_material import Material, PooledSettings
+from splinellm.learn.pooled_material import PooledSettings
 from splinellm.learn.pooled_training import train_windows
 from splinellm.learn.pooling import Pooling
 from splinellm.learn.splits import merged_groups, near_duplicates
-from splinellm.learn.windows import Windows
 from splinellm.normalisation import VERSION
-from splinellm.provenance import Provenance
 
-ENCODER = Reading("minilm-l6", (3, 4, 5), "blocks:1536")
-"""Signs of every hyperplane of the last three of six layers."""
+ENCODER = Reading("minilm-l6", (1, 5), "blocks:1536")
+"""Signs of every hyperplane of two of six layers: near the words, and of what they say together."""
 
 DECODER = Reading("smollm2-135m", (6, 7), "blocks:384")
 """For what watches this model while it writes: two layers, four hyperplanes a block."""
 
-FAST = Reading("minilm-l6", (1,), "blocks:1536")
-"""The forward pass ends in the second of six layers."""
+FAST_LAYERS = (1,)
+"""Of what the encoder reads: the forward pass ends in the second of six layers."""
 
-DOMAIN_LAYERS = (3,)
-"""Of what the encoder reads."""
+DOMAIN_READING = Reading("minilm-l6", (3,), "blocks:1536")
+"""The fourth of six layers."""
 
 MARKED = ("toxicity", "toxicity-fast", "toxicity-types")
 """Classifiers that are taught which words people marked."""
@@ -79,73 +77,82 @@ WEAKNESSES: dict[str, list[str]] = tomllib.loads(
 )
 
 
-def read(
-    shop: Workshop, reading: Reading, rows: Rows, layers: tuple[int, ...] | None = None
-) -> tuple[Windows, Provenance]:
-    """Windows of rows, of all layers that are read or of some."""
-    windows, source = shop.windows(reading, rows.texts)
-    return (windows, source) if layers is None else of_layers(windows, source, layers)
+@dataclass(frozen=True)
+class Variant:
+    """One of the boxed classifiers that tell toxic from clean.
+
+    Parameters
+    ----------
+    reading : Reading
+        What it reads.
+    settings : PooledSettings
+        How it is trained.
+    layers : tuple of int, optional
+        Those of what is read that it uses; all of them without.
+    every : int
+        One of so many rows is used.
+    composed : bool
+        Whether it learns from short texts inside long ones, too.
+    """
+
+    reading: Reading
+    settings: PooledSettings
+    layers: tuple[int, ...] | None = None
+    every: int = 1
+    composed: bool = True
 
 
-def toxicity_variants(
-    shop: Workshop, rows: Rows
-) -> dict[str, tuple[Callable[[], tuple[Windows, Provenance, Rows]], PooledSettings]]:
-    """What is boxed to tell toxic from clean, by name: what it reads, and how it is trained."""
-    fewer = rows[np.arange(0, len(rows), DECODER_SHARE)]
+VARIANTS = {
+    "toxicity": Variant(ENCODER, HYBRID),
+    "toxicity-geometry": Variant(ENCODER, GEOMETRY),
+    "toxicity-fast": Variant(ENCODER, HYBRID, FAST_LAYERS),
+    "toxicity-smollm2": Variant(DECODER, GEOMETRY, every=DECODER_SHARE, composed=False),
+}
 
-    def encoder() -> tuple[Windows, Provenance, Rows]:
-        return *read(shop, ENCODER, rows), rows
 
-    return {
-        "toxicity": (encoder, HYBRID),
-        "toxicity-geometry": (encoder, GEOMETRY),
-        "toxicity-fast": (lambda: (*read(shop, FAST, rows), rows), HYBRID),
-        "toxicity-smollm2": (lambda: (*read(shop, DECODER, fewer), fewer), GEOMETRY),
-    }
+def toxicity_lesson(shop: Workshop, data: Path, variant: Variant) -> Lesson:
+    """What a variant learns from, and what is kept aside."""
+    rows = toxicity_rows(data)
+    rows = rows[np.arange(0, len(rows), variant.every)]
+    return lesson_of(shop, variant.reading, rows, layers=variant.layers, composed=variant.composed)
 
 
 def judge(shop: Workshop, data: Path, only: str | None = None) -> dict[str, Any]:
     """ROC-AUC on each source left out, by variant and channel."""
-    found = {}
-    variants = toxicity_variants(shop, toxicity_rows(data))
-    for name, (reader, settings) in variants.items():
-        if only in (None, name):
-            windows, _, rows = reader()
-            found[name] = judged(_material(windows, rows, settings), rows)
-    return found
-
-
-def _material(windows: Windows, rows: Rows, settings: PooledSettings) -> Material:
-    return Material(windows, rows.texts, rows.labels, None, settings, rows.weights)
+    return {
+        name: toxicity_lesson(shop, data, variant).judged(variant.settings)
+        for name, variant in VARIANTS.items()
+        if only in (None, name)
+    }
 
 
 def build_toxicity(shop: Workshop, data: Path, name: str) -> Pooled:
     """Binary, trained across all sources but for the tenth that is kept for trials."""
-    everything = toxicity_rows(data)
-    reader, settings = toxicity_variants(shop, everything)[name]
-    windows, source, rows = reader()
-    left_out = judged(_material(windows, rows, settings), rows)
-    used = np.flatnonzero(~kept_aside(rows.texts) | (rows.source == "templates"))
-    rows = rows[used]
+    variant = VARIANTS[name]
+    lesson = toxicity_lesson(shop, data, variant)
+    left_out = lesson.judged(variant.settings)
+    learned = lesson.to_learn()
+    rows = learned.rows
     classifier = train_windows(
-        windows[used],
+        learned.windows,
         rows.texts,
         rows.labels,
-        source,
+        learned.source,
         name=name,
-        settings=settings,
-        marks=rows.marks if settings.hybrid else None,
+        settings=variant.settings,
+        marks=rows.marks if variant.settings.hybrid else None,
         weights=rows.weights,
-        groups=_groups(tuple(rows.texts)),
+        groups=learned.groups,
+        measured=learned.own,
         tuning_groups=merged_groups([list(rows.source)]),
         abstain=ABSTAIN.get(name),
         members=identity_members(rows.texts),
-        data=describe(rows),
+        data=describe(learned),
         weaknesses=WEAKNESSES[name],
         normalisation=VERSION,
     )
     classifier = marked_anew(classifier, marked_rows(data))
-    classifier.card.metrics.update(trials(classifier, everything))
+    classifier.card.metrics.update(trials(classifier, lesson.aside))
     classifier.card.metrics["ROC-AUC on sources left out"] = {
         "measured on": "each source in turn, trained on all others",
         **left_out,
@@ -164,9 +171,9 @@ def marked_anew(classifier: Pooled, rows: Rows) -> Pooled:
 
 
 def trials(classifier: Pooled, rows: Rows) -> dict[str, Any]:
-    """Figures of hard cases, of long texts and of disguises; from texts that were kept aside."""
+    """Figures of hard cases, of long texts and of disguises; from rows that were kept aside."""
     judge = judge_of(classifier)
-    aside = rows[np.flatnonzero(kept_aside(rows.texts) & (rows.source != "templates"))]
+    aside = rows[np.flatnonzero(rows.source != "templates")]
     texts = np.array(aside.texts, object)
     clean = aside.label == CLEAN
     origins = {name: texts[clean & (aside.source == name)] for name in LONG_CLEAN}
@@ -183,52 +190,52 @@ def trials(classifier: Pooled, rows: Rows) -> dict[str, Any]:
 def build_toxicity_types(shop: Workshop, data: Path, name: str) -> Pooled:
     """Jigsaw's six labels."""
     rows, labels = jigsaw_types(data)
-    windows, source = read(shop, ENCODER, rows)
-    classifier = _trained(windows, source, rows, labels, name, HYBRID)
+    lesson = lesson_of(shop, ENCODER, rows, keep_aside=False)
+    classifier = train_windows(
+        lesson.windows,
+        lesson.rows.texts,
+        labels[lesson.made_of],
+        lesson.source,
+        name=name,
+        settings=HYBRID,
+        weights=lesson.rows.weights,
+        groups=lesson.groups,
+        measured=lesson.own,
+        data=describe(lesson),
+        weaknesses=WEAKNESSES[name],
+        normalisation=VERSION,
+    )
     return marked_anew(classifier, marked_rows(data))
 
 
 def build_domain(shop: Workshop, data: Path, name: str) -> Pooled:
     """Eight domains, and texts of none of them."""
     rows = domain_rows(data)
-    windows, source = read(shop, ENCODER, rows, DOMAIN_LAYERS)
-    return _trained(windows, source, rows, rows.labels, name, DOMAIN)
-
-
-def _trained(
-    windows: Windows,
-    source: Provenance,
-    rows: Rows,
-    labels: Labels,
-    name: str,
-    settings: PooledSettings,
-) -> Pooled:
+    lesson = lesson_of(shop, DOMAIN_READING, rows, composed=False, keep_aside=False)
     return train_windows(
-        windows,
+        lesson.windows,
         rows.texts,
-        labels,
-        source,
+        rows.labels,
+        lesson.source,
         name=name,
-        settings=settings,
-        groups=_groups(tuple(rows.texts)),
-        data=describe(rows),
+        settings=DOMAIN,
+        groups=merged_groups([near_duplicates(rows.texts)]),
+        data=describe(lesson),
         weaknesses=WEAKNESSES[name],
         normalisation=VERSION,
     )
 
 
-@cache
-def _groups(texts: tuple[str, ...]) -> np.ndarray | None:
-    return merged_groups([near_duplicates(texts)])
-
-
-def describe(rows: Rows) -> dict[str, Any]:
+def describe(lesson: Lesson) -> dict[str, Any]:
     """Summarise training data for a card."""
+    rows = lesson.rows[np.flatnonzero(lesson.own)]
     names = list(dict.fromkeys(rows.source.tolist()))
     digest = hashlib.sha256("\0".join(rows.texts).encode()).hexdigest()
+    composed = int(np.sum(~lesson.own))
     return {
         "name": ", ".join(names),
         "rows": len(rows),
+        **({"short texts inside others": composed} if composed else {}),
         "sha256": digest,
         "licences": "; ".join(LICENCES[name] for name in names),
         "kept aside": KEPT_ASIDE,

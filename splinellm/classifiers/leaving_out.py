@@ -21,7 +21,11 @@ MEAN_OF = JUDGED[:4]
 
 
 def judged(
-    material: Material, rows: Rows, sources: Sequence[str] = JUDGED
+    material: Material,
+    rows: Rows,
+    sources: Sequence[str] = JUDGED,
+    *,
+    measured: np.ndarray | None = None,
 ) -> dict[str, dict[str, float]]:
     """ROC-AUC on each source left out, of each channel and of all together.
 
@@ -33,6 +37,8 @@ def judged(
         With their sources.
     sources : sequence of str
         To leave out in turn.
+    measured : ndarray of bool, optional
+        Which rows the figures are of; from the others is only learned.
     """
     everything = np.arange(len(material.windows.values))
     settings = material.settings
@@ -40,8 +46,9 @@ def judged(
     target = (rows.label == TOXIC).astype(int)
     found: dict[str, dict[str, float]] = {}
     for source in sources:
-        test = np.flatnonzero(rows.source == source)
-        scorer = material.fit_once(np.flatnonzero(rows.source != source), design)
+        of_it = rows.source == source
+        test = np.flatnonzero(of_it if measured is None else of_it & measured)
+        scorer = material.fit_once(np.flatnonzero(~of_it), design)
         scores = window_scores(material, scorer, test)
         by_channel = {"all channels": scorer.summed(scores), "geometry": scores["geometry"]}
         if "lexicon" in scores:

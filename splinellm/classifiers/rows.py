@@ -64,6 +64,16 @@ class Rows:
             [self.marks[row] for row in rows],
         )
 
+    def followed_by(self, others: Rows) -> Rows:
+        """These rows, then others."""
+        return Rows(
+            [*self.texts, *others.texts],
+            np.concatenate([self.label, others.label]),
+            np.concatenate([self.source, others.source]),
+            np.concatenate([self.weights, others.weights]),
+            [*self.marks, *others.marks],
+        )
+
     @property
     def labels(self) -> Labels:
         """The labels as a task."""
@@ -79,7 +89,7 @@ def toxicity_rows(data: Path) -> Rows:
     frames = []
     for name, read in TOXICITY_SOURCES.items():
         frame = read(data)
-        weights = _balanced(frame["label"].to_numpy()) * WEIGHTS.get(name, 1.0)
+        weights = balanced(frame["label"].to_numpy()) * WEIGHTS.get(name, 1.0)
         frames.append(frame.assign(source=name, weight=weights))
     domains = sources.domains(data)
     kept = domains["label"] != "wiki_talk"  # those come from jigsaw
@@ -110,7 +120,8 @@ def jigsaw_types(data: Path) -> tuple[Rows, Labels]:
     return rows, Labels.from_columns(columns)
 
 
-def _balanced(label: np.ndarray) -> np.ndarray:
+def balanced(label: np.ndarray) -> np.ndarray:
+    """Weights with which toxic and clean rows count alike; ones where there are not both."""
     weights = np.ones(len(label))
     if {TOXIC, CLEAN} <= set(label):
         for name in (TOXIC, CLEAN):

@@ -122,15 +122,17 @@ def long_texts(
         length = lengths[number % len(lengths)]
         origin = names[number // len(lengths) % len(names)]
         texts = origins[origin]
-        filler = _filler(texts, length, random)
+        filler = filler_of(texts, length, random)
         insult = found[order[number % len(order)]]
         made.append(LongText(filler, length, None, origin))
-        made += [LongText(_put(insult, filler, place), length, place, origin) for place in PLACES]
+        made += [
+            LongText(put_into(filler, insult, place), length, place, origin) for place in PLACES
+        ]
     return made
 
 
-def _filler(texts: Sequence[str], length: int, random: np.random.Generator) -> str:
-    """Texts one after the other, cut after `length` words and marks."""
+def filler_of(texts: Sequence[str], length: int, random: np.random.Generator) -> str:
+    """Draw texts, put one after the other, and cut them after `length` words and marks."""
     parts: list[str] = []
     missing = length
     while missing > 0:
@@ -141,7 +143,8 @@ def _filler(texts: Sequence[str], length: int, random: np.random.Generator) -> s
     return "\n\n".join(parts)
 
 
-def _put(insult: str, filler: str, place: str) -> str:
+def put_into(filler: str, insult: str, place: str) -> str:
+    """Put a short text at a place of a longer one, one of :data:`PLACES`."""
     if place == "start":
         return f"{insult} {filler}"
     if place == "end":

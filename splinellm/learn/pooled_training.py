@@ -88,6 +88,7 @@ def train_windows(
     weights: np.ndarray | None = None,
     groups: np.ndarray | None = None,
     tuning_groups: np.ndarray | None = None,
+    measured: np.ndarray | None = None,
     target: Target | None = None,
     abstain: float | None = None,
     data: dict[str, Any] | None = None,
@@ -115,6 +116,8 @@ def train_windows(
         Annotated characters of each text; see :mod:`splinellm.learn.annotated`. For two classes.
     weights : ndarray, shape (N,), optional
         How much each text counts in fitting and calibration; alike without.
+    measured : ndarray of bool, shape (N,), optional
+        Which texts thresholds are chosen on and figures are of; from the others is only learned.
     groups, tuning_groups, target, abstain, data, weaknesses, normalisation, members, kept
         See :func:`splinellm.learn.training.train`.
 
@@ -130,16 +133,18 @@ def train_windows(
     told = None if marks is None else window_labels(windows, marks)
     material = Material(windows, texts, labels, told, settings, weights)
     inner = groups if tuning_groups is None else tuning_groups
+    told_of = np.ones(len(labels), np.bool_) if measured is None else measured
     trials: list[PooledTrial] = []
     for learn, test in held_out_splits(labels, groups, settings.seed):
         tried = material.fit(learn, None if inner is None else inner[learn])
+        told_learn = told_of[learn]
         chosen = Decisions.choose(
-            labels[learn],
-            probabilities_of(labels.kind, tried.out_of_fold),
+            labels[learn[told_learn]],
+            probabilities_of(labels.kind, tried.out_of_fold[told_learn]),
             target,
             None if trials else abstain,
         )
-        trials.append(PooledTrial(tried.scorer, test, chosen))
+        trials.append(PooledTrial(tried.scorer, test[told_of[test]], chosen))
     decisions = trials[0].decisions
     metrics = pooled_figures(material, trials, groups, members, kept)
     final = material.fit(np.arange(len(labels)), inner)
