@@ -10,7 +10,7 @@ import argparse
 import hashlib
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,10 @@ DECODER_SHARE = 4
 """One of so many rows is read by the decoder, which is slower."""
 
 GEOMETRY = PooledSettings(strengths=(0.01,))
-HYBRID = PooledSettings(hybrid=True, strengths=(0.01,), shares=(0.7,))
+HYBRID = PooledSettings(hybrid=True, strengths=(0.01,), shares=(0.45,))
+NEAR_WORDS = replace(HYBRID, shares=(0.7,))
+"""For the second layer alone, and for what words tell best: more of the lexicon."""
+
 DOMAIN = PooledSettings(Pooling("mean"), augment=False, strengths=(0.01,))
 
 ABSTAIN = {"toxicity": 0.1, "toxicity-fast": 0.3}
@@ -105,7 +108,7 @@ class Variant:
 VARIANTS = {
     "toxicity": Variant(ENCODER, HYBRID),
     "toxicity-geometry": Variant(ENCODER, GEOMETRY),
-    "toxicity-fast": Variant(ENCODER, HYBRID, FAST_LAYERS),
+    "toxicity-fast": Variant(ENCODER, NEAR_WORDS, FAST_LAYERS),
     "toxicity-smollm2": Variant(DECODER, GEOMETRY, every=DECODER_SHARE, composed=False),
 }
 
@@ -197,7 +200,7 @@ def build_toxicity_types(shop: Workshop, data: Path, name: str) -> Pooled:
         labels[lesson.made_of],
         lesson.source,
         name=name,
-        settings=HYBRID,
+        settings=NEAR_WORDS,
         weights=lesson.rows.weights,
         groups=lesson.groups,
         measured=lesson.own,
