@@ -12,7 +12,7 @@ from splinellm.learn.cascade import PERSON, require_bands
 from splinellm.learn.decisions import Bands
 
 if TYPE_CHECKING:
-    from splinellm.learn.classifier import Card
+    from splinellm.learn.card import Card
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from splinellm.learn.lengths import far_beyond
 
 if TYPE_CHECKING:
-    from splinellm.learn.classifier import Card
+    from splinellm.learn.card import Card
 
 
 _logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from splinellm.errors import ConfigurationError
 if TYPE_CHECKING:
     from service.settings import Settings
     from service.verdicts import ServedClassifier
-    from splinellm.learn.classifier import Card
+    from splinellm.learn.card import Card
 
 TOXICITY = "toxicity"
 TYPES = "toxicity-types"

@@ -21,7 +21,8 @@ from splinellm.backbone.builtin import BUILTIN_MODELS
 from splinellm.backbone.loading import load_backbone
 from splinellm.errors import ArtifactError, ConfigurationError, SchemaError, SplineLLMError
 from splinellm.extraction.tokens import TokenizedPrompt
-from splinellm.learn.classifier import Classifier, require_match
+from splinellm.learn.classifier import Classifier
+from splinellm.learn.handed import require_match
 from splinellm.learn.pooled import Pooled
 
 if TYPE_CHECKING:

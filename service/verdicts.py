@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from splinellm.learn.classifier import Card, Classifier
+from splinellm.learn.card import Card
+from splinellm.learn.classifier import Classifier
 from splinellm.learn.pooled import Judged, Pooled
 from splinellm.learn.predictions import PROBABILITY, Predictions, scored_classes
 from splinellm.learn.spans import Span

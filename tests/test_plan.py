@@ -18,7 +18,7 @@ from splinellm.errors import (
     PrecisionWarning,
     SchemaError,
 )
-from splinellm.learn.classifier import require_match
+from splinellm.learn.handed import require_match
 from splinellm.schema import FeatureSelection
 from tests.architectures import case_backbone
 from tests.fakes import fake_provenance

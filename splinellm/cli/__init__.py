@@ -34,6 +34,7 @@ from splinellm.cli.messages import (
     show_warnings_as_lines,
     silence_stdout,
 )
+from splinellm.cli.serve_command import ServeCommand
 from splinellm.errors import SplineLLMError
 
 app = typer.Typer(
@@ -57,7 +58,7 @@ for command in (
     bench.bench,
 ):
     app.command()(command)
-app.command(cls=serve.ServeCommand)(serve.serve)
+app.command(cls=ServeCommand)(serve.serve)
 app.add_typer(models.app, name="models")
 app.add_typer(classifiers.app, name="classifiers")
 

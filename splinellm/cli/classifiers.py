@@ -17,7 +17,8 @@ from splinellm.cli.tables import table, wrapped
 from splinellm.errors import InputFileError, LabelError
 
 if TYPE_CHECKING:
-    from splinellm.learn.classifier import Card, Classifier
+    from splinellm.learn.card import Card
+    from splinellm.learn.classifier import Classifier
     from splinellm.learn.dataset import Dataset
 
 _SHOW = "show"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +26,43 @@ if TYPE_CHECKING:
     from splinellm.io.shares import Share
 
 
+class Granularity(StrEnum):
+    """What a row of the output stands for."""
+
+    PROMPT = "prompt"
+    PREFIX = "prefix"
+    TOKEN = "token"  # noqa: S105 (no secret)
+
+
+class Layout(StrEnum):
+    """How features are laid out; see :mod:`splinellm.layout`."""
+
+    COLUMNS = "columns"
+    LIST = "list"
+    TENSOR = "tensor"
+
+
+class Precision(StrEnum):
+    """What features are rounded to; see :mod:`splinellm.precision`."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    UINT8 = "uint8"
+
+
+class DimensionRule(StrEnum):
+    """When an attention weight counts towards the intrinsic dimension."""
+
+    RELATIVE = "relative"
+    ABSOLUTE = "absolute"
+
+
+def _check_dimension_threshold(threshold: float) -> float:
+    if not 0.0 < threshold < 1.0:
+        raise typer.BadParameter(f"{threshold} is not between 0 and 1")
+    return threshold
+
+
 def extract(
     inputs: InputArguments,
     output: Annotated[
@@ -42,9 +80,35 @@ def extract(
     model: options.Model = "smollm2-135m",
     layers: options.Layers = None,
     features: options.Features = "paper",
-    granularity: options.GranularityOption = options.Granularity.PROMPT,
-    layout: options.LayoutOption = options.Layout.COLUMNS,
-    precision: options.PrecisionOption = options.Precision.FLOAT32,
+    granularity: Annotated[
+        Granularity,
+        typer.Option(
+            "--granularity",
+            envvar="SPLINELLM_GRANULARITY",
+            help="What a row stands for: a prompt; a token, with the features of the prompt up to "
+            "it; or a token, with its own sign fraction, hyperplane distance and intrinsic "
+            "dimension.",
+        ),
+    ] = Granularity.PROMPT,
+    layout: Annotated[
+        Layout,
+        typer.Option(
+            "--layout",
+            envvar="SPLINELLM_LAYOUT",
+            help="A column for each layer and feature, such as layer_07.sign_mean; one of lists "
+            "for each feature, by layer, in .parquet, .arrow and .jsonl; or, in .npz, one array by "
+            "row, layer and feature.",
+        ),
+    ] = Layout.COLUMNS,
+    precision: Annotated[
+        Precision,
+        typer.Option(
+            "--precision",
+            envvar="SPLINELLM_PRECISION",
+            help="What features are rounded to in .parquet, .arrow and .npz: float16 for files of "
+            "about half the size, uint8 to keep sign blocks in 255ths and the others as float16.",
+        ),
+    ] = Precision.FLOAT32,
     text_column: options.TextColumn = "text",
     messages_column: options.MessagesColumn = None,
     count: options.CountOption = options.Count.ALL,
@@ -60,9 +124,33 @@ def extract(
     dtype: options.DtypeOption = options.Dtype.AUTO,
     device: options.Device = "auto",
     device_map: options.DeviceMap = None,
-    dimension_rule: options.DimensionRuleOption = options.DimensionRule.RELATIVE,
-    dimension_threshold: options.DimensionThreshold = 0.1,
-    allow_special_tokens: options.AllowSpecialTokens = False,
+    dimension_rule: Annotated[
+        DimensionRule,
+        typer.Option(
+            "--dimension-rule",
+            envvar="SPLINELLM_DIMENSION_RULE",
+            help="Intrinsic dimension: count attention above the threshold times the row's "
+            "maximum, or above the threshold itself.",
+        ),
+    ] = DimensionRule.RELATIVE,
+    dimension_threshold: Annotated[
+        float,
+        typer.Option(
+            "--dimension-threshold",
+            envvar="SPLINELLM_DIMENSION_THRESHOLD",
+            metavar="X",
+            callback=_check_dimension_threshold,
+            help="Between 0 and 1.",
+        ),
+    ] = 0.1,
+    allow_special_tokens: Annotated[
+        bool,
+        typer.Option(
+            "--allow-special-tokens",
+            envvar="SPLINELLM_ALLOW_SPECIAL_TOKENS",
+            help="Read special-token strings in a text, such as <|im_start|>, as control tokens.",
+        ),
+    ] = False,
     threads: options.Threads = None,
     row_numbers: on_ray.RowNumbersOption = None,
     resume: options.Resume = False,
@@ -128,10 +216,10 @@ def extract(
         require_precision(output_format(output), precision.value)
     except ConfigurationError as error:
         raise typer.BadParameter(str(error)) from error
-    by_token = granularity is not options.Granularity.PROMPT
+    by_token = granularity is not Granularity.PROMPT
     is_numbered = wants_row_numbers(row_numbers, cluster) and not by_token  # tokens always are
     added = is_token_column(column, messages=holds_messages) if by_token else is_own_column
-    own = [*list_columns(features, granularity.value)] if layout is options.Layout.LIST else []
+    own = [*list_columns(features, granularity.value)] if layout is Layout.LIST else []
     own += [ROW] if is_numbered else []
     open_share = partial(
         open_source,

@@ -9,7 +9,7 @@ from splinellm.cli import fairness
 from splinellm.cli.tables import table, wrapped
 
 if TYPE_CHECKING:
-    from splinellm.learn.classifier import Card
+    from splinellm.learn.card import Card
     from splinellm.learn.metrics import Target
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from splinellm.cli import loading, on_ray, options
+from splinellm.cli import checks, loading, on_ray, options
 from splinellm.cli.messages import say
 from splinellm.cli.on_ray import ROW_NUMBERS, Cluster, carry_out, wants_row_numbers
 from splinellm.cli.streaming import (
@@ -96,7 +96,17 @@ def predict(
             "windows, refuse its row, or cut it. windows by default.",
         ),
     ] = None,
-    threshold: options.Threshold = None,
+    threshold: Annotated[
+        str | None,
+        typer.Option(
+            "--threshold",
+            envvar="SPLINELLM_PREDICT_THRESHOLD",
+            metavar="F|CLASS=F[,...]",
+            help="Probability from which a class is said to be there, in this run: of all classes, "
+            "or by class. That of the classifier's card by default.",
+            show_default=False,
+        ),
+    ] = None,
     text_column: options.TextColumn = "text",
     messages_column: options.MessagesColumn = None,
     count: options.CountOption = options.Count.ALL,
@@ -147,7 +157,7 @@ def predict(
     given = input_of(inputs, input_format)
     cluster = Cluster.of(ray, ray_workers, ray_cpus, ray_gpus, threads)
     is_numbered = wants_row_numbers(row_numbers, cluster)
-    thresholds = options.thresholds_of(threshold)
+    thresholds = checks.thresholds_of(threshold)
     trained = _with_thresholds(load_classifier(classifier), thresholds)
     _require_able(trained, spans=spans, count=count.value)
     if escalate is not None:

@@ -10,12 +10,9 @@ import pyarrow as pa
 
 from splinellm.errors import ArtifactError
 from splinellm.io.checks import conversation_of
-from splinellm.learn.classifier import (
-    Card,
-    Classifier,
-    require_match,
-    warn_of_normalisation,
-)
+from splinellm.learn.card import Card
+from splinellm.learn.classifier import Classifier, warn_of_normalisation
+from splinellm.learn.handed import require_match
 from splinellm.learn.lengths import warn_of_length
 from splinellm.learn.predictions import SPANS, prediction_schema
 from splinellm.learn.verdicts import Verdicts

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from splinellm.errors import ArtifactError, ClassifierNotFoundError, OutputError
-from splinellm.learn.classifier import Card, Classifier
+from splinellm.learn.card import Card
+from splinellm.learn.classifier import Classifier
 from splinellm.learn.readme import readme_of
 from splinellm.table import schema_of
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from splinellm.errors import PromptError
     from splinellm.io.pipeline import Annotator, Listener
     from splinellm.io.rows import Chunk
-    from splinellm.learn.classifier import Card
+    from splinellm.learn.card import Card
 
 PERSON = "person"
 """In place of a second classifier: rows that the first is uncertain of are marked for a person."""

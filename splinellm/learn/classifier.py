@@ -1,30 +1,24 @@
-"""A trained classifier and its card."""
+"""A trained classifier."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import warnings
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
 
-from splinellm.conversations import is_conversation, with_texts
 from splinellm.errors import ArtifactError, ConfigurationError
 from splinellm.extraction.inspection import InspectedVerdict
+from splinellm.learn.card import Card
 from splinellm.learn.frozen import FrozenClassifier
-from splinellm.learn.handed import WANTED, is_features, provenance_of, values_of
-from splinellm.learn.labels import Kind
+from splinellm.learn.handed import WANTED, is_features, provenance_of, require_match, values_of
 from splinellm.learn.lengths import warn_of_length
-from splinellm.learn.pooling import POOLING, Pooling
-from splinellm.learn.predictions import Predictions, require_thresholds, scored_classes
+from splinellm.learn.predictions import Predictions, require_thresholds
 from splinellm.learn.verdicts import Verdicts
-from splinellm.normalisation import normalised, require_known
 from splinellm.prompts import Prompt, as_prompts
-from splinellm.provenance import Provenance
 from splinellm.table import FeatureTable, schema_of
 
 if TYPE_CHECKING:
@@ -33,134 +27,6 @@ if TYPE_CHECKING:
     from splinellm.extraction.base import Extractor, OnProgress
     from splinellm.extraction.windows import Overflow
     from splinellm.learn.metrics import Target
-
-CARD_VERSION = 1
-NORMALISATION = "normalisation"
-"""Of a card's settings: the version of what texts are normalised by; without it, they are not."""
-
-UP_TO_THE_CALLER = (
-    "weights_sha256",
-    "dtype",
-    "max_tokens",
-    "allow_special_tokens",
-    "tokenizer_probe",
-)
-"""What nobody can compare: the weights and the tokenizer of a live model are its user's."""
-
-
-@dataclass(frozen=True)
-class Card:
-    """What one must know of a classifier before using it.
-
-    Parameters
-    ----------
-    name : str
-        Name of the classifier.
-    kind : {"binary", "multiclass", "multilabel"}
-        Of the task.
-    classes : tuple of str
-        Classes or labels, in the order of the probabilities.
-    thresholds : dict of str to float
-        Probability from which a class is said to be there, and in ``settings`` how it was chosen.
-    provenance : Provenance
-        Of the features that it was trained on; what it is applied to must match.
-    data : dict
-        Name, number of rows and sha256 of the training data.
-    settings : dict
-        Estimator, hyperparameters, calibration, normalisation of texts.
-    metrics : dict
-        Figures, with how they were measured.
-    weaknesses : tuple of str
-        What it is known to get wrong.
-    libraries : dict of str to str
-        Versions of the libraries that fitted it.
-    classifier_sha256 : str
-        Hash of ``classifier.skops``; set when saved.
-    card_version : int
-        Version of this format.
-    """
-
-    name: str
-    kind: Kind
-    classes: tuple[str, ...]
-    thresholds: dict[str, float]
-    provenance: Provenance
-    data: dict[str, Any]
-    settings: dict[str, Any]
-    metrics: dict[str, Any]
-    weaknesses: tuple[str, ...] = ()
-    libraries: dict[str, str] = field(default_factory=dict)
-    classifier_sha256: str = ""
-    card_version: int = CARD_VERSION
-
-    @property
-    def deciding_thresholds(self) -> dict[str, float]:
-        """Thresholds by class; none of exclusive classes: the most probable one is chosen."""
-        able = scored_classes(self.kind, self.classes)
-        return {name: value for name, value in self.thresholds.items() if name in able}
-
-    @property
-    def normalisation(self) -> str | None:
-        """Version of the normalisation that texts are given to the classifier in; None: as is."""
-        version = self.settings.get(NORMALISATION)
-        return None if version is None else str(version)
-
-    @property
-    def pooling(self) -> Pooling | None:
-        """How the scores of a text's windows are pooled; None: a text has one row of features."""
-        record = self.settings.get(POOLING)
-        return None if record is None else Pooling.from_settings(record)
-
-    def as_read(self, prompts: Iterable[Any]) -> list[Any]:
-        """Prompts as the classifier reads them; texts are normalised, and token ids are not."""
-        version = self.normalisation
-        if version is None:
-            return list(prompts)
-
-        def as_read(prompt: Any) -> Any:
-            if is_conversation(prompt):
-                return with_texts(prompt, lambda text: normalised(text, version))
-            return normalised(prompt, version) if isinstance(prompt, str) else prompt
-
-        return [as_read(prompt) for prompt in prompts]
-
-    def to_json(self) -> str:
-        """Serialise, indented for readers."""
-        return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Card:
-        """Read what :meth:`to_json` wrote.
-
-        Raises
-        ------
-        ArtifactError
-            The text is no card of this version.
-        TableFormatError
-            The features are of another schema version.
-        """
-        try:
-            record = json.loads(text)
-            if record["card_version"] != CARD_VERSION:
-                raise ArtifactError(
-                    f"card version {record['card_version']} is not {CARD_VERSION}, this library's"
-                )
-            record["provenance"] = Provenance.from_json(json.dumps(record["provenance"]))
-            record["classes"] = tuple(record["classes"])
-            record["weaknesses"] = tuple(record["weaknesses"])
-            card = cls(**record)
-            require_known(card.normalisation)
-            is_pooled = card.pooling is not None
-            if is_pooled != (card.provenance.granularity == "token"):
-                raise ArtifactError(
-                    f"the card's rows stand for {card.provenance.granularity}s, but it says "
-                    f"{'how' if is_pooled else 'not how'} their scores are pooled"
-                )
-        except ConfigurationError as error:
-            raise ArtifactError(error.message, hint=error.hint) from None
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ArtifactError(f"card.json is unreadable: {error}") from error
-        return card
 
 
 class NormalisationWarning(UserWarning):
@@ -432,38 +298,6 @@ class Classifier(FrozenClassifier):
             return table.values
         position = {name: i for i, name in enumerate(table.names)}
         return table.values[:, [position[name] for name in names]]
-
-
-def require_match(
-    trained: Provenance, given: Provenance, *, ignoring: Collection[str] = ()
-) -> None:
-    """Refuse features that are not those a classifier was trained on.
-
-    More layers or features than needed are fine: the needed columns are the same numbers.
-
-    Parameters
-    ----------
-    trained, given : Provenance
-        Of the features that the classifier learned from, and of those that it is to judge.
-    ignoring : collection of str
-        Fields that the caller answers for, such as the hash of weights that nobody has hashed.
-
-    Raises
-    ------
-    ArtifactError
-        Names the first difference.
-    """
-    known = {name: getattr(trained, name) for name in ignoring}
-    for name in ("layers", "features"):
-        wanted, there = getattr(trained, name), getattr(given, name)
-        if wanted != there and set(wanted) <= set(there):
-            known[name] = wanted
-    given = replace(given, **known) if known else given
-    if difference := trained.first_difference(given):
-        raise ArtifactError(
-            f"the features do not match the classifier: {difference}",
-            hint="extract them with the settings in its card.json, or give it the texts",
-        )
 
 
 def warn_of_normalisation(card: Card) -> None:

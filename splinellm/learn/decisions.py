@@ -14,7 +14,7 @@ from splinellm.learn.labels import Labels
 from splinellm.learn.predictions import DEFAULT_THRESHOLD
 
 if TYPE_CHECKING:
-    from splinellm.learn.classifier import Card
+    from splinellm.learn.card import Card
 
 ABSTAIN = "abstain"
 """Of a card's settings: the uncertain band of every class that has a threshold."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from splinellm.conversations import Count
     from splinellm.extraction.base import Extractor, OnProgress
     from splinellm.extraction.windows import Overflow
-    from splinellm.learn.classifier import Card
+    from splinellm.learn.card import Card
     from splinellm.learn.verdicts import Verdicts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,9 +14,17 @@ from splinellm.schema import is_feature_column
 from splinellm.table import N_TOKENS, PROVENANCE_KEY, TRUNCATED, FeatureTable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 WANTED = "give texts, or a FeatureTable of the classifier's default_extractor()"
+UP_TO_THE_CALLER = (
+    "weights_sha256",
+    "dtype",
+    "max_tokens",
+    "allow_special_tokens",
+    "tokenizer_probe",
+)
+"""What nobody can compare: the weights and the tokenizer of a live model are its user's."""
 _FRAME_KEY = "splinellm.provenance"
 
 
@@ -37,6 +46,38 @@ def provenance_of(given: Any) -> Provenance | None:
     else:
         record = getattr(given, "attrs", {}).get(_FRAME_KEY)
     return None if record is None else Provenance.from_json(record)
+
+
+def require_match(
+    trained: Provenance, given: Provenance, *, ignoring: Collection[str] = ()
+) -> None:
+    """Refuse features that are not those a classifier was trained on.
+
+    More layers or features than needed are fine: the needed columns are the same numbers.
+
+    Parameters
+    ----------
+    trained, given : Provenance
+        Of the features that the classifier learned from, and of those that it is to judge.
+    ignoring : collection of str
+        Fields that the caller answers for, such as the hash of weights that nobody has hashed.
+
+    Raises
+    ------
+    ArtifactError
+        Names the first difference.
+    """
+    known = {name: getattr(trained, name) for name in ignoring}
+    for name in ("layers", "features"):
+        wanted, there = getattr(trained, name), getattr(given, name)
+        if wanted != there and set(wanted) <= set(there):
+            known[name] = wanted
+    given = replace(given, **known) if known else given
+    if difference := trained.first_difference(given):
+        raise ArtifactError(
+            f"the features do not match the classifier: {difference}",
+            hint="extract them with the settings in its card.json, or give it the texts",
+        )
 
 
 def as_table(given: Any) -> FeatureTable:

@@ -10,7 +10,7 @@ import numpy as np
 from splinellm.learn.labels import Labels
 
 if TYPE_CHECKING:
-    from splinellm.learn.classifier import Card
+    from splinellm.learn.card import Card
 
 BY_LENGTH = "reliability by length"
 """Of a card's metrics: see :func:`reliability_by_length`."""

@@ -18,8 +18,8 @@ from splinellm.errors import (
     PromptError,
 )
 from splinellm.extraction.windows import Overflow, require_overflow
-from splinellm.learn.classifier import Classifier, require_match, warn_of_normalisation
-from splinellm.learn.handed import as_table, is_features
+from splinellm.learn.classifier import Classifier, warn_of_normalisation
+from splinellm.learn.handed import as_table, is_features, require_match
 from splinellm.learn.lengths import warn_of_length
 from splinellm.learn.marker import word_probabilities
 from splinellm.learn.marking import WIDE, narrowed

@@ -14,7 +14,7 @@ from splinellm.learn.pooling import Pooling, PoolName, window_means
 from splinellm.learn.token_reading import TokenRows
 
 if TYPE_CHECKING:
-    from splinellm.learn.classifier import Card
+    from splinellm.learn.card import Card
 
 
 MARKED = "marked texts"

@@ -10,7 +10,7 @@ import numpy as np
 
 from splinellm.errors import ConfigurationError
 from splinellm.learn.annotated import window_labels
-from splinellm.learn.classifier import NORMALISATION, Card
+from splinellm.learn.card import NORMALISATION, Card
 from splinellm.learn.fairness import Members
 from splinellm.learn.labels import Labels
 from splinellm.learn.marker import fit_marker

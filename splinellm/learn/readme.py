@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from splinellm.learn.bootstrap import INTERVALS
-from splinellm.learn.classifier import Card
+from splinellm.learn.card import Card
 from splinellm.learn.rendering import render
 from splinellm.schema import is_sign_block
 

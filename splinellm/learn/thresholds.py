@@ -17,7 +17,8 @@ from splinellm.learn.metrics import Target, choose_threshold, class_figures
 from splinellm.learn.predictions import Predictions, scored_classes
 
 if TYPE_CHECKING:
-    from splinellm.learn.classifier import Card, Classifier
+    from splinellm.learn.card import Card
+    from splinellm.learn.classifier import Classifier
 
 ClassifierT = TypeVar("ClassifierT", bound="Classifier")
 

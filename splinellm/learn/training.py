@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from splinellm.errors import ConfigurationError
-from splinellm.learn.classifier import NORMALISATION, Card, Classifier
+from splinellm.learn.card import NORMALISATION, Card
+from splinellm.learn.classifier import Classifier
 from splinellm.learn.decisions import (
     require_share,
 )

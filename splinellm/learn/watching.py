@@ -20,15 +20,16 @@ from scipy.stats import kstwobign
 from splinellm.errors import ArtifactError, ConfigurationError, OutputError, TableFormatError
 from splinellm.io.unfinished import replace_whole
 from splinellm.layout import N_TOKENS
-from splinellm.learn.classifier import require_match
 from splinellm.learn.comparing import Effects, Moments, column_distances, effects_of
+from splinellm.learn.handed import require_match
 from splinellm.learn.pooled import Pooled
 from splinellm.learn.predictions import PROBABILITY
 from splinellm.provenance import Provenance
 from splinellm.table import FeatureTable, schema_of
 
 if TYPE_CHECKING:
-    from splinellm.learn.classifier import Card, Classifier
+    from splinellm.learn.card import Card
+    from splinellm.learn.classifier import Classifier
 
 LEAST_ROWS = 100
 """Of a sketch, and of what is compared with it: fewer tell nothing of single columns."""

@@ -14,8 +14,9 @@ from transformers import StoppingCriteria
 
 from splinellm.errors import ConfigurationError
 from splinellm.learn.artifact import as_classifier
-from splinellm.learn.classifier import UP_TO_THE_CALLER, Classifier, require_match
+from splinellm.learn.classifier import Classifier
 from splinellm.learn.growing import probabilities_so_far, require_tokens_alone
+from splinellm.learn.handed import UP_TO_THE_CALLER, require_match
 from splinellm.learn.pooled import Pooled
 from splinellm.learn.predictions import DEFAULT_THRESHOLD
 from splinellm.live.recorder import LiveRecorder

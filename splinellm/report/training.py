@@ -17,7 +17,8 @@ from splinellm.report.figures import MOST_CLASSES, curves, pictures, wide
 from splinellm.report.page import Cell, Figure, Page, Section, Table
 
 if TYPE_CHECKING:
-    from splinellm.learn.classifier import Card, Classifier
+    from splinellm.learn.card import Card
+    from splinellm.learn.classifier import Classifier
     from splinellm.learn.labels import Labels
     from splinellm.learn.out_of_fold import OutOfFold
     from splinellm.table import FeatureTable

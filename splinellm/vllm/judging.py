@@ -14,8 +14,9 @@ from torch import Tensor
 from splinellm.backbone.merging import Merging
 from splinellm.errors import ConfigurationError, NothingRecordedError
 from splinellm.learn.artifact import as_classifier
-from splinellm.learn.classifier import UP_TO_THE_CALLER, Classifier, require_match
+from splinellm.learn.classifier import Classifier
 from splinellm.learn.growing import probabilities_so_far, require_tokens_alone
+from splinellm.learn.handed import UP_TO_THE_CALLER, require_match
 from splinellm.learn.pooled import Pooled
 from splinellm.learn.predictions import DEFAULT_THRESHOLD
 from splinellm.plan import Plan

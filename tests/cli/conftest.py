@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from splinellm.cli import loading, run
+from splinellm.learn.artifact import save_classifier
+from tests.cli.trained import trained
 from tests.fakes import FakeExtractor, LearnableExtractor
 
 
@@ -55,3 +57,10 @@ def cli(
         return Result(code, captured.out, captured.err.decode())
 
     return invoke
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    """A classifier in the folder that the command line runs in."""
+    save_classifier(trained("binary"), tmp_path / "clf")
+    return "clf"

@@ -16,7 +16,8 @@ import pytest
 from splinellm import SplineExtractor
 from splinellm.cli import loading
 from splinellm.errors import ModelNotFoundError
-from splinellm.learn.classifier import Card, Classifier
+from splinellm.learn.card import Card
+from splinellm.learn.classifier import Classifier
 from splinellm.table import FeatureTable
 from tests.cli.conftest import Result
 from tests.fakes import FakeExtractor, fake_provenance

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from splinellm.errors import LabelError
-from splinellm.learn.classifier import Card
+from splinellm.learn.card import Card
 from splinellm.learn.fairness import (
     FAIRNESS,
     MEASURES,

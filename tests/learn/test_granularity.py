@@ -9,7 +9,8 @@ import pytest
 from splinellm import SplineExtractor, SplineFeatures
 from splinellm.backbone.loading import Backbone
 from splinellm.errors import ArtifactError, PromptError, TableFormatError
-from splinellm.learn.classifier import Card, Classifier
+from splinellm.learn.card import Card
+from splinellm.learn.classifier import Classifier
 from splinellm.learn.evaluation import evaluate
 from splinellm.learn.labels import Labels
 from splinellm.learn.training import train

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from splinellm.learn.classifier import Card, Classifier
+from splinellm.learn.card import Card
+from splinellm.learn.classifier import Classifier
 from splinellm.learn.labels import Labels
 from splinellm.learn.lengths import (
     BY_LENGTH,

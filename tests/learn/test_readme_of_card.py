@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from splinellm.learn.artifact import BOXED_FOLDER, boxed_names
-from splinellm.learn.classifier import Card
+from splinellm.learn.card import Card
 from splinellm.learn.readme import readme_of
 
 

@@ -7,8 +7,8 @@ import pytest
 from sklearn.metrics import brier_score_loss
 
 from splinellm.errors import ArtifactError, ConfigurationError, LabelError
-from splinellm.learn.classifier import require_match
 from splinellm.learn.estimators import SelfTrained, plain_estimator
+from splinellm.learn.handed import require_match
 from splinellm.learn.labels import Labels
 from splinellm.learn.metrics import Target, choose_threshold
 from splinellm.learn.training import train

@@ -1,23 +1,20 @@
-"""What is compiled runs as it is written within the block; what was not seen leaves no table."""
+"""What is compiled runs as it is written within the block, and is compiled again after it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from threading import Barrier, Thread
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, StaticCache, StoppingCriteria
+from transformers import PreTrainedModel, StaticCache
 
 from splinellm import SplineExtractor, attach
 from splinellm.backbone.eager import run_eagerly
 from splinellm.backbone.loading import Backbone
-from splinellm.errors import ConfigurationError, NothingRecordedError, SplineLLMError
-from splinellm.live.conditions import DropoutWarning
-from tests.architectures import case_model
+from splinellm.errors import ConfigurationError, NothingRecordedError
 from tests.live.models import (
     ALL,
     PROMPTS,
@@ -27,7 +24,6 @@ from tests.live.models import (
     left_padded,
     nothing_left_behind,
     options,
-    with_head,
 )
 from tests.tiny import tiny_tokenizer
 
@@ -276,190 +272,3 @@ def test_a_part_that_was_replaced_by_its_compiled_self(part: str) -> None:
     found = extractor.extract(PROMPTS)
     np.testing.assert_allclose(found.values, expected.values, rtol=1e-5, atol=1e-7)
     assert extractor.verify(PROMPTS).passed
-
-
-class Skipped(nn.Module):
-    """A layer that does nothing, as layer drop and early exit do."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.self_attn, self.mlp = layer.self_attn, layer.mlp
-
-    def forward(self, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
-        return hidden_states
-
-
-def test_layers_that_are_left_out() -> None:
-    model = causal_lm()
-    with torch.no_grad(), attach(model, features=ALL) as recorder:
-        model(**left_padded())
-    model.model.layers[1] = Skipped(model.model.layers[1])
-    with torch.no_grad(), recorder:
-        model(**left_padded())
-        with pytest.raises(NothingRecordedError, match="gate of layer 1 was not seen"):
-            _ = recorder.table
-    extractor = SplineExtractor(Backbone(model.model, tiny_tokenizer(), "tiny"), features=ALL)
-    with pytest.raises(NothingRecordedError, match="gate of layer 1 was not seen"):
-        extractor.extract(PROMPTS)
-    with torch.no_grad(), attach(model, features=ALL, layers="0,2") as recorder:
-        model(**left_padded())
-        assert recorder.n_tokens.tolist() == [5, 9, 3]  # of those that are wanted, none is missing
-
-
-def test_an_early_exit_is_no_table_of_the_pass_before() -> None:
-    model = causal_lm()
-    with torch.no_grad(), attach(model, features="spline") as recorder:
-        model(**left_padded())
-        model.model.config.num_hidden_layers = 1
-        model(**left_padded())
-        with pytest.raises(NothingRecordedError, match="gate of layers 1, 2 was not seen"):
-            _ = recorder.table
-        model.model.config.num_hidden_layers = 3
-        model(**left_padded())
-        assert recorder.n_tokens.tolist() == [5, 9, 3]
-
-
-def test_a_layer_that_runs_twice() -> None:
-    model: Any = causal_lm()
-    mlp = model.model.layers[1].mlp
-    forward = mlp.forward
-    mlp.forward = lambda x: forward(forward(x))
-    with torch.no_grad(), attach(model, features="sign_mean") as recorder:
-        model(**left_padded(), use_cache=False)
-        with pytest.raises(NothingRecordedError, match="seen more than once"):
-            _ = recorder.table
-
-
-@pytest.mark.parametrize("reentrant", [False, True])
-@pytest.mark.parametrize("name", ["llama", "qwen2_moe", "opt"])
-def test_checkpoints_run_again_in_the_backward_pass(name: str, reentrant: bool) -> None:
-    model = with_head(case_model(name)).train()
-    model.activation_checkpointing_enable({"use_reentrant": reentrant})
-    model.enable_input_require_grads()
-    ids = torch.tensor([PROMPTS[0], PROMPTS[1][:5]])
-    with attach(model, features=ALL) as recorder:
-        loss = model(ids, labels=ids, use_cache=False).loss
-        before = recorder.table
-        loss.backward()
-        assert (recorder.table.values == before.values).all()
-        assert recorder.n_tokens.tolist() == [5, 5]
-    model.eval()
-    check(before, extractor_of(model), ids.tolist())
-    assert any(parameter.grad is not None for parameter in model.parameters())
-
-
-def test_dropout_is_said_once() -> None:
-    model = causal_lm(attention_dropout=0.5)
-    model.train()
-    extractor = extractor_of(model, "paper")
-    with torch.no_grad(), attach(model) as recorder:
-        with pytest.warns(DropoutWarning, match=r"dropout of 0\.5"):
-            model(**left_padded())
-        model(**left_padded())
-        model.eval()
-        model(**left_padded())
-        check(recorder.table, extractor, PROMPTS)
-
-
-def test_two_threads_at_once_are_told() -> None:
-    model = causal_lm()
-    inside, told = Barrier(2), list[str]()
-    slow = model.model.layers[1].register_forward_pre_hook(lambda *_: [inside.wait(20)].clear())
-    plain = extractor_of(causal_lm())
-
-    def work() -> None:
-        with torch.no_grad():
-            model(input_ids=torch.tensor([[7, 8, 9]]))
-        inside.wait(20)
-        try:
-            _ = recorder.table
-        except SplineLLMError as error:
-            told.append(str(error))
-
-    with attach(model, features=ALL) as recorder:
-        threads = [Thread(target=work) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(told) == 2
-        assert all("thread" in message for message in told)
-        slow.remove()
-        with torch.no_grad():
-            model(**left_padded())
-        check(recorder.table, plain, PROMPTS)
-
-
-def test_two_threads_that_generate_are_told() -> None:
-    model = causal_lm()
-    meet = Barrier(2)
-    told = list[str]()
-
-    class Meet(StoppingCriteria):
-        """Both threads are in the middle of `generate`, and no pass is running."""
-
-        def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
-            meet.wait(20)
-            return torch.zeros(len(input_ids), dtype=torch.bool)
-
-    def work() -> None:
-        model.generate(**left_padded(), **options(max_new_tokens=3), stopping_criteria=[Meet()])
-        meet.wait(20)
-        try:
-            _ = recorder.table
-        except NothingRecordedError as error:
-            told.append(str(error))
-
-    with attach(model) as recorder:
-        threads = [Thread(target=work) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(told) == 2
-        out = model.generate(**left_padded(), **options(max_new_tokens=3))
-        assert out.shape == (3, 12)
-        assert recorder.n_tokens.tolist() == [7, 11, 5]
-
-
-def test_threads_that_take_turns() -> None:
-    model = causal_lm()
-    extractor = extractor_of(model)
-    inputs = left_padded()
-    wait, ask = Barrier(2), Barrier(2)
-    failed = list[BaseException]()
-
-    def other() -> None:
-        try:
-            with torch.no_grad():
-                model(input_ids=torch.tensor([PROMPTS[0]]))
-            check(recorder.table, extractor, PROMPTS[:1])
-            wait.wait(20)
-            ask.wait(20)
-        except BaseException as error:  # noqa: BLE001 - shown by the main thread
-            failed.append(error)
-
-    with torch.no_grad(), attach(model, features=ALL) as recorder:
-        model(**inputs)
-        thread = Thread(target=other)
-        thread.start()
-        wait.wait(20)
-        with pytest.raises(NothingRecordedError, match="another thread has run the model"):
-            _ = recorder.table  # it is not that of this thread's pass
-        ask.wait(20)
-        thread.join()
-        assert not failed
-        check(recorder.table, extractor, PROMPTS[:1])  # once it has ended, it can be asked for
-
-
-def test_a_thread_that_generates_while_this_one_looks() -> None:
-    model = causal_lm()
-    extractor = extractor_of(model)
-    with attach(model, features=ALL) as recorder:
-        out = list[Tensor]()
-        thread = Thread(target=lambda: out.append(model.generate(**left_padded(), **options())))
-        thread.start()
-        thread.join()
-        table = recorder.table
-    texts = [[*prompt, *row[9:-1].tolist()] for prompt, row in zip(PROMPTS, out[0], strict=True)]
-    check(table, extractor, texts)

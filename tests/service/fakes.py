@@ -31,7 +31,8 @@ from splinellm.conversations import Count
 from splinellm.errors import NonFiniteFeaturesError, OutOfMemoryError, PromptError
 from splinellm.extraction.rows import Rows
 from splinellm.extraction.tokens import TokenizedPrompt
-from splinellm.learn.classifier import Card, Classifier
+from splinellm.learn.card import Card
+from splinellm.learn.classifier import Classifier
 from splinellm.provenance import Provenance
 from splinellm.schema import (
     HYPERPLANE_DISTANCE,

@@ -1,0 +1,136 @@
+"""The card of a trained classifier: everything that one must know of it before using it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from splinellm.conversations import is_conversation, with_texts
+from splinellm.errors import ArtifactError, ConfigurationError
+from splinellm.learn.labels import Kind
+from splinellm.learn.pooling import POOLING, Pooling
+from splinellm.learn.predictions import scored_classes
+from splinellm.normalisation import normalised, require_known
+from splinellm.provenance import Provenance
+
+CARD_VERSION = 1
+NORMALISATION = "normalisation"
+"""Of a card's settings: the version of what texts are normalised by; without it, they are not."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What one must know of a classifier before using it.
+
+    Parameters
+    ----------
+    name : str
+        Name of the classifier.
+    kind : {"binary", "multiclass", "multilabel"}
+        Of the task.
+    classes : tuple of str
+        Classes or labels, in the order of the probabilities.
+    thresholds : dict of str to float
+        Probability from which a class is said to be there, and in ``settings`` how it was chosen.
+    provenance : Provenance
+        Of the features that it was trained on; what it is applied to must match.
+    data : dict
+        Name, number of rows and sha256 of the training data.
+    settings : dict
+        Estimator, hyperparameters, calibration, normalisation of texts.
+    metrics : dict
+        Figures, with how they were measured.
+    weaknesses : tuple of str
+        What it is known to get wrong.
+    libraries : dict of str to str
+        Versions of the libraries that fitted it.
+    classifier_sha256 : str
+        Hash of ``classifier.skops``; set when saved.
+    card_version : int
+        Version of this format.
+    """
+
+    name: str
+    kind: Kind
+    classes: tuple[str, ...]
+    thresholds: dict[str, float]
+    provenance: Provenance
+    data: dict[str, Any]
+    settings: dict[str, Any]
+    metrics: dict[str, Any]
+    weaknesses: tuple[str, ...] = ()
+    libraries: dict[str, str] = field(default_factory=dict)
+    classifier_sha256: str = ""
+    card_version: int = CARD_VERSION
+
+    @property
+    def deciding_thresholds(self) -> dict[str, float]:
+        """Thresholds by class; none of exclusive classes: the most probable one is chosen."""
+        able = scored_classes(self.kind, self.classes)
+        return {name: value for name, value in self.thresholds.items() if name in able}
+
+    @property
+    def normalisation(self) -> str | None:
+        """Version of the normalisation that texts are given to the classifier in; None: as is."""
+        version = self.settings.get(NORMALISATION)
+        return None if version is None else str(version)
+
+    @property
+    def pooling(self) -> Pooling | None:
+        """How the scores of a text's windows are pooled; None: a text has one row of features."""
+        record = self.settings.get(POOLING)
+        return None if record is None else Pooling.from_settings(record)
+
+    def as_read(self, prompts: Iterable[Any]) -> list[Any]:
+        """Prompts as the classifier reads them; texts are normalised, and token ids are not."""
+        version = self.normalisation
+        if version is None:
+            return list(prompts)
+
+        def as_read(prompt: Any) -> Any:
+            if is_conversation(prompt):
+                return with_texts(prompt, lambda text: normalised(text, version))
+            return normalised(prompt, version) if isinstance(prompt, str) else prompt
+
+        return [as_read(prompt) for prompt in prompts]
+
+    def to_json(self) -> str:
+        """Serialise, indented for readers."""
+        return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Card:
+        """Read what :meth:`to_json` wrote.
+
+        Raises
+        ------
+        ArtifactError
+            The text is no card of this version.
+        TableFormatError
+            The features are of another schema version.
+        """
+        try:
+            record = json.loads(text)
+            if record["card_version"] != CARD_VERSION:
+                raise ArtifactError(
+                    f"card version {record['card_version']} is not {CARD_VERSION}, this library's"
+                )
+            record["provenance"] = Provenance.from_json(json.dumps(record["provenance"]))
+            record["classes"] = tuple(record["classes"])
+            record["weaknesses"] = tuple(record["weaknesses"])
+            card = cls(**record)
+            require_known(card.normalisation)
+            is_pooled = card.pooling is not None
+            if is_pooled != (card.provenance.granularity == "token"):
+                raise ArtifactError(
+                    f"the card's rows stand for {card.provenance.granularity}s, but it says "
+                    f"{'how' if is_pooled else 'not how'} their scores are pooled"
+                )
+        except ConfigurationError as error:
+            raise ArtifactError(error.message, hint=error.hint) from None
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ArtifactError(f"card.json is unreadable: {error}") from error
+        return card
