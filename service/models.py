@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from service.cascades import Cascade, cascade_of
-from service.chosen import Chosen, choose, name_of, why_left_out
+from service.chosen import DEFAULT_CLASSIFIER, Chosen, choose, name_of, why_left_out
 from service.drift import DriftWindow
 from service.engine import EngineLimits, EngineListener, Plan
 from service.errors import ClassifierNotServedError, ModelNotServedError
@@ -45,7 +45,7 @@ class ModelCatalog:
     models : sequence of ServedModel
         The first is the default.
     classifiers : sequence of ServedClassifier
-        The first is the default.
+        The first is the default, unless the one that would be was left out.
     cascades : sequence of Cascade
         Of some of the classifiers.
     left_out : mapping of str to str, optional
@@ -88,24 +88,32 @@ class ModelCatalog:
         return self._models[name]
 
     def get_classifier(self, name: str | None = None) -> ServedClassifier:
-        """Find a classifier.
+        """Find a classifier: by its name, or the default.
 
         Raises
         ------
         ClassifierNotServedError
-            None goes by this name.
+            None goes by this name, or the default was left out at the start.
         """
-        if name is None and self.classifiers:
-            return next(iter(self.classifiers.values()))
-        if name is None or name not in self.classifiers:
+        wanted = self._default_classifier if name is None else name
+        if wanted is None or wanted not in self.classifiers:
             # Only names of ours are repeated.
-            is_known = name is not None and name in self.left_out
+            told = "there is no such classifier"
+            if wanted in self.left_out:
+                told = (
+                    f"'{wanted}'{', the default,' if name is None else ''} {self.absence(wanted)}"
+                )
             raise ClassifierNotServedError(
-                f"'{name}' {self.absence(name)}" if is_known else "there is no such classifier",
-                param="classifier",
-                hint=f"served: {', '.join(self.classifiers) or 'none'}",
+                told, param="classifier", hint=f"served: {', '.join(self.classifiers) or 'none'}"
             )
-        return self.classifiers[name]
+        return self.classifiers[wanted]
+
+    @property
+    def _default_classifier(self) -> str | None:
+        """Who judges where nobody is named; another would answer another question in silence."""
+        if DEFAULT_CLASSIFIER in self.left_out:
+            return DEFAULT_CLASSIFIER
+        return next(iter(self.classifiers), None)
 
     def absence(self, name: str | None) -> str:
         """Say of a classifier that is not served why it is not."""

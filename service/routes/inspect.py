@@ -48,15 +48,14 @@ async def inspect(body: InspectRequest, call: CallOf) -> Response:
         )
     granularities: tuple[Granularity, ...] = ("prompt", "token")
     tables: dict[str, FeatureTable] = {}
-    n_tokens = 0
     for granularity in granularities:
         plan = await call.plan(model, body.layers, body.features, granularity)
         reading = await call.read(inputs, model, plan, overflow="truncate")
         require_few_rows(plan, reading)
         tables[granularity] = await call.features(model, plan, reading, inputs.prompts)
-        n_tokens += sum(reading.n_tokens)
     verdicts, n_judged = await _verdicts(call, classifiers, inputs)
-    n_tokens += n_judged
+    # Rows of both kinds are of the same tokens, which are counted once.
+    n_tokens = sum(reading.n_tokens) + n_judged
     found = replace(inspection_of(inputs.prompts[0], tables, []), verdicts=tuple(verdicts))
     usage = {"prompt_tokens": n_tokens, "total_tokens": n_tokens}
     return await call.answer(

@@ -382,11 +382,6 @@ def attends_both_ways(model_type: str) -> bool:
     return found is not None and found.is_encoder
 
 
-def place_of_tokens(model_type: str) -> str:
-    """What the place of a token is: the length of its context, unless it sees what comes later."""
-    return "position of the token" if attends_both_ways(model_type) else "context length (tokens)"
-
-
 def architecture_of(model_type: str) -> Architecture:
     """Look up an architecture by transformers' ``model_type``.
 

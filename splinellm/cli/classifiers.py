@@ -72,9 +72,15 @@ def show(
     card = load_card(name)
     told = f"{card.name}: {card.kind}, {', '.join(card.classes)}; reads {card.provenance.model}"
     typer.echo(wrapped(told, indent="  "))
-    for label, value in card.thresholds.items():
+    for label, value in card.deciding_thresholds.items():
         chosen = card.settings.get("threshold_for", "the default")
         typer.echo(wrapped(f"threshold of {label}: {value:.4f} ({chosen})", indent="  "))
+    if not card.deciding_thresholds:
+        told = (
+            "no threshold decides: the most probable class is chosen; precision, recall and false "
+            "positives below are of each class alone, from the threshold beside them on"
+        )
+        typer.echo(wrapped(told, indent="  "))
     for metric, title in ((OWN_DATA, "chosen on your rows"), ("held out", "held out")):
         if metric in card.metrics:
             typer.echo(figures_table(card.metrics[metric], card.thresholds, title=title))

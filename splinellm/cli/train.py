@@ -253,6 +253,7 @@ def train(
     _require_folder(output)
     from splinellm.learn.artifact import save_classifier
     from splinellm.learn.out_of_fold import OutOfFold
+    from splinellm.learn.training import require_thresholds_decide
     from splinellm.learn.training import train as fit
     from splinellm.learn.trials import FEW_ROWS, N_FOLDS
     from splinellm.normalisation import VERSION
@@ -278,6 +279,7 @@ def train(
     if normalise:
         rows = rows.normalised()
     labels = rows.labels(labelled_data.names(label), positive=positive)
+    require_thresholds_decide(labels, target_of(), abstain)
     kept = OutOfFold(len(labels))
     table: FeatureTable | None = None
     common: dict[str, Any] = {

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from splinellm.backbone.architectures import place_of_tokens
 from splinellm.extraction.inspection import InspectedVerdict, Inspection, curve_places
+from splinellm.learn.captions import place_of_tokens
 from splinellm.learn.rendering import render
 from splinellm.schema import INTRINSIC_DIMENSION, is_sign_block
 from splinellm.shown import shown

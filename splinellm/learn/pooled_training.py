@@ -20,7 +20,7 @@ from splinellm.learn.pooled import Pooled, probabilities_of
 from splinellm.learn.pooled_figures import PooledTrial, pooled_figures
 from splinellm.learn.pooled_material import Material, PooledSettings
 from splinellm.learn.pooled_scorer import MARKED
-from splinellm.learn.training import require_band_possible
+from splinellm.learn.training import require_thresholds_decide
 from splinellm.learn.trials import Decisions, held_out_splits
 from splinellm.learn.windows import Windows, read_windows
 from splinellm.normalisation import require_known
@@ -69,7 +69,7 @@ def train_pooled(
     settings = settings or PooledSettings()
     labels.require_enough()
     require_known(told.get("normalisation"))
-    require_band_possible(labels, told.get("abstain"))
+    require_thresholds_decide(labels, told.get("target"), told.get("abstain"))
     require_markable(labels, told.get("marks"))
     windows = read_windows(extractor, texts, settings.pooling, on_progress=on_progress)
     source = extractor.provenance_at("token")
@@ -128,7 +128,7 @@ def train_windows(
     """
     labels.require_enough()
     require_known(normalisation)
-    require_band_possible(labels, abstain)
+    require_thresholds_decide(labels, target, abstain)
     require_markable(labels, marks)
     told = None if marks is None else window_labels(windows, marks)
     material = Material(windows, texts, labels, told, settings, weights)

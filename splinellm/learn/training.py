@@ -20,6 +20,7 @@ from splinellm.learn.labels import Labels
 from splinellm.learn.lengths import BY_LENGTH
 from splinellm.learn.metrics import Target
 from splinellm.learn.out_of_fold import OutOfFold
+from splinellm.learn.predictions import scored_classes
 from splinellm.learn.splits import Split, stratified_splits
 from splinellm.learn.trials import (
     N_FOLDS,
@@ -101,14 +102,14 @@ def train(
     LabelError
         A class has too few rows.
     ConfigurationError
-        The normalisation is unknown.
+        The normalisation is unknown, or a target or uncertain band is for exclusive classes.
     TableFormatError
         The rows do not stand for prompts.
     """
     table.provenance.require_prompts("the table")
     labels.require_enough()
     require_known(normalisation)
-    require_band_possible(labels, abstain)
+    require_thresholds_decide(labels, target, abstain)
     if tuning_groups is None:
         tuning_groups = groups
     trials: list[Trial] = []
@@ -208,10 +209,31 @@ def _out_of_fold(
     return np.stack([c[:, 1] for c in columns], 1) if len(columns) > 1 else columns[0]
 
 
-def require_band_possible(labels: Labels, abstain: float | None) -> None:
-    """Refuse an uncertain band where there is no threshold that it could be around."""
+def require_thresholds_decide(labels: Labels, target: Target | None, abstain: float | None) -> None:
+    """Refuse what thresholds are chosen for, and bands around them, where none would decide.
+
+    Parameters
+    ----------
+    labels : Labels
+        What is to be learnt.
+    target, abstain
+        See :func:`train`.
+
+    Raises
+    ------
+    ConfigurationError
+        The share is none, or the classes exclude each other.
+    """
     require_share(abstain)
-    if abstain is not None and labels.kind == "multiclass":
+    if scored_classes(labels.kind, labels.classes):
+        return
+    if target is not None:
+        raise ConfigurationError(
+            f"a target {target.measure} is reached by a threshold, and of several classes the most "
+            "probable is chosen without one",
+            hint="leave the target out, or label one class and all others",
+        )
+    if abstain is not None:
         raise ConfigurationError(
             "an uncertain band is around a threshold, and of several classes the most probable is "
             "chosen without one"

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle
+from typing import TYPE_CHECKING
 
 import numpy as np
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
-from torch import Tensor
 
 from splinellm.errors import ConfigurationError
 from splinellm.plots.style import PALETTE, SCALE, Theme, colour_bar, finish, text_of
-from splinellm.regions import SlicePartition
+
+if TYPE_CHECKING:  # torch, which pictures of tables do without
+    from torch import Tensor
+
+    from splinellm.regions import SlicePartition
 
 _N_COLOURS = 24
 _MOST_OUTLINES = 20_000
@@ -55,6 +59,9 @@ def slice_picture(
     numbers = np.asarray(numbers, np.float64)
     if numbers.shape != (len(partition),):
         raise ConfigurationError(f"{len(partition)} polygons need as many values")
+    marked = np.empty((0, 2)) if points is None else np.atleast_2d(partition.where(points))
+    if labels is not None and len(labels) != len(marked):
+        raise ConfigurationError(f"{len(marked)} points need as many labels")
     figure = go.Figure()
     low, high = float(numbers.min()), float(numbers.max())
     places = (numbers - low) / ((high - low) or 1.0)
@@ -69,8 +76,8 @@ def slice_picture(
             x=s, y=t, mode="lines", fill="toself", fillcolor=colour, line=line, hoverinfo="skip"
         )
     figure.add_scatter(**colour_bar(low, high, value_name))
-    if points is not None:
-        _mark(figure, np.atleast_2d(partition.where(points)), labels)
+    if len(marked):
+        _mark(figure, marked, labels)
     axis = {"showgrid": False, "zeroline": False, "ticks": "outside"}
     figure.update_xaxes(title="s (no unit)", range=partition.window[[0, 2], 0].tolist(), **axis)
     figure.update_yaxes(title="t (no unit)", range=partition.window[[0, 2], 1].tolist(), **axis)
@@ -130,8 +137,6 @@ def _closed(polygons: Iterator[np.ndarray]) -> Iterator[tuple[float | None, floa
 
 
 def _mark(figure: go.Figure, places: np.ndarray, labels: Sequence[str] | None) -> None:
-    if labels is not None and len(labels) != len(places):
-        raise ConfigurationError(f"{len(places)} points need as many labels")
     figure.add_scatter(
         x=places[:, 0],
         y=places[:, 1],

@@ -11,6 +11,7 @@ from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
 from splinellm.errors import ConfigurationError, TableFormatError
+from splinellm.learn.captions import place_of_tokens
 from splinellm.plots.axes import power_scale, whole_ticks
 from splinellm.plots.style import (
     PALETTE,
@@ -129,8 +130,6 @@ def dimension_picture(
     TableFormatError, ConfigurationError
         The rows are no tokens, or a layer or the dimension is not there.
     """
-    from splinellm.backbone.architectures import place_of_tokens  # torch, only now
-
     tokens = _tokens(table)
     if INTRINSIC_DIMENSION not in table.schema.features:
         raise ConfigurationError(

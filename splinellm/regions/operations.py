@@ -22,6 +22,8 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
+from splinellm.errors import ConfigurationError
+
 
 class Operation(ABC):
     """One step of a network."""
@@ -201,6 +203,12 @@ class MaxPool(Piecewise):
 
     def _windows(self, points: Tensor) -> tuple[Tensor, tuple[int, ...]]:
         sizes = tuple(points.shape[2:])
+        if len(sizes) != len(self.kernel):
+            raise ConfigurationError(
+                f"max pooling of {len(self.kernel)} dimensions does not fit points of shape "
+                f"{tuple(points.shape[1:])}",
+                hint="a point has its channels first, and then these dimensions",
+            )
         return _windows(sizes, self.kernel, self.stride, self.padding, self.dilation)
 
 

@@ -110,7 +110,7 @@ class PointKind:
     def _wanted(self) -> str:
         if self.shape is not None:
             return f"a point has the shape {self.shape}"
-        if self.rank == 1:
+        if self.rank == 1 and self.size is not None:
             return f"a point has the shape ({self.size},)"
         if self.rank is not None:
             return f"a point has {self.rank} dimensions"

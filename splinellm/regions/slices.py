@@ -152,7 +152,7 @@ def read_plane(u: np.ndarray, v: np.ndarray, extent: float | Sequence[float]) ->
         u and v are collinear, or the window is empty.
     """
     sides = np.linalg.svd(np.stack([u.ravel(), v.ravel()]), compute_uv=False)
-    if not sides[1] > 1e-10 * sides[0]:
+    if len(sides) < 2 or not sides[1] > 1e-10 * sides[0]:  # one input has no plane
         raise ConfigurationError(
             "u and v are collinear: they span no plane", hint="choose two that are not"
         )

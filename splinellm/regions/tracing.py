@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from splinellm.errors import UnsupportedArchitectureError
+from splinellm.errors import ConfigurationError, UnsupportedArchitectureError
 from splinellm.regions.operations import Linear, MaxPool, Operation, Sum, TwoSlopes
 from splinellm.regions.program import Program, Step
 
@@ -45,7 +45,7 @@ def read_program(module: nn.Module) -> tuple[Program, nn.Module]:
 
 _SUPPORTED = (
     "Linear, Conv1d to Conv3d, BatchNorm in evaluation mode, average and max pooling, ReLU, "
-    "LeakyReLU, PReLU, abs, Flatten, Identity, Dropout in evaluation mode, ConstantPad, sums"
+    "LeakyReLU, PReLU, abs, Flatten, Identity, Dropout in evaluation mode, padding, sums"
 )
 
 
@@ -103,21 +103,28 @@ class _Reader:
     def _input_kind(self) -> tuple[int | None, int | None]:
         """Rank of a point, and how many numbers it has, as far as the layers tell."""
         (start,) = [it for it in self._graph.nodes if it.op == "placeholder" and it.users]
-        seen, flattened = start, False
+        seen, flattened, padded = start, False, False
         while seen.op != "output":
             part = None
             if seen.op == "call_module":
                 part = self._module.get_submodule(str(seen.target))
             if isinstance(part, nn.Linear):
-                return (None if flattened else 1), part.in_features
+                return (None if flattened else 1), (None if padded else part.in_features)
             if isinstance(part, nn.Flatten) or seen.target in (torch.flatten, "flatten"):
                 flattened = True
             elif not flattened and (rank := _spatial_rank(part)) is not None:
                 return rank, None
+            elif seen.op == "call_function" and _name_of(seen) == "pad":
+                padded = True  # by how many numbers, the layer behind does not tell
             elif seen.op != "placeholder" and not _keeps_shape(part):
                 break
             seen = next(iter(seen.users))
         return None, None
+
+
+def _name_of(node: fx.Node) -> str:
+    """Name of the function or method that a node calls."""
+    return node.target if isinstance(node.target, str) else node.target.__name__
 
 
 def _spatial_rank(part: nn.Module | None) -> int | None:
@@ -172,10 +179,25 @@ def _batch_norm(part: Any) -> Operation:
     return Linear(part, homogeneous)
 
 
-def _pad(part: Any) -> Operation:
-    homogeneous = copy.deepcopy(part)
-    homogeneous.value = 0.0
-    return Linear(part, homogeneous)
+class _Pad(nn.Module):
+    """Padding with a number, as torch spells it: two places of each dimension, the last first."""
+
+    def __init__(self, places: Sequence[int], value: float) -> None:
+        super().__init__()
+        self._places, self._value = list(places), value
+
+    def forward(self, points: Tensor) -> Tensor:
+        """Pad points (N, ...), and never their number."""
+        if len(self._places) > 2 * (points.ndim - 1):
+            raise ConfigurationError(
+                f"padding of {len(self._places) // 2} dimensions does not fit points of shape "
+                f"{tuple(points.shape[1:])}"
+            )
+        return nn.functional.pad(points, self._places, value=self._value)
+
+
+def _pad(places: Sequence[int], value: float) -> Operation:
+    return Linear(_Pad(places, value), _Pad(places, 0.0))
 
 
 def _dropout(part: Any) -> None:
@@ -226,7 +248,9 @@ _FORWARDS: dict[Callable[..., Any], Callable[[Any], Operation | None]] = {
             *(nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
         )
     },
-    nn.ConstantPad1d.forward: _pad,  # which 2d and 3d share, and ZeroPad
+    nn.ConstantPad1d.forward: lambda part: _pad(
+        part.padding, part.value
+    ),  # which 2d and 3d share, and ZeroPad
     nn.Flatten.forward: _flatten,
     nn.Identity.forward: lambda _: None,
     **{kind.forward: _dropout for kind in (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)},
@@ -239,7 +263,7 @@ _FORWARDS: dict[Callable[..., Any], Callable[[Any], Operation | None]] = {
 
 def _of_call(node: fx.Node) -> tuple[Operation | None, tuple[Any, ...]]:
     """The operation of a function or method, and what it is applied to."""
-    name = node.target if isinstance(node.target, str) else node.target.__name__
+    name = _name_of(node)
     args, options = node.args, {k: v for k, v in node.kwargs.items() if k != "inplace"}
     if name in ("relu", "relu_") and len(args) == 1 and not options:
         return _two_slopes(0.0), args
@@ -252,9 +276,24 @@ def _of_call(node: fx.Node) -> tuple[Operation | None, tuple[Any, ...]]:
     if name == "flatten" and (args[1:], options) in (((1,), {}), ((), {"start_dim": 1})):
         flatten = nn.Flatten()
         return Linear(flatten, flatten), args[:1]
+    if name == "pad" and (padding := _padding(*args[1:], **options)) is not None:
+        return padding, args[:1]
     if not options and (found := _arithmetic(name, args)) is not None:
         return found, args
     raise _unsupported(f"the call '{name}' ({node.name})")
+
+
+def _padding(
+    pad: Any = None, mode: Any = "constant", value: Any = None, **others: Any
+) -> Operation | None:
+    """That of torch's function with a number; None of a kind that is not known."""
+    numbers = [] if not isinstance(pad, list | tuple) else list(pad)
+    is_known = numbers and len(numbers) % 2 == 0 and all(type(it) is int for it in numbers)
+    if others or mode != "constant" or not is_known:
+        return None
+    if value is not None and not isinstance(value, int | float):
+        return None
+    return _pad(numbers, 0.0 if value is None else float(value))
 
 
 def _arithmetic(name: str, args: tuple[Any, ...]) -> Operation | None:

@@ -28,8 +28,15 @@ def test_the_list_and_one_of_them(cli: Cli) -> None:
     for weakness in load_card("toxicity").weaknesses:
         assert weakness in shown
     assert "ROC-AUC" in shown
+    assert "threshold of toxic: 0.5000 (the default)" in shown
     missing = cli("classifiers", "none")
     assert (missing.code, "no classifier 'none'" in missing.stderr) == (1, True)
+
+
+def test_no_threshold_is_told_where_none_decides(cli: Cli) -> None:
+    shown = cli("classifiers", "domain").stdout.decode()
+    assert "threshold of" not in shown
+    assert "no threshold decides: the most probable class is chosen" in shown
 
 
 @pytest.fixture

@@ -94,13 +94,17 @@ def test_a_threshold_for_precision_reaches_the_card(cli: Cli) -> None:
         ([], 2, "Missing option '--label'"),
         (["--label", "label", "--estimator", "svm"], 2, "'svm'"),
         (["--label", "a", "--target-precision", "0.9", "--target-recall", "0.9"], 2, "choose one"),
+        (["--label", "three", "--target-fpr", "0.1"], 1, "a target fpr is reached by a threshold"),
+        (["--label", "three", "--abstain", "0.1"], 1, "an uncertain band is around a threshold"),
+        (["--label", "three", "--abstain", "0.1", "--pool", "max"], 1, "an uncertain band"),
     ],
 )
 def test_what_cannot_be_learnt_is_one_line_before_the_model_loads(
     cli: Cli, fake: list[FakeExtractor], arguments: list[str], code: int, message: str
 ) -> None:
     rows = labelled_rows()
-    write_rows("in.jsonl", [{**row, "one": "x", "rare": int(row["id"] < 2)} for row in rows])
+    more = [{"one": "x", "rare": int(row["id"] < 2), "three": "abc"[row["id"] % 3]} for row in rows]
+    write_rows("in.jsonl", [row | added for row, added in zip(rows, more, strict=True)])
     result = cli("train", "in.jsonl", "-o", "mine", *arguments)
     assert (result.code, result.stdout) == (code, b"")
     (line,) = result.stderr.splitlines()

@@ -86,6 +86,13 @@ def test_bands_need_a_threshold_and_a_share() -> None:
         train(table, Labels("binary", ("a", "b"), target % 2), name="t", abstain=1.0)
 
 
+def test_targets_need_a_threshold_that_decides() -> None:
+    target = balanced(300, 3)
+    labels = Labels("multiclass", ("a", "b", "c"), target)
+    with pytest.raises(ConfigurationError, match="target fpr is reached by a threshold"):
+        train(learnable_table(target), labels, name="t", target=Target("fpr", 0.1))
+
+
 @pytest.mark.parametrize("band", [3, {"b": 1}, {"b": {"low": 0.9, "high": 0.1}}, {"c": {}}])
 def test_a_damaged_band_is_refused(band: Any) -> None:
     target = balanced(100)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -32,6 +34,12 @@ def tokens_of(*texts: str, granularity: Any = "token") -> FeatureTable:
 
 def traces(figure: Any, name: str) -> list[Any]:
     return [trace for trace in figure.data if trace.name == name]
+
+
+def test_pictures_of_tables_need_no_torch() -> None:
+    program = "import sys, splinellm.plots; print({'torch', 'transformers'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "set()", done.stderr
 
 
 def test_layers_show_the_median_of_each_label() -> None:

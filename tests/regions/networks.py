@@ -39,6 +39,30 @@ class Skips(nn.Module):
         return self.last(torch.flatten(self.pool(nn.functional.leaky_relu(out, 0.3)), 1))
 
 
+class Padded(nn.Module):
+    """Padding as a function, as people write it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(1, 2, 3), nn.Linear(2 * 4 * 5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.first(nn.functional.pad(x, (1, 1, 1, 1))))
+        x = nn.functional.pad(x, [0, 2], mode="constant", value=0.7) - 0.1
+        return self.last(torch.flatten(x, 1).abs())
+
+
+class PaddedFirst(nn.Module):
+    """The first layer reads more numbers than a point has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(5, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.relu(self.first(nn.functional.pad(x, (1, 1)))))
+
+
 def _mlp() -> nn.Module:
     layers = (nn.Linear(5, 9), nn.ReLU(), nn.Linear(9, 7), nn.ReLU(), nn.Linear(7, 3))
     return nn.Sequential(*layers)
@@ -71,6 +95,8 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "residual-cnn": (Skips, (1, 5, 5)),
     "flat": (_flat, (2, 3)),
     "1d": (_pooled_1d, (2, 6)),
+    "padded": (Padded, (1, 4, 3)),
+    "padded-first": (PaddedFirst, (3,)),
     "linear": (lambda: nn.Linear(3, 2), (3,)),
     "relu-first": (lambda: nn.Sequential(nn.ReLU(), nn.Linear(3, 4), nn.ReLU()), (3,)),
 }

@@ -142,6 +142,11 @@ class Product(nn.Module):
         return x * torch.relu(x)
 
 
+class Mirrored(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.pad(x, (1, 1), mode="reflect")
+
+
 def hooked() -> nn.Module:
     linear = nn.Linear(3, 3)
     linear.register_forward_hook(lambda _module, _args, output: output.tanh())
@@ -165,6 +170,7 @@ def hooked() -> nn.Module:
         (OwnWeight(), "the tensor 'weight'"),
         (InPlace(), "in place"),
         (Product(), "the call 'mul'"),
+        (Mirrored(), "the call 'pad'"),
         (hooked(), "hooks"),
     ],
     ids=lambda it: type(it).__name__ if isinstance(it, nn.Module) else "",
@@ -203,6 +209,19 @@ def test_a_module_that_computes_something_else_is_found_out() -> None:
 def test_what_is_no_point_is_refused(name: str, given: Any, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         PiecewiseAffine.of(network(name)[0]).affine_map(given)
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (nn.MaxPool1d(2), r"max pooling of 1 dimensions does not fit points of shape \(4,\)"),
+        (nn.ConstantPad2d(1, 0.0), r"padding of 2 dimensions does not fit points of shape \(4,\)"),
+    ],
+)
+def test_what_would_mix_points_is_refused(part: nn.Module, message: str) -> None:
+    net = PiecewiseAffine.of(nn.Sequential(nn.Linear(3, 4), part))
+    with pytest.raises(ConfigurationError, match=message):
+        net.affine_map(torch.ones(2, 3))
 
 
 def test_what_is_no_network_is_refused() -> None:

@@ -125,3 +125,8 @@ def test_window_and_regions_are_what_was_asked_for() -> None:
 def test_what_is_no_plane_is_refused(given: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         PiecewiseAffine.of(network("linear")[0]).slice_partition(*given)
+
+
+def test_one_input_has_no_plane() -> None:
+    with pytest.raises(ConfigurationError, match="span no plane"):
+        PiecewiseAffine.of(nn.Linear(1, 2)).slice_partition([0.0], [1.0], [2.0])  # type: ignore[arg-type]

@@ -35,6 +35,18 @@ def test_it_says_what_features_and_classify_say(client: TestClient) -> None:
     assert found["object"] == "inspection"
 
 
+def test_usage_counts_the_text_once_and_once_for_each_reading_of_classifiers(
+    client: TestClient,
+) -> None:
+    """Rows of two kinds are of the same tokens; they were counted twice."""
+    text = "one two three"
+    found = of(client, input=text, classifiers=[])
+    assert found["usage"] == {"prompt_tokens": 3, "total_tokens": 3}
+    read = client.post("/v1/classify", json={"input": text, "classifier": "toxicity"}).json()
+    found = of(client, input=text, classifiers=["toxicity"])
+    assert found["usage"]["total_tokens"] == 3 + read["usage"]["total_tokens"]
+
+
 def test_classifiers_may_be_none_or_all(client: TestClient) -> None:
     assert of(client, input="x", classifiers=[])["verdicts"] == []
     known = [one["id"] for one in client.get("/v1/classifiers").json()["data"]]

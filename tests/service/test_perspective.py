@@ -204,6 +204,14 @@ def test_who_would_score_an_attribute_is_told_and_why_nobody_does(
         # So is who asks for it by its name.
         answer = client.post("/v1/classify", json={"input": "x", "classifier": name})
         assert (why in answer.json()["error"]["message"]) is left_out
+        if left_out:  # no other takes its place where nobody is named
+            answer = client.post("/v1/classify", json={"input": "x"})
+            assert (answer.status_code, answer.json()["error"]["code"]) == (
+                404,
+                "classifier_not_found",
+            )
+            message = answer.json()["error"]["message"]
+            assert message == f"'toxicity', the default, was {why} (served: domain)"
         answer = client.post("/v1/moderations", json={"input": "x"})
         assert answer.status_code == 404
         message = answer.json()["error"]["message"]
