@@ -47,8 +47,7 @@ def belongs(name: object, provenance: Provenance, layout: Layout = "columns") ->
 
 def schema_of(provenance: Provenance) -> FeatureSchema:
     """Schema of the table that `provenance` describes."""
-    selection = FeatureSelection(provenance.features, provenance.n_blocks)
-    return FeatureSchema(provenance.layers, selection, provenance.n_layers, provenance.granularity)
+    return provenance.schema
 
 
 def list_columns(features: str, granularity: Granularity) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from importlib import metadata
 from os import PathLike, fspath
 from pathlib import Path
@@ -175,9 +175,26 @@ class Provenance:
         SchemaError
             There is no such granularity.
         """
+        features = self.schema.at(granularity).features
+        if granularity not in self._at:
+            self._at[granularity] = dataclasses.replace(
+                self, features=features, granularity=granularity
+            )
+        return self._at[granularity]
+
+    @cached_property
+    def schema(self) -> FeatureSchema:
+        """Names and order of the columns."""
         selection = FeatureSelection(self.features, self.n_blocks)
-        schema = FeatureSchema(self.layers, selection, self.n_layers).at(granularity)
-        return dataclasses.replace(self, features=schema.features, granularity=granularity)
+        return FeatureSchema(self.layers, selection, self.n_layers, self.granularity)
+
+    @cached_property
+    def _at(self) -> dict[Granularity, Provenance]:
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What it was made of, without what was made of it."""
+        return {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
 
     def require_prompts(self, name: str) -> None:
         """Refuse rows that stand for tokens or prefixes, where only prompts have a meaning.

@@ -140,37 +140,37 @@ class FeatureSelection:
         """What has to be computed, in canonical order."""
         return _statistics(self.names, self.n_blocks)
 
-    @property
+    @cached_property
     def needs_distance(self) -> bool:
         """Whether what half precision cannot resolve is among the features, as distances are."""
         return any(not statistic.holds_in_half for statistic in self.statistics)
 
-    @property
+    @cached_property
     def needs_norms(self) -> bool:
         """Whether the norms of the hyperplanes are needed."""
         return any(statistics.needs(statistic, "norms") for statistic in self.statistics)
 
-    @property
+    @cached_property
     def needs_inputs(self) -> bool:
         """Whether the inputs of the MLP are needed, beside what its gate makes of them."""
         return any(statistics.needs(statistic, "rms") for statistic in self.statistics)
 
-    @property
+    @cached_property
     def needs_sign(self) -> bool:
         """Whether a statistic of the whole layer's signs is among the features."""
         return statistics.SIGN_FRACTION in self.statistics
 
-    @property
+    @cached_property
     def needs_blocks(self) -> bool:
         """Whether a sign block is among the features."""
         return any(map(is_sign_block, self.names))
 
-    @property
+    @cached_property
     def needs_gate(self) -> bool:
         """Whether the MLP has to be observed."""
         return any(not statistic.is_of_attention for statistic in self.statistics)
 
-    @property
+    @cached_property
     def needs_attention(self) -> bool:
         """Whether the attention has to be observed."""
         return any(statistic.is_of_attention for statistic in self.statistics)
@@ -217,7 +217,8 @@ def _token_columns(names: tuple[str, ...], n_blocks: int) -> tuple[str, ...]:
         # Where a prompt's columns are of single tokens, too, those that are wanted.
         kept = [name for name in statistic.token_columns if name in wanted]
         found += kept or statistic.token_columns
-    return tuple(found)
+    columns = tuple(found)
+    return names if columns == names else columns  # the same object compares at once
 
 
 def parse_layers(layers: str | int | Iterable[int] | None, n_layers: int) -> tuple[int, ...]:
@@ -312,7 +313,14 @@ class FeatureSchema:
                 f"unknown granularity '{str(granularity)[:80]}'",
                 hint=f"use {', '.join(GRANULARITIES)}",
             )
-        return replace(self, selection=self.selection.at(granularity), granularity=granularity)
+        if granularity not in self._at:
+            selection = self.selection.at(granularity)
+            self._at[granularity] = replace(self, selection=selection, granularity=granularity)
+        return self._at[granularity]
+
+    @cached_property
+    def _at(self) -> dict[Granularity, FeatureSchema]:
+        return {}  # asked for at every call, of what may be thousands of names
 
     @property
     def features(self) -> tuple[str, ...]:

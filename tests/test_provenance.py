@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from splinellm.errors import TableFormatError
+from splinellm.errors import SchemaError, TableFormatError
 from splinellm.provenance import FINGERPRINT_FIELDS, Provenance, read_sidecar, sidecar
 from tests.fakes import fake_provenance
 
@@ -18,6 +19,26 @@ def test_json_round_trip() -> None:
     assert Provenance.from_json(text.encode()) == provenance
     assert text.isascii()
     assert "\n" not in text
+
+
+def test_rows_of_another_kind() -> None:
+    provenance = fake_provenance(features=("sign_mean", "sign_std", "sign_block_03"))
+    tokens = provenance.at("token")
+    assert tokens.granularity == "token"
+    assert tokens.features == ("sign_fraction", "sign_block_03")
+    assert provenance.at("token") is tokens  # asked for at every verdict
+    assert tokens.at("token") == tokens
+    assert provenance.at("prefix").features == provenance.features
+    with pytest.raises(SchemaError, match="unknown granularity"):
+        provenance.at("word")  # type: ignore[arg-type]
+
+
+def test_a_copy_takes_along_what_it_says_alone() -> None:
+    provenance = fake_provenance()
+    plain = pickle.dumps(provenance)
+    _ = provenance.schema.names, provenance.at("token").schema.names
+    assert pickle.dumps(provenance) == plain
+    assert pickle.loads(plain) == provenance
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", '"x"', "1", b"\xff", "{", '{"a": 1}'])

@@ -109,10 +109,11 @@ def _glance(model: nn.Module) -> list[int] | None:
     found: list[int] = []
     waiting = [model]
     try:
-        while waiting:
-            own = vars(module := waiting.pop())
+        for module in waiting:  # which grows meanwhile
+            own = module.__dict__
             found += id(module), len(own)
-            waiting += [part for part in own["_modules"].values() if part is not None]
+            if parts := own["_modules"]:  # most have none
+                waiting += [part for part in parts.values() if part is not None]
             for name, weight in own["_parameters"].items():
                 if weight is not None and weight.is_meta:
                     weight = kept_weight(module, name)

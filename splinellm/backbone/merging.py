@@ -196,14 +196,14 @@ class _Shares(Merging):
         return self._shares(values.double().cumsum(dim=2), n_tokens)
 
     def of_tokens(self, values: Tensor) -> Columns:
-        return self._shares(values, torch.ones(values.shape[2], device=values.device))
+        return self._shares(values)
 
-    def _shares(self, counts: Tensor, n_tokens: Tensor) -> Columns:
-        """Counts (L, B, ..., C), over `n_tokens` that broadcast to (L, B, ...)."""
+    def _shares(self, counts: Tensor, n_tokens: Tensor | None = None) -> Columns:
+        """Counts (L, B, ..., C), over `n_tokens` that broadcast to (L, B, ...); over one each."""
         sizes = _sizes_of(geometry.block_sizes, tuple(self._widths()), self._n_blocks)
         sizes = sizes.to(counts.device)
         sizes = sizes.view(len(sizes), *[1] * (counts.ndim - 2), -1)
-        shares = (counts / (n_tokens[..., None] * sizes)).float()
+        shares = (counts / (sizes if n_tokens is None else n_tokens[..., None] * sizes)).float()
         return tuple(self._statistic.columns), shares
 
 

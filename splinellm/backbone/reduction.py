@@ -133,7 +133,9 @@ class Reduction(ABC):
         return values
 
     def _note_nan(self, h: Tensor) -> None:
-        broken = self._in_rows(h.isnan().any(dim=-1), 0)
+        # As numbers, like the signs. Not by the maximum of h itself: not every device's shows NaN.
+        is_nan = torch.ne(h, h, out=torch.empty_like(h)).amax(dim=-1) > 0
+        broken = self._in_rows(is_nan, 0)
         self._broken |= (broken & self._real).any(dim=-1)
 
     def _reduce_kept(self) -> None:
@@ -165,7 +167,8 @@ class Reduction(ABC):
 
     def _in_order(self, columns: list[Columns], broken: Tensor) -> Tensor:
         """Pick the wanted features and put layers behind prompts (and tokens)."""
-        found = torch.cat([values for _, values in columns], dim=-1)
+        parts = [values for _, values in columns]
+        found = torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
         order = _order(tuple(tuple(group) for group, _ in columns), self.schema.features)
         if order is not None:
             found = found[..., order]
@@ -175,9 +178,10 @@ class Reduction(ABC):
             return values
         return values.masked_fill(broken.view(-1, *[1] * (values.ndim - 1)), torch.nan)
 
-    def _stacked(self, by_layer: dict[int, Tensor]) -> Tensor:
-        """One tensor of all layers, (L, ...); a model may be split over devices."""
-        return torch.stack([by_layer[layer].to(self._last.device) for layer in self.schema.layers])
+    def _stacked(self, by_layer: dict[int, Tensor], dim: int = 0) -> Tensor:
+        """One tensor of all layers, which are its axis `dim`; a model may be split over devices."""
+        layers = [by_layer[layer].to(self._last.device) for layer in self.schema.layers]
+        return torch.stack(layers, dim)
 
     def _to(self, device: torch.device) -> None:
         # A model split over devices shows its layers in turn; the masks follow.
@@ -295,7 +299,10 @@ class TokenReduction(Reduction):
         for name, merging in self._merging.items():
             is_prefix = self.schema.granularity == "prefix"
             columns_of = merging.of_prefixes if is_prefix else merging.of_tokens
-            columns.append(columns_of(self._stacked(self._values[name])))
+            # Of every token all layers side by side, as its row will have them: nothing of size
+            # T x L x F is put into another order then.
+            values = self._stacked(self._values[name], dim=2).movedim(2, 0)
+            columns.append(columns_of(values))
         return self._in_order(columns, self._broken)
 
     def _reduce_attention(self, _layer: int, attended: Attended, /) -> dict[str, Tensor]:

@@ -258,7 +258,8 @@ class Extractor(ABC):
         """
         require_overflow(overflow)
         batch = as_prompts(prompts)
-        limit = self.provenance.max_tokens
+        provenance = self.provenance
+        limit = provenance.max_tokens
         prefix, suffix = self.affixes
         tokenized, errors = self.tokenize_whole(batch)
         windows: dict[tuple[int, int], TokenizedPrompt] = {}
@@ -294,7 +295,7 @@ class Extractor(ABC):
         table = assemble(
             {i: rows[key] for i, key in enumerate(keys)},
             {i: windows[key] for i, key in enumerate(keys)},
-            self.provenance,
+            provenance,
         )
         return WindowedTable(
             table,

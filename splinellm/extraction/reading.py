@@ -161,13 +161,11 @@ class BatchReader:
 
     def pad(self, prompts: list[list[int]]) -> tuple[Tensor, Tensor]:
         """Stack token ids, padded on the right: ids (B, T) and lengths (B,), on the device."""
-        lengths = torch.tensor([len(ids) for ids in prompts])
+        lengths = [len(ids) for ids in prompts]
+        longest, device = max(lengths), self._backbone.device
         # Any valid id will do: by causality or by mask, real tokens do not see it.
-        input_ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.int64)
-        for row, ids in zip(input_ids, prompts, strict=True):
-            row[: len(ids)] = torch.tensor(ids)
-        device = self._backbone.device
-        return input_ids.to(device), lengths.to(device)
+        rows = [[*ids, *[0] * (longest - len(ids))] for ids in prompts]
+        return torch.tensor(rows).to(device), torch.tensor(lengths).to(device)
 
     def pad_counted(self, prompts: Sequence[TokenizedPrompt]) -> Tensor | None:
         """Stack what counts, (B, T), on the device; None if all does."""

@@ -122,7 +122,9 @@ class Tokenizer:
         self._count = count
         self._chat = ChatReader(tokenizer, chat_template, allow_special_tokens=allow_special_tokens)
         self._notices = Notices(tokenizer, reads_special_tokens=allow_special_tokens)
-        self._affixes: list[tuple[list[int], list[int]]] = []  # once they are known, of all twins
+        # Once they are known, of all twins.
+        self._affixes: list[tuple[list[int], list[int]]] = []
+        self._spelt: dict[int, str] = {}
 
     def anew(self) -> Self:
         """The same one, which has warned of nothing."""
@@ -189,8 +191,9 @@ class Tokenizer:
         tokenized = {}
         for index in sorted(ids):
             try:
-                cut = self._cut(ids[index], counted.get(index), index, cuts=cuts)
-                tokenized[index] = replace(cut, encoding=encodings.get(index))
+                tokenized[index] = self._cut(
+                    ids[index], counted.get(index), encodings.get(index), index, cuts=cuts
+                )
             except PromptError as error:
                 errors[index] = error
         return tokenized, errors
@@ -229,7 +232,13 @@ class Tokenizer:
             )
 
     def _cut(
-        self, ids: Sequence[int], counted: tuple[bool, ...] | None, index: int, *, cuts: bool
+        self,
+        ids: Sequence[int],
+        counted: tuple[bool, ...] | None,
+        encoding: Any,
+        index: int,
+        *,
+        cuts: bool,
     ) -> TokenizedPrompt:
         if not len(ids):  # some normalisers strip a text to nothing
             raise PromptError("the text has no tokens", index=index)
@@ -242,7 +251,7 @@ class Tokenizer:
         if counted is not None:
             counted = tuple(cut_to(counted, limit, n_kept))
             require_counted(counted, index, is_cut=is_cut)
-        return TokenizedPrompt(cut, is_cut, counted)
+        return TokenizedPrompt(cut, is_cut, counted, encoding)
 
     @property
     def prefix(self) -> list[int]:
@@ -357,21 +366,28 @@ class Tokenizer:
             np.full(len(ids), position, np.int64),
             np.arange(len(ids)),
             [
-                text[begin:end] or self._tokenizer.decode([token])
+                text[begin:end] or self._spelling(token)
                 for text, token, (begin, end) in zip(texts, ids, where, strict=True)
             ],
             spread[:, 0],
             spread[:, 1],
         )
 
+    def _spelling(self, token: int) -> str:
+        """A token that is nowhere in its text, such as ``[CLS]``, of which every text has some."""
+        if token not in self._spelt:
+            self._spelt[token] = self._tokenizer.decode([token])
+        return self._spelt[token]
+
     def _check_vocabulary(self, ids: Sequence[int], index: int) -> None:
-        for token in ids:
-            if not 0 <= token < self._n_vocabulary:
-                raise PromptError(
-                    f"token id {token} is not in the vocabulary",
-                    index=index,
-                    hint=f"ids are 0 to {self._n_vocabulary - 1}",
-                )
+        if min(ids) >= 0 and max(ids) < self._n_vocabulary:
+            return
+        token = next(token for token in ids if not 0 <= token < self._n_vocabulary)
+        raise PromptError(
+            f"token id {token} is not in the vocabulary",
+            index=index,
+            hint=f"ids are 0 to {self._n_vocabulary - 1}",
+        )
 
 
 def require_counted(

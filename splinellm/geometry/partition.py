@@ -77,6 +77,8 @@ def sign_counts(h: Tensor, n_blocks: int = 1) -> Tensor:
     # times as fast on a CPU as with booleans. Sums in float32 are exact up to 2^24.
     positive = torch.gt(h, 0, out=torch.empty_like(h))
     n_hyperplanes = h.shape[-1]
+    if n_hyperplanes == n_blocks:  # each is a block, and counted already
+        return positive.float()
     if n_hyperplanes % n_blocks == 0:
         counts: Tensor = positive.unflatten(-1, (n_blocks, -1)).sum(dim=-1, dtype=torch.float32)
         return counts

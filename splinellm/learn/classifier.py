@@ -174,9 +174,11 @@ class Classifier(FrozenClassifier):
                 f"not on {count}"
             )
         extractor = self.default_extractor() if extractor is None else extractor
-        require_match(self.card.provenance, extractor.provenance)
+        batch = as_prompts(prompts)
+        if len(batch) != 1:  # what a single one is read with, its table says soon enough
+            require_match(self.card.provenance, extractor.provenance)
         read = extractor.extract_windows(
-            self.card.as_read(as_prompts(prompts)), overflow=overflow, on_progress=on_progress
+            self.card.as_read(batch), overflow=overflow, on_progress=on_progress
         )
         of_windows = self.predict_table(read.table)
         predictions = of_windows.of_texts(read.owners, read.table.n_tokens)

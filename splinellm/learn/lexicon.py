@@ -169,10 +169,10 @@ class Lexicon(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         return state
 
     def _score(self, words: Sequence[str]) -> np.ndarray:
+        """Score of a piece of text whose words have been learnt."""
         total = self.intercept_.copy()
         if not words:
             return total
-        self._learn(words)
         sums = np.sum([self._made[word] for word in words], axis=0)
         pairs = self._pair_scores()
         known = [pairs[pair] for pair in _pairs_of(words) if pair in pairs]

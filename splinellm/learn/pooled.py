@@ -231,7 +231,7 @@ class Pooled(Classifier):
         texts, bad = _texts_of(texts, count)
         if extractor is None:  # of the card's settings; of which weights, every table says
             extractor = self.default_extractor()
-        else:
+        elif len(texts) != 1:  # what a single one is read with, its table says soon enough
             require_match(self.card.provenance, extractor.provenance_at("token"))
         originals = [self._as_read(text) for text in texts]
         prompts = [one.text if isinstance(one, NormalisedText) else one for one in originals]

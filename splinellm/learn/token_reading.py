@@ -51,15 +51,14 @@ class TokenRows:
 
     def characters(self, bounds: np.ndarray) -> np.ndarray:
         """Where windows of tokens are in the text, shape (W, 2); (0, 0) for windows without any."""
-        spans = np.zeros_like(bounds)
-        real = self.end > self.begin  # a token that the tokenizer adds is nowhere
-        for row, (first, stop) in zip(spans, bounds.tolist(), strict=True):
-            if (inside := real[first:stop]).any():
-                row[:] = (
-                    self.begin[first:stop][inside].min(),
-                    self.end[first:stop][inside].max(),
-                )
-        return spans
+        places = list(zip(self.begin.tolist(), self.end.tolist(), strict=True))
+        spans = []
+        for first, stop in bounds.tolist():
+            # A token that the tokenizer adds is nowhere.
+            inside = [(begin, end) for begin, end in places[first:stop] if end > begin]
+            begins, ends = zip(*inside, strict=True) if inside else ((0,), (0,))
+            spans.append((min(begins), max(ends)))
+        return np.array(spans, np.int64).reshape(-1, 2)
 
 
 Columns = Callable[[FeatureTable], np.ndarray]

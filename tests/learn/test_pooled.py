@@ -166,6 +166,21 @@ def test_each_text_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(reads) == 7
 
 
+@pytest.mark.parametrize("n_texts", [0, 1, 2])
+def test_an_extractor_of_something_else_is_refused(n_texts: int) -> None:
+    other = SplineExtractor(tiny_backbone("llama"), **SETTINGS | {"max_tokens": 5})
+    with pytest.raises(ArtifactError, match="max_tokens is 5, not"):
+        trained().predict_texts(TEXTS[:n_texts], other)
+
+
+def test_the_model_is_looked_at_once_for_a_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, looks = extractor(), []
+    look = reader.backbone.identity.look
+    monkeypatch.setattr(reader.backbone.identity, "look", lambda: looks.append(look()))
+    trained().predict_texts(TEXTS[:1], reader)
+    assert len(looks) == 1
+
+
 @pytest.mark.parametrize("hybrid", [False, True])
 def test_a_folder_gives_the_same_verdicts_and_spans(hybrid: bool, tmp_path: Path) -> None:
     classifier = trained(hybrid=hybrid)
