@@ -41,7 +41,7 @@ def check_text(values: Mapping[str, Any], options: ReadOptions) -> Problem | Non
     if text_column is None:
         return None
     if text_column not in values:
-        hint = resembling(text_column, [*values]) or "--text-column names the one with the texts"
+        hint = resembling(text_column, [*values], _option(options)) or _naming(options)
         return Problem(
             PromptError.code,
             f"column '{text_column}' is missing, there are only: {_listed([*values])} ({hint})",
@@ -93,9 +93,7 @@ def check_columns(
     if text_column is not None and text_column not in names:
         raise InputFileError(
             f"'{source}' has no column '{text_column}', only: {_listed(names)}",
-            hint=resembling(text_column, names)
-            or hint
-            or "--text-column names the one with the texts",
+            hint=resembling(text_column, names, _option(options)) or hint or _naming(options),
         )
     for wanted in (options.columns or ()) if are_all else ():
         if wanted not in names:
@@ -147,8 +145,18 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(f"'{name[:40]}'" for name in names[:20]) or "none"
 
 
-def resembling(wanted: str, names: Sequence[str]) -> str | None:
+def _option(options: ReadOptions) -> str:
+    """The option that names the column of prompts."""
+    return "--messages-column" if options.holds_messages else "--text-column"
+
+
+def _naming(options: ReadOptions) -> str:
+    what = "conversations" if options.holds_messages else "texts"
+    return f"{_option(options)} names the one with the {what}"
+
+
+def resembling(wanted: str, names: Sequence[str], option: str = "--text-column") -> str | None:
     """Ask for the column that is only spelled otherwise, if there is one."""
     plain = {name.strip().casefold(): name for name in reversed(names)}
     close = get_close_matches(wanted.strip().casefold(), plain, n=1, cutoff=0.8)
-    return f"did you mean --text-column '{plain[close[0]][:40]}'?" if close else None
+    return f"did you mean {option} '{plain[close[0]][:40]}'?" if close else None

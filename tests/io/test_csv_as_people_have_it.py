@@ -81,6 +81,28 @@ def test_header_that_needs_a_word(tmp_path: Path, header: str, message: str | No
     assert "in.csv" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("suffix", "text"), [("csv", "id,messages\n1,x\n"), ("jsonl", '{"id": 1, "messages": "x"}\n')]
+)
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ("mesages", "did you mean --messages-column 'messages'"),
+        ("chat", "--messages-column names the one with the conversations"),
+    ],
+)
+def test_the_option_of_conversations_is_the_one_that_is_told(
+    tmp_path: Path, suffix: str, text: str, wanted: str, message: str
+) -> None:
+    path = write(tmp_path, text, suffix)
+    if suffix == "csv":
+        with pytest.raises(InputFileError, match=message):
+            read_chunks(path, text_column=wanted, holds_messages=True)
+        return
+    ((_, reason),) = read_problems(path, text_column=wanted, holds_messages=True).values()
+    assert message in reason
+
+
 def test_trailing_columns_without_a_name(tmp_path: Path) -> None:
     path = write(tmp_path, "id,text,,\n1,a,,\n2,b\n3,c,\n4,d,,x\n5,e,,,\n")
     assert read_good(path) == [{"id": i, "text": t} for i, t in zip("123", "abc", strict=True)]
