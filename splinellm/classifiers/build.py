@@ -22,6 +22,7 @@ from splinellm.classifiers.judging import judge_of
 from splinellm.classifiers.leaving_out import MEAN_OF, judged
 from splinellm.classifiers.marked_words import marked_figures, with_marked_words
 from splinellm.classifiers.rows import Rows, domain_rows, jigsaw_types, marked_rows, toxicity_rows
+from splinellm.classifiers.short_domains import domain_trials
 from splinellm.classifiers.sources import LICENCES
 from splinellm.classifiers.trial_figures import (
     disguise_figures,
@@ -33,6 +34,7 @@ from splinellm.classifiers.workshop import Reading, Workshop, of_layers
 from splinellm.learn.artifact import BOXED_FOLDER, load_classifier, save_classifier
 from splinellm.learn.identity_terms import identity_members
 from splinellm.learn.labels import Labels
+from splinellm.learn.out_of_fold import OutOfFold
 from splinellm.learn.pooled import Pooled
 from splinellm.learn.pooled_material import Material, PooledSettings
 from splinellm.learn.pooled_training import train_windows
@@ -51,8 +53,8 @@ DECODER = Reading("smollm2-135m", (6, 7), "blocks:384")
 FAST = Reading("minilm-l6", (1,), "blocks:1536")
 """The forward pass ends in the second of six layers."""
 
-DOMAIN_LAYERS = (3,)
-"""Of what the encoder reads."""
+DOMAIN = Reading("minilm-l6", (3,), "blocks:1536")
+"""The fourth of six layers."""
 
 MARKED = ("toxicity", "toxicity-fast", "toxicity-types")
 """Classifiers that are taught which words people marked."""
@@ -62,7 +64,7 @@ DECODER_SHARE = 4
 
 GEOMETRY = PooledSettings(strengths=(0.01,))
 HYBRID = PooledSettings(hybrid=True, strengths=(0.01,), shares=(0.7,))
-DOMAIN = PooledSettings(Pooling("mean"), augment=False, strengths=(0.01,))
+MEAN = PooledSettings(Pooling("mean"), augment=False, strengths=(0.01,))
 
 ABSTAIN = {"toxicity": 0.1, "toxicity-fast": 0.3}
 """Share of rows that a classifier calls uncertain: those of the fast one may go to another."""
@@ -136,7 +138,7 @@ def build_toxicity(shop: Workshop, data: Path, name: str) -> Pooled:
         settings=settings,
         marks=rows.marks if settings.hybrid else None,
         weights=rows.weights,
-        groups=_groups(tuple(rows.texts)),
+        groups=groups_of(rows),
         tuning_groups=merged_groups([list(rows.source)]),
         abstain=ABSTAIN.get(name),
         members=identity_members(rows.texts),
@@ -189,10 +191,13 @@ def build_toxicity_types(shop: Workshop, data: Path, name: str) -> Pooled:
 
 
 def build_domain(shop: Workshop, data: Path, name: str) -> Pooled:
-    """Eight domains, and texts of none of them."""
+    """Eight domains, and texts of none of them; of whole texts and of short pieces."""
     rows = domain_rows(data)
-    windows, source = read(shop, ENCODER, rows, DOMAIN_LAYERS)
-    return _trained(windows, source, rows, rows.labels, name, DOMAIN)
+    windows, source = read(shop, DOMAIN, rows)
+    kept = OutOfFold(len(rows))
+    classifier = _trained(windows, source, rows, rows.labels, name, MEAN, kept)
+    classifier.card.metrics.update(domain_trials(classifier, rows, kept))
+    return classifier
 
 
 def _trained(
@@ -202,6 +207,7 @@ def _trained(
     labels: Labels,
     name: str,
     settings: PooledSettings,
+    kept: OutOfFold | None = None,
 ) -> Pooled:
     return train_windows(
         windows,
@@ -210,16 +216,23 @@ def _trained(
         source,
         name=name,
         settings=settings,
-        groups=_groups(tuple(rows.texts)),
+        groups=groups_of(rows),
         data=describe(rows),
         weaknesses=WEAKNESSES[name],
         normalisation=VERSION,
+        kept=kept,
     )
 
 
+def groups_of(rows: Rows) -> np.ndarray | None:
+    """Rows that say nearly the same, and pieces with the text that they were cut from."""
+    made_of = [] if rows.origins is None else [rows.origins]
+    return merged_groups([_duplicates(tuple(rows.texts)), *made_of])
+
+
 @cache
-def _groups(texts: tuple[str, ...]) -> np.ndarray | None:
-    return merged_groups([near_duplicates(texts)])
+def _duplicates(texts: tuple[str, ...]) -> np.ndarray:
+    return near_duplicates(texts)
 
 
 def describe(rows: Rows) -> dict[str, Any]:
