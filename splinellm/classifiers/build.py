@@ -23,6 +23,7 @@ from splinellm.classifiers.leaving_out import MEAN_OF
 from splinellm.classifiers.lessons import Lesson, lesson_of
 from splinellm.classifiers.marked_words import marked_figures, with_marked_words
 from splinellm.classifiers.rows import Rows, domain_rows, jigsaw_types, marked_rows, toxicity_rows
+from splinellm.classifiers.short_domains import domain_trials
 from splinellm.classifiers.sources import LICENCES
 from splinellm.classifiers.trial_figures import (
     disguise_figures,
@@ -33,6 +34,7 @@ from splinellm.classifiers.trials import KEPT_ASIDE, long_texts
 from splinellm.classifiers.workshop import Reading, Workshop
 from splinellm.learn.artifact import BOXED_FOLDER, load_classifier, save_classifier
 from splinellm.learn.identity_terms import identity_members
+from splinellm.learn.out_of_fold import OutOfFold
 from splinellm.learn.pooled import Pooled
 from splinellm.learn.pooled_material import PooledSettings
 from splinellm.learn.pooled_training import train_windows
@@ -49,8 +51,8 @@ DECODER = Reading("smollm2-135m", (6, 7), "blocks:384")
 FAST_LAYERS = (1,)
 """Of what the encoder reads: the forward pass ends in the second of six layers."""
 
-DOMAIN_READING = Reading("minilm-l6", (3,), "blocks:1536")
-"""The fourth of six layers."""
+DOMAIN = Reading("minilm-l6", (4,), "blocks:1536")
+"""The fifth of six layers."""
 
 MARKED = ("toxicity", "toxicity-fast", "toxicity-types")
 """Classifiers that are taught which words people marked."""
@@ -63,7 +65,7 @@ HYBRID = PooledSettings(hybrid=True, strengths=(0.01,), shares=(0.45,))
 NEAR_WORDS = replace(HYBRID, shares=(0.7,))
 """For the second layer alone, and for what words tell best: more of the lexicon."""
 
-DOMAIN = PooledSettings(Pooling("mean"), augment=False, strengths=(0.01,))
+MEAN = PooledSettings(Pooling("mean"), augment=False, strengths=(0.01,))
 
 ABSTAIN = {"toxicity": 0.1, "toxicity-fast": 0.3}
 """Share of rows that a classifier calls uncertain: those of the fast one may go to another."""
@@ -150,7 +152,7 @@ def build_toxicity(shop: Workshop, data: Path, name: str) -> Pooled:
         tuning_groups=merged_groups([list(rows.source)]),
         abstain=ABSTAIN.get(name),
         members=identity_members(rows.texts),
-        data=describe(learned),
+        data=described(learned),
         weaknesses=WEAKNESSES[name],
         normalisation=VERSION,
     )
@@ -204,7 +206,7 @@ def build_toxicity_types(shop: Workshop, data: Path, name: str) -> Pooled:
         weights=lesson.rows.weights,
         groups=lesson.groups,
         measured=lesson.own,
-        data=describe(lesson),
+        data=described(lesson),
         weaknesses=WEAKNESSES[name],
         normalisation=VERSION,
     )
@@ -212,37 +214,47 @@ def build_toxicity_types(shop: Workshop, data: Path, name: str) -> Pooled:
 
 
 def build_domain(shop: Workshop, data: Path, name: str) -> Pooled:
-    """Eight domains, and texts of none of them."""
+    """Eight domains, and texts of none of them; of whole texts and of short pieces."""
     rows = domain_rows(data)
-    lesson = lesson_of(shop, DOMAIN_READING, rows, composed=False, keep_aside=False)
-    return train_windows(
-        lesson.windows,
+    assert rows.origins is not None  # noqa: S101 (domain_rows says them)
+    windows, source = shop.windows(DOMAIN, rows.texts)
+    kept = OutOfFold(len(rows))
+    classifier = train_windows(
+        windows,
         rows.texts,
         rows.labels,
-        lesson.source,
+        source,
         name=name,
-        settings=DOMAIN,
-        groups=merged_groups([near_duplicates(rows.texts)]),
-        data=describe(lesson),
+        settings=MEAN,
+        weights=rows.weights,
+        groups=merged_groups([near_duplicates(rows.texts), rows.origins]),
+        data=describe(rows),
         weaknesses=WEAKNESSES[name],
         normalisation=VERSION,
+        kept=kept,
     )
+    classifier.card.metrics.update(domain_trials(classifier, rows, kept))
+    return classifier
 
 
-def describe(lesson: Lesson) -> dict[str, Any]:
+def describe(rows: Rows) -> dict[str, Any]:
     """Summarise training data for a card."""
-    rows = lesson.rows[np.flatnonzero(lesson.own)]
     names = list(dict.fromkeys(rows.source.tolist()))
     digest = hashlib.sha256("\0".join(rows.texts).encode()).hexdigest()
-    composed = int(np.sum(~lesson.own))
     return {
         "name": ", ".join(names),
         "rows": len(rows),
-        **({"short texts inside others": composed} if composed else {}),
         "sha256": digest,
         "licences": "; ".join(LICENCES[name] for name in names),
         "kept aside": KEPT_ASIDE,
     }
+
+
+def described(lesson: Lesson) -> dict[str, Any]:
+    """Summarise texts as they are, and count those that hold others."""
+    composed = int(np.sum(~lesson.own))
+    more = {"short texts inside others": composed} if composed else {}
+    return {**describe(lesson.rows[np.flatnonzero(lesson.own)]), **more}
 
 
 def _means(found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

@@ -12,6 +12,8 @@ import pandas as pd
 
 from splinellm.classifiers import sources
 from splinellm.classifiers.classes import CLEAN, TOXIC
+from splinellm.classifiers.domains import OTHER, like_any, lines_of_domains, with_pieces
+from splinellm.classifiers.short_domains import short_texts
 from splinellm.classifiers.sources import TOXICITY_SOURCES
 from splinellm.learn.annotated import as_read
 from splinellm.learn.labels import Labels
@@ -21,9 +23,10 @@ WEIGHTS = {"davidson": 0.15, "toxic_spans": 0.15, "templates": 3.0}
 """Of sources. Two count less: one calls offensive what others do not, the other has no text without
 a span to tell its own style from toxicity. Our own count more: they are few. One for the others."""
 
+PIECE_WEIGHT = 0.3
+"""Of a short piece beside a whole text: more would cost whole texts that are short."""
+
 DOMAINS = "domains"
-OTHER = "other"
-"""The class of texts of no known domain."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +45,10 @@ class Rows:
         How much each counts.
     marks : list of ndarray or None
         Annotated characters of each text as it is read.
+    origins : ndarray of int, shape (N,), optional
+        Which rows are of one text: the same number for the text and for pieces of it.
+    is_piece : ndarray of bool, shape (N,), optional
+        Which were cut from another row.
     """
 
     texts: list[str]
@@ -49,6 +56,8 @@ class Rows:
     source: np.ndarray
     weights: np.ndarray
     marks: list[np.ndarray | None]
+    origins: np.ndarray | None = None
+    is_piece: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -62,10 +71,12 @@ class Rows:
             self.source[rows],
             self.weights[rows],
             [self.marks[row] for row in rows],
+            None if self.origins is None else self.origins[rows],
+            None if self.is_piece is None else self.is_piece[rows],
         )
 
     def followed_by(self, others: Rows) -> Rows:
-        """These rows, then others."""
+        """These rows, then others; none of them pieces."""
         return Rows(
             [*self.texts, *others.texts],
             np.concatenate([self.label, others.label]),
@@ -103,13 +114,21 @@ def marked_rows(data: Path) -> Rows:
 
 
 def domain_rows(data: Path) -> Rows:
-    """Texts of eight domains, and tweets and sentences of our own that are of none of them."""
+    """Texts of eight domains, tweets and sentences of our own that are of none, and their pieces.
+
+    What is like a text that the classifier is tried on is left out; see
+    :mod:`splinellm.classifiers.short_domains`.
+    """
     frames = [sources.domains(data).assign(source=DOMAINS)]
     tweets = sources.davidson(data).sample(1500, random_state=0)
     own = sources.templates(data)
+    own = own[(own["label"] == CLEAN) & ~like_any(own["text"], lines_of_domains())]
     frames.append(tweets.assign(label=OTHER, source="davidson"))
-    frames.append(own[own["label"] == CLEAN].assign(label=OTHER, source="templates"))
-    return _rows(pd.concat(frames, ignore_index=True).assign(weight=1.0))
+    frames.append(own.assign(label=OTHER, source="templates"))
+    rows = with_pieces(pd.concat(frames, ignore_index=True))
+    tried = [one.text for one in short_texts()]
+    rows = rows[~like_any(rows["text"], tried)]
+    return _rows(rows.assign(weight=np.where(rows["is_piece"], PIECE_WEIGHT, 1.0)))
 
 
 def jigsaw_types(data: Path) -> tuple[Rows, Labels]:
@@ -142,6 +161,8 @@ def _rows(frame: pd.DataFrame) -> Rows:
         frame["source"].to_numpy(str),
         frame["weight"].to_numpy(float),
         marks,
+        frame["origin"].to_numpy(np.int64) if "origin" in frame else None,
+        frame["is_piece"].to_numpy(bool) if "is_piece" in frame else None,
     )
 
 

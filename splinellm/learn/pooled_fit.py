@@ -268,6 +268,8 @@ def fit_path(
     list of ndarray, shape (D + 1,)
         Weights and, last, the bias, for each C.
     """
+    if pooling.pool == "mean" and labels is None and isinstance(design, Design):
+        design, bags = averaged(design, bags)
     weights = np.zeros(design.width + 1)
     found: list[np.ndarray] = []
     stages = (replace(pooling, pool="mean"), pooling) if pooling.pool != "mean" else (pooling,)
@@ -279,6 +281,22 @@ def fit_path(
             weights = minimize(loss, weights, jac=True, method="L-BFGS-B", options=options).x
         found.append(weights)
     return found
+
+
+def averaged(design: Design, bags: Bags) -> tuple[Design, Bags]:
+    """Bags of one window each, which is the mean of theirs.
+
+    The mean of linear scores is the score of the mean: under mean pooling both are the same to fit,
+    and of long texts these are far fewer rows. Without coordinates there is nothing to average.
+    """
+    if design.values is None:
+        return design, bags
+    n_bags = len(bags.targets)
+    counts = np.diff(bags.starts)
+    shares = np.repeat((1.0 / counts).astype(np.float32), counts)
+    means = csr_matrix((shares, bags.index, bags.starts), shape=(n_bags, len(design.values)))
+    whole = replace(bags, index=np.arange(n_bags), starts=np.arange(n_bags + 1))
+    return replace(design, values=np.asarray(means @ design.values)), whole
 
 
 class _Loss:

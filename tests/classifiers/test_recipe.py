@@ -83,6 +83,29 @@ def test_domains_have_a_class_of_none(data: Path) -> None:
     assert set(rows.label[rows.source != "domains"]) == {OTHER}
 
 
+def test_pieces_are_in_the_group_of_their_text() -> None:
+    texts = ["the cat sat on the mat", "A dog. It barks.", "The cat sat on the mat!", "It barks."]
+    label = np.array(["law", "code", "law", "code"])
+    origins = np.array([0, 1, 2, 1])
+    rows = Rows(texts, label, label, np.ones(4), [None] * 4, origins, np.arange(4) == 3)
+    groups = build.groups_of(rows)
+    assert groups is not None
+    assert groups[0] == groups[2] != groups[1] == groups[3]
+    part = rows[np.array([3, 1])]
+    assert part.is_piece is not None
+    assert part.is_piece.tolist() == [True, False]
+    groups = build.groups_of(part)
+    assert groups is not None
+    assert groups[0] == groups[1]
+
+
+def test_nothing_like_the_trial_of_domains_is_trained_on(data: Path) -> None:
+    texts = {text.casefold() for text in domain_rows(data).texts}
+    assert "yes" not in texts
+    assert "42" not in texts
+    assert "import numpy as np" not in texts
+
+
 def test_types(data: Path) -> None:
     rows, labels = jigsaw_types(data)
     assert labels.classes == JIGSAW_LABELS

@@ -11,7 +11,7 @@ from scipy.optimize import approx_fprime
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from splinellm.learn.pooled_fit import Design, _Loss, bags_of, fit_path, padded_bags
+from splinellm.learn.pooled_fit import Design, _Loss, averaged, bags_of, fit_path, padded_bags
 from splinellm.learn.pooling import POOLS, Pooling
 from splinellm.learn.windows import Windows
 
@@ -62,6 +62,23 @@ def test_whole_texts_by_their_mean_are_scikit_learns_logistic_regression() -> No
     coefficients, intercept = design.unfolded(weights)
     scores = one.scores(coefficients[:, None], np.array([intercept]))[:, 0]
     np.testing.assert_allclose(scores, sample.decision_function(scaled), atol=5e-3)
+
+
+@pytest.mark.parametrize("components", [None, 3])
+def test_means_of_texts_have_the_loss_of_their_windows(components: int | None) -> None:
+    found = windows(np.float32, signal=60)
+    design = Design.of(found, np.arange(len(found.values)), components, 0)
+    bags = padded_bags(found, ALL, TARGET, 0, weights=np.linspace(0.5, 2.0, N))
+    fewer = averaged(design, bags)
+    if components is None:
+        assert fewer == (design, bags)
+        return
+    assert fewer[0].values is not None
+    assert fewer[0].values.shape == (N, 3)
+    at = np.random.default_rng(2).normal(size=4)
+    pairs = [_Loss(*one, Pooling("mean"), 0.01, None)(at) for one in ((design, bags), fewer)]
+    assert pairs[0][0] == pytest.approx(pairs[1][0], rel=1e-6)
+    np.testing.assert_allclose(pairs[0][1], pairs[1][1], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("pool", ["max", "log-sum-exp", "agreeing"])
