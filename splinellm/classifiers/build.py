@@ -20,7 +20,7 @@ from splinellm.classifiers.classes import CLEAN
 from splinellm.classifiers.hard_cases import judge_hard_cases
 from splinellm.classifiers.judging import judge_of
 from splinellm.classifiers.leaving_out import MEAN_OF
-from splinellm.classifiers.lessons import Lesson, lesson_of
+from splinellm.classifiers.lessons import Lesson, is_aside, lesson_of
 from splinellm.classifiers.marked_words import marked_figures, with_marked_words
 from splinellm.classifiers.rows import Rows, domain_rows, jigsaw_types, marked_rows, toxicity_rows
 from splinellm.classifiers.short_domains import domain_trials
@@ -115,17 +115,17 @@ VARIANTS = {
 }
 
 
-def toxicity_lesson(shop: Workshop, data: Path, variant: Variant) -> Lesson:
-    """What a variant learns from, and what is kept aside."""
-    rows = toxicity_rows(data)
-    rows = rows[np.arange(0, len(rows), variant.every)]
+def toxicity_lesson(shop: Workshop, everything: Rows, variant: Variant) -> Lesson:
+    """What a variant learns from, of all rows."""
+    rows = everything[np.arange(0, len(everything), variant.every)]
     return lesson_of(shop, variant.reading, rows, layers=variant.layers, composed=variant.composed)
 
 
 def judge(shop: Workshop, data: Path, only: str | None = None) -> dict[str, Any]:
     """ROC-AUC on each source left out, by variant and channel."""
+    everything = toxicity_rows(data)
     return {
-        name: toxicity_lesson(shop, data, variant).judged(variant.settings)
+        name: toxicity_lesson(shop, everything, variant).judged(variant.settings)
         for name, variant in VARIANTS.items()
         if only in (None, name)
     }
@@ -134,7 +134,8 @@ def judge(shop: Workshop, data: Path, only: str | None = None) -> dict[str, Any]
 def build_toxicity(shop: Workshop, data: Path, name: str) -> Pooled:
     """Binary, trained across all sources but for the tenth that is kept for trials."""
     variant = VARIANTS[name]
-    lesson = toxicity_lesson(shop, data, variant)
+    everything = toxicity_rows(data)
+    lesson = toxicity_lesson(shop, everything, variant)
     left_out = lesson.judged(variant.settings)
     learned = lesson.to_learn()
     rows = learned.rows
@@ -157,7 +158,8 @@ def build_toxicity(shop: Workshop, data: Path, name: str) -> Pooled:
         normalisation=VERSION,
     )
     classifier = marked_anew(classifier, marked_rows(data))
-    classifier.card.metrics.update(trials(classifier, lesson.aside))
+    aside = everything[np.flatnonzero(is_aside(everything))]
+    classifier.card.metrics.update(trials(classifier, aside))
     classifier.card.metrics["ROC-AUC on sources left out"] = {
         "measured on": "each source in turn, trained on all others",
         **left_out,
@@ -175,10 +177,9 @@ def marked_anew(classifier: Pooled, rows: Rows) -> Pooled:
     return classifier
 
 
-def trials(classifier: Pooled, rows: Rows) -> dict[str, Any]:
+def trials(classifier: Pooled, aside: Rows) -> dict[str, Any]:
     """Figures of hard cases, of long texts and of disguises; from rows that were kept aside."""
     judge = judge_of(classifier)
-    aside = rows[np.flatnonzero(rows.source != "templates")]
     texts = np.array(aside.texts, object)
     clean = aside.label == CLEAN
     origins = {name: texts[clean & (aside.source == name)] for name in LONG_CLEAN}

@@ -63,16 +63,17 @@ class Lesson:
             self.made_of[used],
         )
 
-    @property
-    def aside(self) -> Rows:
-        """Rows that are kept aside."""
-        return self.rows[np.flatnonzero(~self.learned)]
-
     def judged(self, settings: PooledSettings) -> dict[str, dict[str, float]]:
         """ROC-AUC on each source left out, by channel; of texts as they are."""
         rows = self.rows
         material = Material(self.windows, rows.texts, rows.labels, None, settings, rows.weights)
         return judged(material, rows, measured=self.own)
+
+
+def is_aside(rows: Rows) -> np.ndarray:
+    """Which rows are kept for trials, shape (N,), bool; none of the project's own."""
+    aside: np.ndarray = kept_aside(rows.texts) & (rows.source != "templates")
+    return aside
 
 
 def lesson_of(
@@ -99,11 +100,9 @@ def lesson_of(
     composed : bool
         Whether short texts inside long ones are learned from as well.
     keep_aside : bool
-        Whether a tenth of them is, for trials; never of the project's own.
+        Whether those that :func:`is_aside` chooses are.
     """
-    learned = np.ones(len(rows), np.bool_)
-    if keep_aside:
-        learned = ~kept_aside(rows.texts) | (rows.source == "templates")
+    learned = ~is_aside(rows) if keep_aside else np.ones(len(rows), np.bool_)
     used = np.flatnonzero(learned)
     groups = np.full(len(rows), -1)
     groups[used] = sharded(near_duplicates([rows.texts[row] for row in used]))

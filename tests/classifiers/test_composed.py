@@ -10,7 +10,7 @@ import pytest
 from splinellm.classifiers import composed
 from splinellm.classifiers.classes import CLEAN, TOXIC
 from splinellm.classifiers.composed import COUNT, composed_rows, sharded
-from splinellm.classifiers.lessons import lesson_of
+from splinellm.classifiers.lessons import is_aside, lesson_of
 from splinellm.classifiers.rows import DOMAINS, Rows
 from splinellm.classifiers.trials import kept_aside
 from splinellm.classifiers.workshop import Reading, Workshop
@@ -98,14 +98,15 @@ def test_nothing_that_is_kept_aside_is_learned_from(
     shop = Workshop(tmp_path, Pooling(window=4, stride=2))
     shop._backbones["tiny"] = tiny_backbone("llama")
     lesson = lesson_of(shop, READING, rows)
-    aside = kept_aside(rows.texts)
+    aside = is_aside(rows)
+    np.testing.assert_array_equal(aside, kept_aside(rows.texts))
     assert aside.any()
-    assert lesson.aside.texts == [text for text, one in zip(rows.texts, aside, strict=True) if one]
     learned = lesson.to_learn()
     assert learned.own.sum() == (~aside).sum()
     assert not learned.own.all()
     assert len(learned.windows) == len(learned.rows)
-    assert not any(text in other for text in lesson.aside.texts for other in learned.rows.texts)
+    kept = [rows.texts[row] for row in np.flatnonzero(aside)]
+    assert not any(text in other for text in kept for other in learned.rows.texts)
     np.testing.assert_array_equal(lesson.rows.label, rows.label[lesson.made_of])
     # Of each text that holds others, all parts are in its group.
     of_text = dict(zip(lesson.rows.texts, lesson.groups.tolist(), strict=True))
