@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -105,7 +106,7 @@ def lesson_of(
     learned = ~is_aside(rows) if keep_aside else np.ones(len(rows), np.bool_)
     used = np.flatnonzero(learned)
     groups = np.full(len(rows), -1)
-    groups[used] = sharded(near_duplicates([rows.texts[row] for row in used]))
+    groups[used] = sharded(_duplicates(tuple(rows.texts[row] for row in used)))
     windows, source = shop.windows(reading, rows.texts)
     made_of = np.arange(len(rows))
     if composed:
@@ -117,3 +118,9 @@ def lesson_of(
         windows, source = of_layers(windows, source, layers)
     own = np.arange(len(rows)) < len(learned)
     return Lesson(rows, windows, source, groups[made_of], own, learned[made_of], made_of)
+
+
+@cache
+def _duplicates(texts: tuple[str, ...]) -> np.ndarray:
+    """Groups of texts that several classifiers learn from, found once in a run."""
+    return near_duplicates(texts)
