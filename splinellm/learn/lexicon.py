@@ -99,12 +99,19 @@ class Lexicon(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
 
     def scores(self, pieces: Sequence[str]) -> np.ndarray:
         """Scores of texts or of windows, shape (N, C)."""
-        found = np.empty((len(pieces), len(self.intercept_)))
         words = [words_of(piece) for piece in pieces]
-        self._learn([word for its in words for word in its])  # at once: matrices cost, not words
-        for row, its in enumerate(words):
-            found[row] = self._score(its)
-        return found
+        counts = np.array([len(its) for its in words], np.int64)
+        ends = np.cumsum(counts).tolist()
+        # At once: matrices cost, not words.
+        own, pairs = self.word_scores([word for its in words for word in its]), self._pair_scores()
+        sums = np.zeros((len(pieces), len(self.intercept_)))
+        for row, (its, end) in enumerate(zip(words, ends, strict=True)):
+            sums[row] = own[end - len(its) : end].sum(axis=0)
+            known = [pairs[pair] for pair in _pairs_of(its) if pair in pairs]
+            if known:
+                sums[row] += np.sum(known, axis=0)
+        scores: np.ndarray = self.intercept_ + sums / np.sqrt(np.maximum(counts, 1))[:, None]
+        return scores
 
     def word_scores(self, words: Sequence[str]) -> np.ndarray:
         """Scores of words on their own, without the constant, shape (N, C)."""
@@ -167,18 +174,6 @@ class Lexicon(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         for name in ("_made", "_pairs", "_index"):
             state.pop(name, None)
         return state
-
-    def _score(self, words: Sequence[str]) -> np.ndarray:
-        """Score of a piece of text whose words have been learnt."""
-        total = self.intercept_.copy()
-        if not words:
-            return total
-        sums = np.sum([self._made[word] for word in words], axis=0)
-        pairs = self._pair_scores()
-        known = [pairs[pair] for pair in _pairs_of(words) if pair in pairs]
-        if known:
-            sums = sums + np.sum(known, axis=0)
-        return np.asarray(total + sums / np.sqrt(len(words)))
 
     def _learn(self, words: Sequence[str]) -> None:
         """Score words that were not met before."""
@@ -251,7 +246,7 @@ class Lexicon(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
 
 def words_of(text: str) -> list[str]:
     """Words, with signs that stand for letters inside, and runs of other signs; lower case."""
-    return [match.group()[:MAX_LENGTH] for match in _WORD.finditer(text.lower())]
+    return [word[:MAX_LENGTH] for word in _WORD.findall(text.lower())]
 
 
 def words_at(text: str) -> list[tuple[int, int]]:
