@@ -100,18 +100,15 @@ class Lexicon(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     def scores(self, pieces: Sequence[str]) -> np.ndarray:
         """Scores of texts or of windows, shape (N, C)."""
         words = [words_of(piece) for piece in pieces]
-        counts = np.array([len(its) for its in words], np.int64)
-        ends = np.cumsum(counts).tolist()
+        n_words = np.array([len(its) for its in words], np.int64)
         # At once: matrices cost, not words.
-        own, pairs = self.word_scores([word for its in words for word in its]), self._pair_scores()
-        sums = np.zeros((len(pieces), len(self.intercept_)))
-        for row, (its, end) in enumerate(zip(words, ends, strict=True)):
-            sums[row] = own[end - len(its) : end].sum(axis=0)
-            known = [pairs[pair] for pair in _pairs_of(its) if pair in pairs]
-            if known:
-                sums[row] += np.sum(known, axis=0)
-        scores: np.ndarray = self.intercept_ + sums / np.sqrt(np.maximum(counts, 1))[:, None]
-        return scores
+        sums = _sums(self.word_scores([word for its in words for word in its]), n_words)
+        scores = self._pair_scores()
+        pairs = [[scores[pair] for pair in _pairs_of(its) if pair in scores] for its in words]
+        if known := [score for its in pairs for score in its]:
+            sums += _sums(np.array(known), [len(its) for its in pairs])
+        found: np.ndarray = self.intercept_ + sums / np.sqrt(np.maximum(n_words, 1))[:, None]
+        return found
 
     def word_scores(self, words: Sequence[str]) -> np.ndarray:
         """Scores of words on their own, without the constant, shape (N, C)."""
@@ -259,6 +256,15 @@ def window_texts(texts: Sequence[str], spans: Sequence[np.ndarray]) -> Iterator[
     for text, windows in zip(texts, spans, strict=True):
         for begin, end in windows.tolist():
             yield text[begin:end]
+
+
+def _sums(rows: np.ndarray, counts: Iterable[int]) -> np.ndarray:
+    """Sum rows (V, C) in groups of so many, shape (N, C); nothing adds up to zero."""
+    sums, begin = [], 0
+    for count in counts:
+        sums.append(np.add.reduce(rows[begin : begin + count]))
+        begin += count
+    return np.array(sums).reshape(-1, rows.shape[1])
 
 
 def _pairs_of(words: Sequence[str]) -> list[str]:

@@ -23,8 +23,6 @@ _CHARACTERS_PER_TOKEN = 4
 _LONGEST_TOKEN = 16
 """Characters of a piece, for each of its tokens: enough that the token limit ends it."""
 
-_FAR = np.iinfo(np.int64).max
-
 MIN_OVERLAP = 32
 """Tokens before a piece that are read again, so that it does not begin without a context."""
 
@@ -53,13 +51,14 @@ class TokenRows:
 
     def characters(self, bounds: np.ndarray) -> np.ndarray:
         """Where windows of tokens are in the text, shape (W, 2); (0, 0) for windows without any."""
-        is_there = self.end > self.begin  # a token that the tokenizer adds is nowhere
-        # With one more behind the last: that is where its window ends.
-        begins = np.append(np.where(is_there, self.begin, _FAR), _FAR)
-        ends = np.append(np.where(is_there, self.end, 0), 0)
-        first = np.minimum.reduceat(begins, bounds.ravel())[::2]
-        last = np.maximum.reduceat(ends, bounds.ravel())[::2]
-        return np.stack([np.where(last, first, 0), last], 1)
+        places = list(zip(self.begin.tolist(), self.end.tolist(), strict=True))
+        spans = []
+        for first, stop in bounds.tolist():
+            # A token that the tokenizer adds is nowhere.
+            inside = [(begin, end) for begin, end in places[first:stop] if end > begin]
+            begins, ends = zip(*inside, strict=True) if inside else ((0,), (0,))
+            spans.append((min(begins), max(ends)))
+        return np.array(spans, np.int64).reshape(-1, 2)
 
 
 Columns = Callable[[FeatureTable], np.ndarray]
