@@ -100,7 +100,7 @@ class Lexicon(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     def scores(self, pieces: Sequence[str]) -> np.ndarray:
         """Scores of texts or of windows, shape (N, C)."""
         words = [words_of(piece) for piece in pieces]
-        n_words = np.array([len(its) for its in words], np.int64)
+        n_words = [len(its) for its in words]
         # At once: matrices cost, not words.
         sums = _sums(self.word_scores([word for its in words for word in its]), n_words)
         scores = self._pair_scores()
