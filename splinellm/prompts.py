@@ -60,6 +60,8 @@ def as_prompts(prompts: Any) -> list[Any]:
         `prompts` is something else: a mapping, a set, a table of several columns, bytes, a path.
         Iterating over it would give keys, column names or numbers in place of prompts.
     """
+    if type(prompts) is list and all(type(prompt) is str for prompt in prompts):
+        return list(prompts)  # most are, and several ask for them on a text's way
     return list(iter_prompts(prompts))
 
 

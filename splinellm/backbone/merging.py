@@ -196,6 +196,8 @@ class _Shares(Merging):
         return self._shares(values.double().cumsum(dim=2), n_tokens)
 
     def of_tokens(self, values: Tensor) -> Columns:
+        if max(self._widths()) == self._n_blocks:  # each hyperplane is a block: 0 or 1 of one
+            return tuple(self._statistic.columns), values
         return self._shares(values)
 
     def _shares(self, counts: Tensor, n_tokens: Tensor | None = None) -> Columns:

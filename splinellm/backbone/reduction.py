@@ -133,8 +133,9 @@ class Reduction(ABC):
         return values
 
     def _note_nan(self, h: Tensor) -> None:
-        # As numbers, like the signs. Not by the maximum of h itself: not every device's shows NaN.
-        is_nan = torch.ne(h, h, out=torch.empty_like(h)).amax(dim=-1) > 0
+        # A sum of squares is NaN if one of them is, on every device; infinities make it infinite.
+        # Of maxima not every device's shows NaN.
+        is_nan = torch.linalg.vector_norm(h, dim=-1).isnan()
         broken = self._in_rows(is_nan, 0)
         self._broken |= (broken & self._real).any(dim=-1)
 

@@ -165,7 +165,7 @@ class BatchReader:
         longest, device = max(lengths), self._backbone.device
         # Any valid id will do: by causality or by mask, real tokens do not see it.
         rows = [[*ids, *[0] * (longest - len(ids))] for ids in prompts]
-        return torch.tensor(rows).to(device), torch.tensor(lengths).to(device)
+        return torch.tensor(rows, device=device), torch.tensor(lengths, device=device)
 
     def pad_counted(self, prompts: Sequence[TokenizedPrompt]) -> Tensor | None:
         """Stack what counts, (B, T), on the device; None if all does."""

@@ -339,7 +339,7 @@ class Tokenizer:
             where = cut_to(where, len(ids), self._n_kept(ids))
             text = prompt if isinstance(prompt, str) else ""
             parts.append(self._index_one(position, [text] * len(ids), where, ids))
-        return TokenIndex.concatenate(parts)
+        return parts[0] if len(parts) == 1 else TokenIndex.concatenate(parts)
 
     def _index_chat(self, position: int, chat: Sequence[Message], ids: Sequence[int]) -> TokenIndex:
         places: list[Place | None] = self._read_chat(chat).places

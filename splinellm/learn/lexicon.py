@@ -99,11 +99,15 @@ class Lexicon(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
 
     def scores(self, pieces: Sequence[str]) -> np.ndarray:
         """Scores of texts or of windows, shape (N, C)."""
-        found = np.empty((len(pieces), len(self.intercept_)))
         words = [words_of(piece) for piece in pieces]
-        self._learn([word for its in words for word in its])  # at once: matrices cost, not words
-        for row, its in enumerate(words):
-            found[row] = self._score(its)
+        n_words = [len(its) for its in words]
+        # At once: matrices cost, not words.
+        sums = _sums(self.word_scores([word for its in words for word in its]), n_words)
+        scores = self._pair_scores()
+        pairs = [[scores[pair] for pair in _pairs_of(its) if pair in scores] for its in words]
+        if known := [score for its in pairs for score in its]:
+            sums += _sums(np.array(known), [len(its) for its in pairs])
+        found: np.ndarray = self.intercept_ + sums / np.sqrt(np.maximum(n_words, 1))[:, None]
         return found
 
     def word_scores(self, words: Sequence[str]) -> np.ndarray:
@@ -167,18 +171,6 @@ class Lexicon(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         for name in ("_made", "_pairs", "_index"):
             state.pop(name, None)
         return state
-
-    def _score(self, words: Sequence[str]) -> np.ndarray:
-        """Score of a piece of text whose words have been learnt."""
-        total = self.intercept_.copy()
-        if not words:
-            return total
-        sums = np.sum([self._made[word] for word in words], axis=0)
-        pairs = self._pair_scores()
-        known = [pairs[pair] for pair in _pairs_of(words) if pair in pairs]
-        if known:
-            sums = sums + np.sum(known, axis=0)
-        return np.asarray(total + sums / np.sqrt(len(words)))
 
     def _learn(self, words: Sequence[str]) -> None:
         """Score words that were not met before."""
@@ -251,7 +243,7 @@ class Lexicon(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
 
 def words_of(text: str) -> list[str]:
     """Words, with signs that stand for letters inside, and runs of other signs; lower case."""
-    return [match.group()[:MAX_LENGTH] for match in _WORD.finditer(text.lower())]
+    return [word[:MAX_LENGTH] for word in _WORD.findall(text.lower())]
 
 
 def words_at(text: str) -> list[tuple[int, int]]:
@@ -264,6 +256,15 @@ def window_texts(texts: Sequence[str], spans: Sequence[np.ndarray]) -> Iterator[
     for text, windows in zip(texts, spans, strict=True):
         for begin, end in windows.tolist():
             yield text[begin:end]
+
+
+def _sums(rows: np.ndarray, counts: Iterable[int]) -> np.ndarray:
+    """Sum rows (V, C) in groups of so many, shape (N, C); nothing adds up to zero."""
+    sums, begin = [], 0
+    for count in counts:
+        sums.append(np.add.reduce(rows[begin : begin + count]))
+        begin += count
+    return np.array(sums).reshape(-1, rows.shape[1])
 
 
 def _pairs_of(words: Sequence[str]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from splinellm.backbone.reduction import PromptReduction, Reduction
+from splinellm.backbone.reduction import PromptReduction, Reduction, TokenReduction
 from splinellm.geometry import Attended, DimensionRule, real_tokens
 from splinellm.schema import FeatureSchema, FeatureSelection
 
@@ -37,6 +37,27 @@ def test_a_nan_spoils_its_own_prompt_and_only_where_it_is_real(features: str) ->
     reduction.on_gate(0, h)
     assert reduction.result()[0].isfinite().all()
     assert reduction.result()[1].isnan().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_infinities_are_no_nan(dtype: torch.dtype) -> None:
+    h = torch.ones(2, 4, 6, dtype=dtype)
+    h[0, 0, :2] = torch.tensor([torch.inf, -torch.inf])
+    h[0, 1] = torch.finfo(dtype).max  # whose squares are infinite
+    reduction = reduction_of("sign_mean")
+    reduction.on_gate(0, h)
+    assert reduction.result().flatten().tolist() == pytest.approx([11 / 12, 1.0])
+
+
+def test_signs_of_single_hyperplanes_are_their_shares() -> None:
+    h = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(0))
+    schema = FeatureSchema((0,), FeatureSelection.parse("blocks:6"), 1).at("token")
+    reduction = TokenReduction(schema, lambda _layer: torch.ones(6), DimensionRule())
+    begin(reduction, LENGTHS, 4)
+    reduction.on_gate(0, h)
+    found = reduction.result()
+    assert found.dtype == torch.float32
+    assert torch.equal(found[:, :, 0], (h > 0).float())
 
 
 def test_a_nan_in_keys_spoils_the_prompt_whose_last_token_sees_it() -> None:

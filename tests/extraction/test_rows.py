@@ -57,6 +57,12 @@ def test_a_row_per_token(granularity: Granularity, n_tokens: list[int]) -> None:
     assert table.tokens is tokens
 
 
+def test_rows_of_prompts_which_a_cache_may_keep_are_copied() -> None:
+    kept = rows_of(1, 0)
+    assemble({0: kept}, PROMPTS, PROVENANCE).values[:] = -1
+    assert kept.tolist() == [[0, 1]]
+
+
 def test_no_rows_make_an_empty_table() -> None:
     assert assemble({}, PROMPTS, PROVENANCE).values.shape == (0, 2)
     by_prefix = assemble({}, PROMPTS, PROVENANCE.at("prefix"), index_of())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -60,6 +61,24 @@ def test_all_windows_of_a_text_are_learned_at_once(monkeypatch: pytest.MonkeyPat
     )
     assert made.scores(TEXTS[:5]).tobytes() == expected.tobytes()
     assert len(asked) == 1
+
+
+def test_windows_are_scored_as_on_their_own_to_the_bit() -> None:
+    made = lexicon()
+    windows = ["you are a fool you fool", "", "!!", "fool you " * 40, "kind", "zqx", "You FOOL!!"]
+    expected = []
+    for words in map(words_of, windows):
+        total = made.intercept_
+        if words:
+            sums = np.sum(made.word_scores(words), axis=0)
+            pairs = [f"{first} {second}" for first, second in pairwise(words)]
+            scores = made._pair_scores()
+            known = [scores[pair] for pair in pairs if pair in scores]
+            sums = sums + np.sum(known, axis=0) if known else sums
+            total = total + sums / np.sqrt(len(words))
+        expected.append(total)
+    assert made.scores(windows).tobytes() == np.array(expected).tobytes()
+    assert made.scores([]).shape == (0, 2)
 
 
 SCORED = """
