@@ -3,8 +3,8 @@
 Run ``python benchmarks/composing.py DATA [--rows N] [--layers 1,5] [--seeds 0 1]``. DATA is the
 folder of the sources that ``make classifiers`` reads. For each seed two classifiers are trained on
 the same comments of jigsaw with the settings of the command in docs/classifiers.md, one of them
-with ``--compose``. All are tried on rows that a hash keeps aside: on short toxic comments inside long
-clean texts, and on comments as they are.
+with ``--compose``. All are tried on rows that a hash keeps aside: on short toxic comments inside
+long clean texts, and on comments as they are.
 """
 
 from __future__ import annotations
