@@ -172,14 +172,17 @@ def test_texts_whose_short_part_the_limit_cut_are_left_out() -> None:
     for i in np.flatnonzero(~whole).tolist():
         own = windows.characters[windows.starts[N + i] : windows.starts[N + i + 1]]
         assert own[:, 1].max() < composition.composed.ends[i]
-    told = {"groups": np.arange(N) // 2, "marks": [None] * N, "members": {"m": IS_TOXIC}}
+    pairs, thirds = np.arange(N) // 2, np.arange(N) % 3
+    told: dict[str, Any] = {"groups": pairs, "tuning_groups": thirds, "marks": [None] * N}
+    told["members"] = {"m": IS_TOXIC}
     kept, texts, labels, more = composition.beside(windows, TEXTS, LABELS, told)
     rows = [*range(N), *(N + np.flatnonzero(whole))]
     np.testing.assert_array_equal(kept.values, windows[np.array(rows)].values)
     assert texts == [[*TEXTS, *composition.composed.texts][row] for row in rows]
     short = composition.composed.short[whole]
     np.testing.assert_array_equal(labels.values[N:], IS_TOXIC[short])
-    np.testing.assert_array_equal(more["groups"][N:], short // 2)
+    np.testing.assert_array_equal(more["groups"], pairs[[*range(N), *short]])
+    np.testing.assert_array_equal(more["tuning_groups"], thirds[[*range(N), *short]])
     np.testing.assert_array_equal(more["members"]["m"][N:], IS_TOXIC[short])
     np.testing.assert_array_equal(more["split_groups"][N:], composition.shards[short])
     assert more["measured"].tolist() == [True] * N + [False] * len(short)
