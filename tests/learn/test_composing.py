@@ -12,7 +12,7 @@ import pytest
 from splinellm import PooledClassifier, SplineExtractor
 from splinellm.backbone.loading import Backbone
 from splinellm.errors import ConfigurationError
-from splinellm.learn import composing, pooled_training, register_backbone
+from splinellm.learn import composing, pooled_training, register_backbone, trials
 from splinellm.learn.composing import (
     COMPOSED,
     COUNT,
@@ -194,6 +194,7 @@ def test_figures_are_of_texts_as_they_are_and_no_split_tears_a_composed_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     reads = count_reads(monkeypatch)
+    monkeypatch.setattr(trials, "FEW_ROWS", N + 1)
     composition = Composition.of(TEXTS, LABELS)
     fits: list[set[int]] = []
     fit = Material.fit
@@ -206,9 +207,9 @@ def test_figures_are_of_texts_as_they_are_and_no_split_tears_a_composed_one(
     tried: list[np.ndarray] = []
     figures = pooled_training.pooled_figures
 
-    def measured(material: Any, trials: Any, *rest: Any, **told: Any) -> Any:
-        tried.extend(trial.rows for trial in trials)
-        return figures(material, trials, *rest, **told)
+    def measured(material: Any, tries: Any, *rest: Any, **told: Any) -> Any:
+        tried.extend(trial.rows for trial in tries)
+        return figures(material, tries, *rest, **told)
 
     monkeypatch.setattr(pooled_training, "pooled_figures", measured)
     kept = OutOfFold(N)
