@@ -33,6 +33,7 @@ from splinellm.classifiers.trial_figures import (
 from splinellm.classifiers.trials import KEPT_ASIDE, long_texts
 from splinellm.classifiers.workshop import Reading, Workshop
 from splinellm.learn.artifact import BOXED_FOLDER, load_classifier, save_classifier
+from splinellm.learn.composing import COMPOSED
 from splinellm.learn.identity_terms import identity_members
 from splinellm.learn.lengths import BY_LENGTH, TRIED_UP_TO
 from splinellm.learn.out_of_fold import OutOfFold
@@ -263,7 +264,7 @@ def describe(rows: Rows) -> dict[str, Any]:
 def described(lesson: Lesson) -> dict[str, Any]:
     """Summarise texts as they are, and count those that hold others."""
     composed = int(np.sum(~lesson.own))
-    more = {"short texts inside others": composed} if composed else {}
+    more = {COMPOSED: composed} if composed else {}
     return {**describe(lesson.rows[np.flatnonzero(lesson.own)]), **more}
 
 

@@ -1,7 +1,6 @@
-"""Short texts inside longer clean ones, as rows to train on.
+"""Short texts inside longer clean ones, as rows to train on; see :mod:`splinellm.learn.composing`.
 
-Tokens of an insult in a long text attend to what is around it, and windows that hold its end hold
-some of the next sentence: neither looks as it does when the insult is a text of its own.
+Of each source as many, and each among clean texts of its own source or of the domains.
 """
 
 from __future__ import annotations
@@ -12,18 +11,7 @@ import numpy as np
 
 from splinellm.classifiers.classes import CLEAN, TOXIC
 from splinellm.classifiers.rows import DOMAINS, WEIGHTS, Rows, balanced
-from splinellm.classifiers.trials import PLACES, SHORT, filler_of, n_pieces, put_into
-
-MOST = 1500
-"""Texts of each source and label that are put among others."""
-
-LENGTHS = (20, 160)
-"""Words and marks of the clean part: what is read at once holds both. Drawn log-uniformly."""
-
-
-COUNT = 4.0
-"""How much a composed text counts beside one of the same source that stands alone: with it all of
-them together count about as much as all others."""
+from splinellm.learn.composing import COUNT, MOST, compose
 
 N_SHARDS = 100
 """Texts that are put together are of one in so many parts of all texts."""
@@ -55,38 +43,30 @@ def composed_rows(rows: Rows, groups: np.ndarray, *, seed: int = 0) -> tuple[Row
     short : ndarray of int
         Row of the short text in each.
     """
-    random = np.random.default_rng(seed)
-    fillers = _clean_by_group(rows, groups)
-    texts: list[str] = []
-    kept: list[int] = []
-    for row in _chosen(rows, random):
-        origins = [str(rows.source[row]), DOMAINS]
-        random.shuffle(origins)
-        around = [fillers.get((origin, int(groups[row])), []) for origin in origins]
-        around = [found for clean in around if (found := [i for i in clean if i != row])]
-        length = int(np.exp(random.uniform(*np.log(LENGTHS))))
-        place = str(random.choice(PLACES))
-        if around:
-            filler = filler_of([rows.texts[i] for i in around[0]], length, random)
-            texts.append(put_into(filler, rows.texts[row].strip(), place))
-            kept.append(row)
-    short = np.array(kept, np.int64)
-    composed = replace(rows[short], texts=texts, marks=[None] * len(texts))
-    return replace(composed, weights=_weights(composed)), short
+    found = compose(
+        rows.texts,
+        groups,
+        kinds=_kinds(rows),
+        clean=rows.label == CLEAN,
+        origins=rows.source,
+        everywhere=DOMAINS,
+        most=MOST,
+        seed=seed,
+    )
+    composed = replace(rows[found.short], texts=found.texts, marks=[None] * len(found))
+    return replace(composed, weights=_weights(composed)), found.short
 
 
-def _chosen(rows: Rows, random: np.random.Generator) -> list[int]:
-    is_short = np.array([0 < n_pieces(text) < SHORT for text in rows.texts])
-    chosen: list[int] = []
-    for source in dict.fromkeys(rows.source.tolist()):
-        for label in (TOXIC, CLEAN):
-            alike = np.flatnonzero(is_short & (rows.source == source) & (rows.label == label))
-            if source != DOMAINS:
-                chosen += random.permutation(alike)[:MOST].tolist()
-    return chosen
+def _kinds(rows: Rows) -> np.ndarray:
+    """Sources in their order, toxic texts before clean ones; of domains none is put anywhere."""
+    names = list(dict.fromkeys(rows.source.tolist()))
+    numbers = np.array([2 * names.index(name) for name in rows.source.tolist()], np.int64)
+    kinds = np.where(rows.label == TOXIC, numbers, numbers + 1)
+    return np.where(rows.source == DOMAINS, -1, kinds)
 
 
 def _weights(composed: Rows) -> np.ndarray:
+    """With these all of them together count about as much as all others."""
     weights = np.empty(len(composed))
     for source in dict.fromkeys(composed.source.tolist()):
         of_it = composed.source == source
@@ -95,9 +75,4 @@ def _weights(composed: Rows) -> np.ndarray:
     return weights
 
 
-def _clean_by_group(rows: Rows, groups: np.ndarray) -> dict[tuple[str, int], list[int]]:
-    found: dict[tuple[str, int], list[int]] = {}
-    for row in np.flatnonzero(rows.label == CLEAN).tolist():
-        if n_pieces(rows.texts[row]):
-            found.setdefault((str(rows.source[row]), int(groups[row])), []).append(row)
-    return found
+__all__ = ["COUNT", "MOST", "N_SHARDS", "composed_rows", "sharded"]

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from splinellm.classifiers.judging import Judge
-from splinellm.classifiers.trials import DISGUISES, PLACES, LongText, clean_trials, disguised
+from splinellm.classifiers.trials import DISGUISES, LongText, clean_trials, disguised
 from splinellm.errors import ConfigurationError
+from splinellm.learn.composing import PLACES
 from splinellm.learn.metrics import Target, choose_threshold
 from splinellm.learn.spans import Span
 

@@ -18,13 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from splinellm.errors import ConfigurationError
+from splinellm.learn.composing import PLACES, SHORT, filler_of, n_pieces, put_into
 
 LENGTHS = (200, 400, 700, 1000)
 """Words and marks of the clean texts that a short one is put into."""
-
-PLACES = ("start", "middle", "end")
-SHORT = 40
-"""A text of fewer words and marks is short."""
 
 SHARE = 0.5
 """Of the letters of a word that a disguise changes, where it can; at least one."""
@@ -32,14 +29,7 @@ SHARE = 0.5
 KEPT_ASIDE = "sha256 of a text's words, modulo 10, is 0"
 """What :func:`kept_aside` does, for cards."""
 
-_PIECE = re.compile(r"\w+|[^\w\s]")
 _WORD = re.compile("[A-Za-z]{3,}")
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
-
-
-def n_pieces(text: str) -> int:
-    """How many words and marks a text has: about its tokens, of whichever model."""
-    return sum(1 for _ in _PIECE.finditer(text))
 
 
 def kept_aside(texts: Sequence[str]) -> np.ndarray:
@@ -129,33 +119,6 @@ def long_texts(
             LongText(put_into(filler, insult, place), length, place, origin) for place in PLACES
         ]
     return made
-
-
-def filler_of(texts: Sequence[str], length: int, random: np.random.Generator) -> str:
-    """Draw texts, put one after the other, and cut them after `length` words and marks."""
-    parts: list[str] = []
-    missing = length
-    while missing > 0:
-        text = texts[int(random.integers(len(texts)))].strip()
-        ends = [match.end() for match in _PIECE.finditer(text)]
-        parts.append(text[: ends[min(missing, len(ends)) - 1]])
-        missing -= len(ends)
-    return "\n\n".join(parts)
-
-
-def put_into(filler: str, insult: str, place: str) -> str:
-    """Put a short text at a place of a longer one, one of :data:`PLACES`."""
-    if place == "start":
-        return f"{insult} {filler}"
-    if place == "end":
-        return f"{filler} {insult}"
-    # Between sentences if there is such a place near, else between words.
-    middle, near = len(filler) // 2, len(filler) // 5
-    ends = [m.end() for m in _SENTENCE_END.finditer(filler)]
-    gaps = [end for end in ends if abs(end - middle) < near]
-    gaps = gaps or [m.end() for m in re.finditer(r"\s+", filler)] or [middle]
-    at = min(gaps, key=lambda gap: abs(gap - middle))
-    return f"{filler[:at].rstrip()} {insult} {filler[at:].lstrip()}"
 
 
 _HOMOGLYPHS = str.maketrans(

@@ -279,18 +279,32 @@ def pooled(
     settings: dict[str, Any],
     wanted: PooledSettings,
     *,
+    compose: bool,
     marks: list[np.ndarray | None] | None,
     common: dict[str, Any],
     quiet: bool,
 ) -> Classifier:
-    """Train a pooled classifier on the rows' texts."""
+    """Train a pooled classifier on the rows' texts, and on what is composed of them if wanted."""
+    from splinellm.learn.composing import Composition
     from splinellm.learn.pooled_training import train_pooled
 
     texts = rows.texts or []
+    composition = None
+    if compose:
+        groupings = {name: common[name] for name in ("groups", "tuning_groups")}
+        composition = Composition.of(texts, labels, **groupings, seed=wanted.seed)
     extractor = _load(settings, "blocks")
-    with progress_bar(AllRead(len(texts)), quiet=quiet) as listener:
+    n_texts = len(texts) + (0 if composition is None else len(composition))
+    with progress_bar(AllRead(n_texts), quiet=quiet) as listener:
         return train_pooled(
-            texts, labels, extractor, settings=wanted, marks=marks, on_progress=listener, **common
+            texts,
+            labels,
+            extractor,
+            settings=wanted,
+            composition=composition,
+            marks=marks,
+            on_progress=listener,
+            **common,
         )
 
 

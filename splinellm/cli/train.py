@@ -174,6 +174,14 @@ def train(
             help="With --pool, put half of the training texts among clean ones.",
         ),
     ] = True,
+    compose: Annotated[
+        bool,
+        typer.Option(
+            envvar="SPLINELLM_COMPOSE",
+            help="With --pool, also learn from short texts inside longer clean ones, each read as "
+            "one text. Of two classes the first stands for clean, of several labels having none.",
+        ),
+    ] = False,
     components: Annotated[
         int,
         typer.Option(
@@ -250,8 +258,11 @@ def train(
         raise typer.BadParameter("--pool and --hybrid are for --estimator logistic")
     if spans is not None and pool is None:
         raise typer.BadParameter("--spans needs --pool: windows are what it labels")
+    if compose and pool is None:
+        raise typer.BadParameter("--compose needs --pool: windows find a short text in a long one")
     _require_folder(output)
     from splinellm.learn.artifact import save_classifier
+    from splinellm.learn.composing import COMPOSED
     from splinellm.learn.out_of_fold import OutOfFold
     from splinellm.learn.training import require_thresholds_decide
     from splinellm.learn.training import train as fit
@@ -309,7 +320,14 @@ def train(
             seed=seed,
         )
         classifier = labelled_data.pooled(
-            rows, labels, settings, wanted, marks=marks, common=common, quiet=quiet
+            rows,
+            labels,
+            settings,
+            wanted,
+            compose=compose,
+            marks=marks,
+            common=common,
+            quiet=quiet,
         )
     else:
         table = labelled_data.features_of(rows, settings, default_features="blocks", quiet=quiet)
@@ -323,6 +341,12 @@ def train(
     warning = length_warning(card)
     if warning is not None and not quiet:
         say(warning)
+    if COMPOSED in card.data and not quiet:
+        clean = f"of class '{card.classes[0]}'" if card.kind == "binary" else "without a label"
+        say(
+            f"{card.data[COMPOSED]:,} short texts inside longer ones {clean} were learned from as "
+            "well; figures are of texts as they are"
+        )
     if len(labels) < FEW_ROWS and not quiet:
         say(
             f"{len(labels):,} rows are few: every figure is over {N_FOLDS} splits, and its "

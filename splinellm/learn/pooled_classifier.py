@@ -44,6 +44,10 @@ class PooledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         Whether a lexicon of words and letters stands beside the geometry.
     augment, n_components, seed
         See :class:`splinellm.learn.pooled_material.PooledSettings`.
+    compose : bool, default=False
+        Whether short texts inside longer clean ones are learned from as well, each read as one
+        text; see :mod:`splinellm.learn.composing`. Of two labels the first in order stands for
+        clean; of several columns, having none.
     normalise : bool, default=False
         Whether texts are read without what hides words; see :mod:`splinellm.normalisation`.
     target : Target, optional
@@ -83,6 +87,7 @@ class PooledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         agreeing: int = 3,
         hybrid: bool = False,
         augment: bool = True,
+        compose: bool = False,
         n_components: int | None = 300,
         normalise: bool = False,
         target: Target | None = None,
@@ -104,6 +109,7 @@ class PooledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         self.agreeing = agreeing
         self.hybrid = hybrid
         self.augment = augment
+        self.compose = compose
         self.n_components = n_components
         self.normalise = normalise
         self.target = target
@@ -143,6 +149,7 @@ class PooledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         LabelError, PromptError, ConfigurationError
             A label, a text or a parameter cannot be used.
         """
+        from splinellm.learn.composing import Composition
         from splinellm.learn.pooled_training import PooledSettings, train_pooled
 
         texts = texts_of(X)
@@ -168,14 +175,19 @@ class PooledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
                     None if m is None else as_read(m, t) for m, t in zip(marks, texts, strict=True)
                 ]
             texts = [normalise(one).text for one in texts]
+        merged = merged_groups([near_duplicates(texts), *([] if groups is None else [groups])])
+        composition = None
+        if self.compose:
+            composition = Composition.of(texts, labels, groups=merged, seed=settings.seed)
         self.classifier_: Pooled = train_pooled(
             texts,
             labels,
             self._extractor(),
             name="pooled",
             settings=settings,
+            composition=composition,
             marks=marks,
-            groups=merged_groups([near_duplicates(texts), *([] if groups is None else [groups])]),
+            groups=merged,
             target=self.target,
             abstain=None if self.abstain is None else number("abstain", self.abstain),
             normalisation=VERSION if self.normalise else None,

@@ -49,6 +49,8 @@ def pooled_figures(
     groups: np.ndarray | None,
     members: Members | None = None,
     kept: OutOfFold | None = None,
+    *,
+    n_rows: int | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Measure scorers: held out, by group of people, and the first by channel and by length.
 
@@ -64,6 +66,8 @@ def pooled_figures(
         Of all rows, which are of which group of people.
     kept : OutOfFold, optional
         Gets the probabilities of the rows that were measured.
+    n_rows : int, optional
+        Of how many figures could be; of all without.
     """
     first, *others = trials
     labels = material.labels
@@ -78,8 +82,9 @@ def pooled_figures(
         groups,
         members,
         kept,
+        n_rows=n_rows,
     )
-    measured_on = held_out(len(first.rows), len(labels), groups)
+    measured_on = held_out(len(first.rows), len(labels) if n_rows is None else n_rows, groups)
     longer = ", and the same among clean texts" if material.settings.augment else ""
     measured["channels"] = {"measured on": measured_on, **channels}
     measured[BY_LENGTH] = {"measured on": measured_on + longer, **lengths}

@@ -11,6 +11,7 @@ import numpy as np
 from splinellm.errors import ConfigurationError
 from splinellm.learn.annotated import window_labels
 from splinellm.learn.card import NORMALISATION, Card
+from splinellm.learn.composing import Composition
 from splinellm.learn.fairness import Members
 from splinellm.learn.labels import Labels
 from splinellm.learn.marker import fit_marker
@@ -37,6 +38,7 @@ def train_pooled(
     extractor: Extractor,
     *,
     settings: PooledSettings | None = None,
+    composition: Composition | None = None,
     on_progress: OnProgress | None = None,
     **told: Any,
 ) -> Pooled:
@@ -52,6 +54,8 @@ def train_pooled(
         Reads every text once.
     settings : PooledSettings, optional
         What is to be trained.
+    composition : Composition, optional
+        What is composed of these texts, to be read and learned from as well.
     on_progress : callable, optional
         See :meth:`splinellm.extraction.base.Extractor.extract`.
     **told
@@ -71,7 +75,10 @@ def train_pooled(
     require_known(told.get("normalisation"))
     require_thresholds_decide(labels, told.get("target"), told.get("abstain"))
     require_markable(labels, told.get("marks"))
-    windows = read_windows(extractor, texts, settings.pooling, on_progress=on_progress)
+    to_read = texts if composition is None else [*texts, *composition.composed.texts]
+    windows = read_windows(extractor, to_read, settings.pooling, on_progress=on_progress)
+    if composition is not None:
+        windows, texts, labels, told = composition.beside(windows, texts, labels, told)
     source = extractor.provenance_at("token")
     return train_windows(windows, texts, labels, source, settings=settings, **told)
 
@@ -88,6 +95,7 @@ def train_windows(
     weights: np.ndarray | None = None,
     groups: np.ndarray | None = None,
     tuning_groups: np.ndarray | None = None,
+    split_groups: np.ndarray | None = None,
     measured: np.ndarray | None = None,
     target: Target | None = None,
     abstain: float | None = None,
@@ -116,6 +124,9 @@ def train_windows(
         Annotated characters of each text; see :mod:`splinellm.learn.annotated`. For two classes.
     weights : ndarray, shape (N,), optional
         How much each text counts in fitting and calibration; alike without.
+    split_groups : ndarray of int, shape (N,), optional
+        What splits keep together in place of `groups`, which intervals are then of alone: larger
+        groups, of which a few are no measure of chance.
     measured : ndarray of bool, shape (N,), optional
         Which texts thresholds are chosen on and figures are of; from the others is only learned.
     groups, tuning_groups, target, abstain, data, weaknesses, normalisation, members, kept
@@ -132,10 +143,12 @@ def train_windows(
     require_markable(labels, marks)
     told = None if marks is None else window_labels(windows, marks)
     material = Material(windows, texts, labels, told, settings, weights)
-    inner = groups if tuning_groups is None else tuning_groups
+    outer = groups if split_groups is None else split_groups
+    inner = outer if tuning_groups is None else tuning_groups
     told_of = np.ones(len(labels), np.bool_) if measured is None else measured
+    n_told = int(told_of.sum())
     trials: list[PooledTrial] = []
-    for learn, test in held_out_splits(labels, groups, settings.seed):
+    for learn, test in held_out_splits(labels, outer, settings.seed, n_told):
         tried = material.fit(learn, None if inner is None else inner[learn])
         told_learn = told_of[learn]
         chosen = Decisions.choose(
@@ -146,7 +159,7 @@ def train_windows(
         )
         trials.append(PooledTrial(tried.scorer, test[told_of[test]], chosen))
     decisions = trials[0].decisions
-    metrics = pooled_figures(material, trials, groups, members, kept)
+    metrics = pooled_figures(material, trials, groups, members, kept, n_rows=n_told)
     final = material.fit(np.arange(len(labels)), inner)
     marker = None if marks is None else fit_marker(texts, marks, final.scorer.lexicon_)
     final.scorer.marker_ = marker
@@ -159,10 +172,11 @@ def train_windows(
         classes=labels.classes,
         thresholds=decisions.thresholds,
         provenance=provenance,
-        data=data or {"rows": len(labels)},
+        data=data or {"rows": n_told},
         settings={
             "estimator": "pooled logistic",
             **final.settings,
+            "rows truncated": int(windows.truncated[told_of].sum()),
             **marked,
             **decisions.settings(),
             **({} if normalisation is None else {NORMALISATION: normalisation}),

@@ -100,14 +100,17 @@ class Trial:
     decisions: Decisions
 
 
-def held_out_splits(labels: Labels, groups: np.ndarray | None, seed: int) -> list[Split]:
+def held_out_splits(
+    labels: Labels, groups: np.ndarray | None, seed: int, n_rows: int | None = None
+) -> list[Split]:
     """Splits that a classifier is tried on before it is fitted to all rows.
 
     One, which keeps a fifth aside; of fewer than :data:`FEW_ROWS` rows all five, so that the
-    figures are not those of a lucky fifth of a few.
+    figures are not those of a lucky fifth of a few. `n_rows` says of how many figures are, where
+    that is not of all.
     """
     splits = stratified_splits(labels, groups, n_splits=N_FOLDS, seed=seed)
-    return splits if len(labels) < FEW_ROWS else splits[:1]
+    return splits if (len(labels) if n_rows is None else n_rows) < FEW_ROWS else splits[:1]
 
 
 def held_out(n_test: int, n_rows: int, groups: np.ndarray | None, n_splits: int = 1) -> str:
@@ -126,8 +129,14 @@ def trial_figures(
     groups: np.ndarray | None,
     members: Members | None = None,
     kept: OutOfFold | None = None,
+    *,
+    n_rows: int | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Measure trials, each by its own thresholds, for a card; groups of people, too, if any."""
+    """Measure trials, each by its own thresholds, for a card; groups of people, too, if any.
+
+    `n_rows` is of how many figures could be, where that is not all.
+    """
+    n_rows = len(labels) if n_rows is None else n_rows
     rows = np.concatenate([trial.rows for trial in trials])
     probabilities = np.concatenate([trial.probabilities for trial in trials])
     if kept is not None:
@@ -140,7 +149,7 @@ def trial_figures(
         )
         for name in first.decisions.thresholds
     }
-    measured_on = held_out(len(first.rows), len(labels), groups, len(trials))
+    measured_on = held_out(len(first.rows), n_rows, groups, len(trials))
     found: dict[str, dict[str, Any]] = {
         "held out": {
             "measured on": measured_on,
@@ -151,7 +160,7 @@ def trial_figures(
     }
     if first.decisions.bands:
         found["uncertain"] = {
-            "measured on": held_out(len(first.rows), len(labels), groups),
+            "measured on": held_out(len(first.rows), n_rows, groups),
             **band_figures(
                 labels[first.rows],
                 first.probabilities,

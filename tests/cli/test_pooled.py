@@ -67,6 +67,36 @@ def test_a_pooled_hybrid_from_texts_to_spans_in_every_format(
     assert [row["predicted"] for row in lines] == [row["predicted"] for row in table]
 
 
+def test_short_texts_inside_longer_ones_are_read_once_and_counted(
+    cli: Cli, fake: list[FakeExtractor]
+) -> None:
+    write_rows("in.jsonl", rows())
+    options = ("--pool", "log-sum-exp", "--max-tokens", "2000", "--tune-across", "source")
+    assert cli(*TRAIN, *options, "-o", "plain").code == 0
+    result = cli(*TRAIN[:-1], *options, "--compose", "--spans", "marks", "-o", "mine")
+    assert result.code == 0
+    card, plain = load_classifier("mine").card, load_classifier("plain").card
+    n_composed = card.data["short texts inside others"]
+    seen = fake[1].seen
+    assert len(set(seen)) == len(seen) == 120 + n_composed
+    assert seen[:120] == fake[0].seen == [row["text"] for row in rows()]
+    assert f"{n_composed} short texts inside longer ones of class 'clean'" in result.stderr
+    assert plain.data == {key: card.data[key] for key in plain.data}
+    assert plain.metrics["held out"]["toxic"]["rows"] == card.metrics["held out"]["toxic"]["rows"]
+    assert card.settings["annotated windows"] > 0
+
+
+def test_composing_is_refused_before_a_model_is_loaded(cli: Cli, fake: list[FakeExtractor]) -> None:
+    write_rows("in.jsonl", rows())
+    result = cli(*TRAIN, "--hybrid", "--compose", "-o", "mine")
+    assert (result.code, "--compose needs --pool" in result.stderr) == (2, True)
+    sources = [*TRAIN[:3], "source", *TRAIN[4:], *POOL, "--compose", "-o", "mine"]
+    result = cli(*sources)
+    assert (result.code, "3 exclusive classes" in result.stderr) == (1, True)
+    assert not fake
+    assert cli(*sources, "--positive", "s1", "--max-tokens", "2000").code == 0
+
+
 def test_what_one_is_uncertain_of_another_reads(cli: Cli, fake: list[FakeExtractor]) -> None:
     write_rows("in.jsonl", rows())
     assert cli(*TRAIN, "--abstain", "0.3", "-o", "a").code == 0
