@@ -121,6 +121,9 @@ class Extractor(ABC):
         """What tables of this granularity come from."""
         return self.provenance.at(granularity)
 
+    def require_messages(self) -> None:  # noqa: B027 (nothing is against it)
+        """Refuse to read conversations before there is any, for who knows that there will be."""
+
     def extract(
         self,
         prompts: str | Iterable[Prompt],

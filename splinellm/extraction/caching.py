@@ -101,6 +101,10 @@ class CachedExtractor(Extractor):
         """What tables of this granularity come from, as the extractor says."""
         return self.extractor.provenance_at(granularity)
 
+    def require_messages(self) -> None:
+        """Refuse to read conversations, as the extractor does."""
+        self.extractor.require_messages()
+
     def read(
         self,
         prompts: Mapping[KeyT, TokenizedPrompt],

@@ -18,8 +18,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from jinja2 import TemplateSyntaxError
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
+from transformers.utils.chat_template_utils import render_jinja_template
 
 from splinellm.conversations import Count, Message
 from splinellm.errors import ChatTemplateError
@@ -117,7 +119,8 @@ class ChatReader:
         Raises
         ------
         ChatTemplateError
-            There is no template, it raises, or it leaves out or rewrites what is said.
+            There is no template, it cannot be parsed, it raises, or it leaves out or rewrites what
+            is said.
         """
         text, contents = self._rendered(messages)
         if self._allow_special_tokens or not self._is_forged(text, contents):
@@ -156,7 +159,7 @@ class ChatReader:
 
     def _render(self, texts: Sequence[str], messages: Sequence[Message]) -> str:
         if not self.template:
-            raise ChatTemplateError("the model has no chat template", hint=_HINT)
+            raise _no_template()
         chat = [
             {"role": message.role, "content": text}
             for message, text in zip(messages, texts, strict=True)
@@ -167,6 +170,8 @@ class ChatReader:
                     chat, tokenize=False, chat_template=self.template
                 )
             )
+        except TemplateSyntaxError as error:
+            raise _unparseable(error) from error
         except Exception as error:  # whatever a template does, and raises on purpose
             raise ChatTemplateError(_refusal(error, texts)) from error
 
@@ -251,6 +256,35 @@ def chat_template_of(tokenizer: Any) -> str | None:
     if isinstance(template, dict):
         template = template.get("default")
     return template or None
+
+
+def require_template(template: str | None) -> None:
+    """Refuse what no conversation at all can be rendered with.
+
+    Raises
+    ------
+    ChatTemplateError
+        There is no template, or it cannot be parsed; says where.
+    """
+    if not template:
+        raise _no_template()
+    try:
+        render_jinja_template([[{"role": "user", "content": "a"}]], chat_template=template)
+    except TemplateSyntaxError as error:
+        raise _unparseable(error) from error
+    except Exception:  # noqa: BLE001, S110 (a template may refuse this one, and take others)
+        pass
+
+
+def _no_template() -> ChatTemplateError:
+    return ChatTemplateError("the model has no chat template", hint=_HINT)
+
+
+def _unparseable(error: TemplateSyntaxError) -> ChatTemplateError:
+    reason = " ".join(str(error.message).split())[:200]
+    return ChatTemplateError(
+        f"the chat template refuses all conversations: line {error.lineno}: {reason}", hint=_HINT
+    )
 
 
 def template_sha256(template: str | None) -> str:
