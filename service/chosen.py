@@ -247,7 +247,7 @@ def _require_model(spec: str, settings: Settings) -> None:
 def _template(path: Path | None) -> str | None:
     if path is None:
         return None
-    from splinellm.extraction.chat import require_template  # transformers, only now
+    from splinellm.extraction.chat import require_template  # only where there is one
 
     template = read_template(path)
     require_template(template)
