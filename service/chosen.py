@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from service.cascades import Chain, chain_of
 from service.mapping import misspelt, require_mapped, unasked
 from splinellm.backbone.builtin import BUILTIN_MODELS, require_available
+from splinellm.conversations import read_template
 from splinellm.errors import (
     ConfigurationError,
     ModelLoadError,
@@ -246,7 +247,8 @@ def _require_model(spec: str, settings: Settings) -> None:
 def _template(path: Path | None) -> str | None:
     if path is None:
         return None
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"the chat template '{path}' cannot be read") from error
+    from splinellm.extraction.chat import require_template  # only where there is one
+
+    template = read_template(path)
+    require_template(template)
+    return template

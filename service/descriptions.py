@@ -7,7 +7,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from splinellm.backbone.architectures import attends_both_ways
+from splinellm.backbone.encoders import attends_both_ways
 from splinellm.provenance import FINGERPRINT_FIELDS, Provenance
 
 if TYPE_CHECKING:

@@ -101,6 +101,12 @@ def _classes(
                 f"{setting}: '{name}' {lacks} for {category}, as in {category}={name}:CLASS",
                 hint=f"its classes: {', '.join(card.classes)}",
             )
+        if card.pooling is None and card.provenance.count != "all":
+            raise ConfigurationError(
+                f"{setting}: '{name}' judges conversations (it was trained on count "
+                f"{card.provenance.count}), and {category} is asked of texts",
+                hint="map another one; /v1/classify asks it of conversations",
+            )
         yield category, name, label
 
 

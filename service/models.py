@@ -243,10 +243,13 @@ def warm_up(catalog: ModelCatalog) -> None:
 
 
 def _answer_once(model: ServedModel, plan: Plan) -> None:
-    tokenized, errors = model.tokenize([WARM_UP_TEXT], plan)
+    # A text, of which all tokens count: also where those of conversations are counted otherwise.
+    tokenized, errors = model.tokenize([WARM_UP_TEXT], replace(plan, count="all"))
     if errors:
         raise errors[0]
-    prompt = TokenizedPrompt(tokenized[0].ids[: plan.max_tokens], truncated=False)
+    ids = tokenized[0].ids[: plan.max_tokens]
+    counted = None if plan.count == "all" else (True,) * len(ids)
+    prompt = TokenizedPrompt(ids, truncated=False, counted=counted)
     outcome = model.engine.submit(plan, [prompt]).result(WARM_UP_S)
     if outcome.errors:
         raise outcome.errors[0]

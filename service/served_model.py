@@ -11,10 +11,11 @@ from dataclasses import replace
 from threading import Lock
 
 from service.engine import Engine, EngineLimits, EngineListener, Plan
+from service.errors import InvalidRequestError
 from service.scoring import ScoringPlan, ScoringReader
 from splinellm.backbone.loading import Backbone
 from splinellm.conversations import Count
-from splinellm.errors import PromptError, SchemaError
+from splinellm.errors import ConfigurationError, PromptError, SchemaError
 from splinellm.extraction import PrecisionWarning, SplineExtractor
 from splinellm.extraction.base import Reader
 from splinellm.extraction.prefix_cache import PrefixCache
@@ -125,6 +126,8 @@ class ServedModel:
             A layer or feature does not exist, or `max_tokens` is out of range.
         PrefixUnavailableError
             Prefixes are wanted of an encoder.
+        InvalidRequestError
+            Prefixes are wanted, and not all of their tokens are to be counted.
         """
         self.backbone.architecture.require_granularity(granularity)
         if features is None:
@@ -140,7 +143,12 @@ class ServedModel:
             granularity=granularity,
             count=count,
         )
-        plan.require_countable(granularity)
+        try:
+            plan.require_countable(granularity)
+        except ConfigurationError as error:  # of the request, not of the server
+            raise InvalidRequestError(
+                error.message, param="granularity", hint=error.hint
+            ) from error
         self.extractor(plan)  # which knows what is impossible
         return plan
 

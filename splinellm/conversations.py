@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
-from splinellm.errors import ConfigurationError, ConversationError
+from splinellm.errors import ConfigurationError, ConversationError, PromptError
 
 Count = Literal["all", "content", "user", "assistant", "system", "last"]
 """Tokens that the statistics are over; the model reads the whole conversation in any case.
@@ -22,6 +23,7 @@ COUNTS: tuple[Count, ...] = get_args(Count)
 ROLES = ("system", "user", "assistant")
 MAX_MESSAGES = 10_000
 
+_WHOSE = {"last": "the last message", "content": "what the messages say"}
 _MESSAGES = "messages"
 _CALLS = ("tool_calls", "function_call")
 
@@ -93,6 +95,78 @@ def messages_of(conversation: Any, index: int | None = None) -> list[Message]:
     return [_message(value, f"messages[{i}]", index) for i, value in enumerate(found)]
 
 
+def of_count(
+    messages: Sequence[Message], count: Count, index: int | None = None
+) -> Sequence[Message]:
+    """The messages of which tokens count.
+
+    Raises
+    ------
+    ConversationError
+        They are those of a role that has none.
+    """
+    if count == "last":
+        return messages[-1:]
+    if count not in ROLES:
+        return messages
+    found = [it for it in messages if it.role == count]
+    if not found:
+        raise ConversationError(
+            f"have no message of the {count}, and its tokens are what counts",
+            index=index,
+            hint=f"count something else: {', '.join(dict.fromkeys(it.role for it in messages))}",
+        )
+    return found
+
+
+def require_counted(
+    counted: Sequence[bool], count: Count, index: int | None = None, *, is_cut: bool = False
+) -> None:
+    """Refuse a prompt without any token to make statistics of.
+
+    Parameters
+    ----------
+    counted : sequence of bool
+        Of every token that is read, whether it counts.
+    count : str
+        Which do.
+    index : int, optional
+        Position of the prompt, for the message.
+    is_cut : bool
+        Whether there were more tokens.
+
+    Raises
+    ------
+    PromptError
+        None is counted.
+    """
+    if any(counted):
+        return
+    whose = f"the {count}" if count in ROLES else _WHOSE.get(count, "any message")
+    if is_cut:
+        hint = "the conversation was cut: raise max_tokens, or let it be read in windows"
+    else:
+        hint = "count something else"
+    raise PromptError(f"no token of {whose} is among those that are read", index=index, hint=hint)
+
+
+def read_template(path: Path) -> str:
+    """Read a chat template.
+
+    Raises
+    ------
+    ConfigurationError
+        The file cannot be read, or there is nothing in it.
+    """
+    try:
+        template = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"the chat template '{path}' cannot be read") from error
+    if not template.strip():
+        raise ConfigurationError(f"the chat template '{path}' is empty")
+    return template
+
+
 def said(conversation: Any, count: Count = "all") -> str:
     """What the messages that count say, each on lines of its own; of ``all``, what any says.
 
@@ -103,14 +177,7 @@ def said(conversation: Any, count: Count = "all") -> str:
     ConversationError
         The conversation cannot be read, or nobody says anything that counts.
     """
-    messages = messages_of(conversation)
-    if count == "last":
-        messages = messages[-1:]
-    elif count in ROLES:
-        messages = [it for it in messages if it.role == count]
-    if not messages:
-        raise ConversationError(f"have no message of the {count}, and its tokens are what counts")
-    return "\n".join(it.text for it in messages)
+    return "\n".join(it.text for it in of_count(messages_of(conversation), count))
 
 
 def with_texts(conversation: Any, change: Callable[[str], str]) -> Any:

@@ -106,6 +106,9 @@ class FakeExtractor:
         tables = {kind: self.extract([prompt], granularity=kind) for kind in kinds}
         return inspection_of(prompt, tables, classifiers)
 
+    def require_messages(self) -> None:
+        """It reads whatever it is given."""
+
     def provenance_at(self, granularity: Granularity) -> Provenance:
         return self.provenance.at(granularity)
 

@@ -54,13 +54,16 @@ export async function call(path, body, signal) {
   return { content, headers: answer.headers };
 }
 
-export const catalog = { models: [], classifiers: [], isLoaded: false };
+export const catalog = { models: [], classifiers: [], unasked: [], isLoaded: false };
 
 /** Learn what is loaded; once, since that does not change while a service runs. */
 export async function loadCatalog() {
   if (catalog.isLoaded) return;
   const [models, classifiers] = await Promise.all([call("models"), call("classifiers")]);
   catalog.models = models.content.data;
-  catalog.classifiers = classifiers.content.data;
+  // What the page asks them are texts, too: each message of a conversation, for one.
+  const all = classifiers.content.data;
+  catalog.classifiers = all.filter(({ provenance }) => provenance.count === "all");
+  catalog.unasked = all.filter((one) => !catalog.classifiers.includes(one));
   catalog.isLoaded = true;
 }

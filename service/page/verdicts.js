@@ -96,5 +96,9 @@ export function verdictsPanel(title, answer, row) {
   const cards = catalog.classifiers.map((known) => card(known, row.verdicts[known.id], answer.thresholds[known.id]));
   panel.append(make("div", { class: "cards" }, ...cards));
   if (!catalog.classifiers.length) panel.append(make("p", { class: "soft" }, "No classifier is loaded."));
+  if (catalog.unasked.length) {
+    const names = catalog.unasked.map(({ id, provenance }) => `${id} (count ${provenance.count})`).join(", ");
+    panel.append(make("p", { class: "soft small" }, `Not asked here, as they judge conversations alone: ${names}.`));
+  }
   return panel;
 }

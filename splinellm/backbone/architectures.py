@@ -376,12 +376,6 @@ _WITHOUT_MLP = frozenset({"mamba", "mamba2", "falcon_mamba", "xlstm"})
 """State-space models, whose blocks are something else from end to end."""
 
 
-def attends_both_ways(model_type: str) -> bool:
-    """Whether tokens of an architecture, as a table's provenance names it, see what comes later."""
-    found = ARCHITECTURES.get(model_type)
-    return found is not None and found.is_encoder
-
-
 def architecture_of(model_type: str) -> Architecture:
     """Look up an architecture by transformers' ``model_type``.
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import typer
 
-from splinellm.errors import SplineLLMError
+from splinellm import conversations
+from splinellm.errors import ConfigurationError, SplineLLMError
 from splinellm.io import encodings
 from splinellm.io.formats import INPUT_FORMATS
 from splinellm.schema import FeatureSelection, parse_layers
@@ -83,12 +84,9 @@ def read_template(path: str | None) -> str | None:
     if path is None:
         return None
     try:
-        template = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"'{path}' cannot be read") from error
-    if not template.strip():
-        raise typer.BadParameter(f"'{path}' is empty")
-    return template
+        return conversations.read_template(Path(path))
+    except ConfigurationError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def thresholds_of(text: str | None) -> float | dict[str, float] | None:

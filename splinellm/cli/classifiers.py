@@ -68,6 +68,7 @@ def show(
     """Show a classifier's figures and weaknesses."""
     from splinellm.learn.artifact import load_card
     from splinellm.learn.thresholds import OWN_DATA
+    from splinellm.report.cells import NO_THRESHOLD
 
     card = load_card(name)
     told = f"{card.name}: {card.kind}, {', '.join(card.classes)}; reads {card.provenance.model}"
@@ -76,11 +77,7 @@ def show(
         chosen = card.settings.get("threshold_for", "the default")
         typer.echo(wrapped(f"threshold of {label}: {value:.4f} ({chosen})", indent="  "))
     if not card.deciding_thresholds:
-        told = (
-            "no threshold decides: the most probable class is chosen; precision, recall and false "
-            "positives below are of each class alone, from the threshold beside them on"
-        )
-        typer.echo(wrapped(told, indent="  "))
+        typer.echo(wrapped(NO_THRESHOLD, indent="  "))
     for metric, title in ((OWN_DATA, "chosen on your rows"), ("held out", "held out")):
         if metric in card.metrics:
             typer.echo(figures_table(card.metrics[metric], card.thresholds, title=title))

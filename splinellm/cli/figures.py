@@ -17,11 +17,13 @@ def card_tables(card: Card) -> list[str]:
     """Lay out what a card says of rows that were kept aside."""
     from splinellm.learn.fairness import FAIRNESS
     from splinellm.learn.lengths import BY_LENGTH
+    from splinellm.report.cells import NO_THRESHOLD
 
     held_out = card.metrics["held out"]
     told = held_out["measured on"]
     others = [one for one in ("channels", "uncertain", BY_LENGTH) if one in card.metrics]
     found = [
+        *([] if card.deciding_thresholds else [wrapped(NO_THRESHOLD)]),
         figures_table(held_out, card.thresholds),
         *(plain_table(one, card.metrics[one], told) for one in others),
     ]

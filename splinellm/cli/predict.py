@@ -159,6 +159,7 @@ def predict(
     is_numbered = wants_row_numbers(row_numbers, cluster)
     thresholds = checks.thresholds_of(threshold)
     trained = _with_thresholds(load_classifier(classifier), thresholds)
+    holds_messages = messages_column is not None
     _require_able(trained, spans=spans, count=count.value)
     if escalate is not None:
         require_bands(trained.card)
@@ -232,6 +233,8 @@ def predict(
             lambda: FeatureClassification(trained, provenance),
         )
         return
+    if not holds_messages:
+        _require_texts(trained, other)
     ways: dict[str, Any] = {
         "batch_tokens": batch_tokens,
         "device": device,
@@ -246,7 +249,7 @@ def predict(
             where,
             spans=spans,
             overflow=told,
-            holds_messages=messages_column is not None,
+            holds_messages=holds_messages,
             count=count.value,
             **ways,
         )
@@ -255,7 +258,7 @@ def predict(
         return open_source(
             given,
             text_column=column,
-            holds_messages=messages_column is not None,
+            holds_messages=holds_messages,
             max_wait_s=max_wait_of(output),
             share=share,
             **reading,
@@ -351,3 +354,13 @@ def _require_able(classifier: Classifier, *, spans: bool, count: str) -> None:
         raise typer.BadParameter(
             f"'{card.name}' was trained on --count {card.provenance.count}, not on {count}"
         )
+
+
+def _require_texts(*classifiers: Classifier | None) -> None:
+    """Refuse texts for classifiers of conversations: each row would be bad."""
+    for one in classifiers:
+        if one is not None and one.card.pooling is None and one.card.provenance.count != "all":
+            raise typer.BadParameter(
+                f"'{one.card.name}' was trained on conversations (--count "
+                f"{one.card.provenance.count}): name their column with --messages-column"
+            )

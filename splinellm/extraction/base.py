@@ -64,6 +64,11 @@ class Extractor(ABC):
     def provenance(self) -> Provenance:
         """What tables come from whose rows stand for prompts; of the model as it is now."""
 
+    @property
+    def last_provenance(self) -> Provenance:
+        """The same of the model as it was when it was last looked at, which costs nothing."""
+        return self.provenance
+
     @abstractmethod
     def tokenize(
         self, prompts: Sequence[Prompt]
@@ -120,6 +125,9 @@ class Extractor(ABC):
     def provenance_at(self, granularity: Granularity) -> Provenance:
         """What tables of this granularity come from."""
         return self.provenance.at(granularity)
+
+    def require_messages(self) -> None:  # noqa: B027 (nothing is against it)
+        """Refuse to read conversations before there is any, for who knows that there will be."""
 
     def extract(
         self,

@@ -70,6 +70,11 @@ class CachedExtractor(Extractor):
         return self.extractor.provenance
 
     @property
+    def last_provenance(self) -> Provenance:
+        """The same of the model as it was, as the extractor says."""
+        return self.extractor.last_provenance
+
+    @property
     def identity(self) -> str:
         """Of the model, as the extractor says."""
         return self.extractor.identity
@@ -100,6 +105,10 @@ class CachedExtractor(Extractor):
     def provenance_at(self, granularity: Granularity) -> Provenance:
         """What tables of this granularity come from, as the extractor says."""
         return self.extractor.provenance_at(granularity)
+
+    def require_messages(self) -> None:
+        """Refuse to read conversations, as the extractor does."""
+        self.extractor.require_messages()
 
     def read(
         self,

@@ -18,6 +18,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from jinja2 import Environment, TemplateSyntaxError, nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
 
@@ -117,7 +120,8 @@ class ChatReader:
         Raises
         ------
         ChatTemplateError
-            There is no template, it raises, or it leaves out or rewrites what is said.
+            There is no template, it cannot be parsed, it raises, or it leaves out or rewrites what
+            is said.
         """
         text, contents = self._rendered(messages)
         if self._allow_special_tokens or not self._is_forged(text, contents):
@@ -156,7 +160,7 @@ class ChatReader:
 
     def _render(self, texts: Sequence[str], messages: Sequence[Message]) -> str:
         if not self.template:
-            raise ChatTemplateError("the model has no chat template", hint=_HINT)
+            raise _no_template()
         chat = [
             {"role": message.role, "content": text}
             for message, text in zip(messages, texts, strict=True)
@@ -167,6 +171,8 @@ class ChatReader:
                     chat, tokenize=False, chat_template=self.template
                 )
             )
+        except TemplateSyntaxError as error:
+            raise _unparseable(error) from error
         except Exception as error:  # whatever a template does, and raises on purpose
             raise ChatTemplateError(_refusal(error, texts)) from error
 
@@ -251,6 +257,45 @@ def chat_template_of(tokenizer: Any) -> str | None:
     if isinstance(template, dict):
         template = template.get("default")
     return template or None
+
+
+class _Generation(Extension):
+    """The tag that transformers has around what an assistant says."""
+
+    tags = {"generation"}  # noqa: RUF012 (as in jinja2's own)
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        """Read up to its end."""
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def require_template(template: str | None) -> None:
+    """Refuse what no conversation at all can be rendered with.
+
+    Raises
+    ------
+    ChatTemplateError
+        There is no template, or it cannot be parsed; says where.
+    """
+    if not template:
+        raise _no_template()
+    try:
+        # Of the extensions that transformers renders with; nothing is rendered here.
+        Environment(extensions=["jinja2.ext.loopcontrols", _Generation]).compile(template)  # noqa: S701
+    except TemplateSyntaxError as error:
+        raise _unparseable(error) from error
+
+
+def _no_template() -> ChatTemplateError:
+    return ChatTemplateError("the model has no chat template", hint=_HINT)
+
+
+def _unparseable(error: TemplateSyntaxError) -> ChatTemplateError:
+    reason = " ".join(str(error.message).split())[:200]
+    return ChatTemplateError(
+        f"the chat template refuses all conversations: line {error.lineno}: {reason}", hint=_HINT
+    )
 
 
 def template_sha256(template: str | None) -> str:

@@ -22,7 +22,7 @@ from splinellm.errors import (
     VerificationError,
 )
 from splinellm.extraction.base import Extractor, KeyT, OnProgress
-from splinellm.extraction.chat import chat_template_of, template_sha256
+from splinellm.extraction.chat import chat_template_of, require_template, template_sha256
 from splinellm.extraction.layer_inputs import read_layer_inputs
 from splinellm.extraction.prefix_cache import PrefixCache
 from splinellm.extraction.prefix_reading import PrefixReader
@@ -184,6 +184,8 @@ allow_special_tokens, count, chat_template, prefix_cache_bytes, prefix_cache
         (1, 30, 8)
         """
         features = FeatureSelection.parse(features)  # a typo must not cost the loading of a model
+        if chat_template is not None:
+            require_template(chat_template)
         if layers is not None and not isinstance(layers, str | int):
             layers = tuple(layers)  # it is read twice
         return cls(
@@ -227,6 +229,11 @@ allow_special_tokens, count, chat_template, prefix_cache_bytes, prefix_cache
             self._provenance = self._current_provenance()
         return self._provenance
 
+    @property
+    def last_provenance(self) -> Provenance:
+        """The same of the model as it was when it was last looked at, which costs nothing."""
+        return self._provenance
+
     def _current_provenance(self) -> Provenance:
         return self.plan.provenance(
             self.backbone,
@@ -256,6 +263,16 @@ allow_special_tokens, count, chat_template, prefix_cache_bytes, prefix_cache
         twin = copy(self)
         twin._tokenizer, twin.reader = self._tokenizer.anew(), copy(self.reader)  # noqa: SLF001 (its own)
         return twin
+
+    def require_messages(self) -> None:
+        """Refuse to read conversations before there is any, for who knows that there will be.
+
+        Raises
+        ------
+        ChatTemplateError
+            The model has no chat template and none was given, or it cannot be parsed.
+        """
+        self._tokenizer.require_messages()
 
     def silence(self) -> None:
         """Warn about no prompt from now on; see :class:`splinellm.prompts.PromptWarning`."""

@@ -12,9 +12,16 @@ from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 
-from splinellm.conversations import Count, Message, is_conversation, messages_of
+from splinellm.conversations import (
+    Count,
+    Message,
+    is_conversation,
+    messages_of,
+    of_count,
+    require_counted,
+)
 from splinellm.errors import PromptError
-from splinellm.extraction.chat import ChatReader, Place, ReadChat
+from splinellm.extraction.chat import ChatReader, Place, ReadChat, require_template
 from splinellm.extraction.notices import Notices
 from splinellm.prompts import Prompt, check_prompt
 from splinellm.token_index import NOWHERE, TokenIndex
@@ -37,6 +44,8 @@ class TokenizedPrompt:
         Whether the prompt had more.
     counted : tuple of bool, optional
         Of every token, whether the statistics are over it; all of them by default.
+    count : str
+        Which those are.
     encoding : tokenizers.Encoding, optional
         Of a text, before it was cut: it knows where the tokens are without tokenising again.
     """
@@ -44,6 +53,7 @@ class TokenizedPrompt:
     ids: list[int]
     truncated: bool
     counted: tuple[bool, ...] | None = None
+    count: Count = field(default="all", compare=False)
     encoding: Any = field(default=None, compare=False, repr=False)
 
     @cached_property
@@ -97,6 +107,12 @@ class Tokenizer:
     chat_template : str, optional
         Renders conversations, in place of the tokenizer's own.
 
+    Raises
+    ------
+    ChatTemplateError
+        `chat_template` cannot be parsed; or conversations are counted, and there is none to render
+        them with.
+
     Notes
     -----
     A text that spells a special token which stays text, and a prompt that begins with two BOS
@@ -121,6 +137,8 @@ class Tokenizer:
         self._split_special_tokens = not allow_special_tokens
         self._count = count
         self._chat = ChatReader(tokenizer, chat_template, allow_special_tokens=allow_special_tokens)
+        if chat_template is not None or count != "all":  # else there may be texts alone
+            self.require_messages()
         self._notices = Notices(tokenizer, reads_special_tokens=allow_special_tokens)
         # Once they are known, of all twins.
         self._affixes: list[tuple[list[int], list[int]]] = []
@@ -131,6 +149,10 @@ class Tokenizer:
         twin = copy(self)
         twin._notices = self._notices.anew()  # noqa: SLF001 (its own)
         return twin
+
+    def require_messages(self) -> None:
+        """Refuse to read conversations, before there is any; see :func:`require_template`."""
+        require_template(self._chat.template)
 
     def silence(self) -> None:
         """Warn about no prompt: those of a service come from strangers, who do not see it."""
@@ -163,7 +185,9 @@ class Tokenizer:
         for index, prompt in enumerate(prompts):
             try:
                 if is_conversation(prompt):
-                    chats[index] = messages_of(prompt, index)
+                    chat = messages_of(prompt, index)
+                    of_count(chat, self._count, index)  # which there must be some of
+                    chats[index] = chat
                     continue
                 check_prompt(prompt, index)
                 self._require_messages(index)
@@ -250,8 +274,8 @@ class Tokenizer:
         cut = cut_to(ids, limit, n_kept)
         if counted is not None:
             counted = tuple(cut_to(counted, limit, n_kept))
-            require_counted(counted, index, is_cut=is_cut)
-        return TokenizedPrompt(cut, is_cut, counted, encoding)
+            require_counted(counted, self._count, index, is_cut=is_cut)
+        return TokenizedPrompt(cut, is_cut, counted, self._count, encoding)
 
     @property
     def prefix(self) -> list[int]:
@@ -387,22 +411,4 @@ class Tokenizer:
             f"token id {token} is not in the vocabulary",
             index=index,
             hint=f"ids are 0 to {self._n_vocabulary - 1}",
-        )
-
-
-def require_counted(
-    counted: Sequence[bool], index: int | None = None, *, is_cut: bool = False
-) -> None:
-    """Refuse a prompt without any token to make statistics of.
-
-    Raises
-    ------
-    PromptError
-        None is counted.
-    """
-    if not any(counted):
-        raise PromptError(
-            "no token that counts is among those that are read",
-            index=index,
-            hint="the conversation was cut: raise max_tokens" if is_cut else "count something else",
         )

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from splinellm.conversations import require_counted
 from splinellm.errors import ConfigurationError, PromptError
 from splinellm.extraction.tokens import TokenizedPrompt, cut_to
 from splinellm.table import FeatureTable
@@ -102,7 +103,7 @@ def windows_of(
     # A window without any token that counts has nothing to say.
     windows = [it for it in windows if it.counted is None or any(it.counted)]
     if not windows:
-        raise PromptError("no token that counts is among those that are read")
+        require_counted([], prompt.count, is_cut=is_cut)
     return windows, len(kept), is_cut
 
 
@@ -162,6 +163,7 @@ def _window(prompt: TokenizedPrompt, places: Sequence[int], *, is_cut: bool) -> 
         [prompt.ids[place] for place in places],
         is_cut,
         None if counted is None else tuple(counted[place] for place in places),
+        prompt.count,
     )
 
 

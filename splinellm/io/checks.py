@@ -93,7 +93,9 @@ def check_columns(
     if text_column is not None and text_column not in names:
         raise InputFileError(
             f"'{source}' has no column '{text_column}', only: {_listed(names)}",
-            hint=resembling(text_column, names, _option(options)) or hint or _naming(options),
+            hint=(resembling(text_column, names, _option(options)) or hint or _naming(options))
+            if names
+            else "there is nothing in it",
         )
     for wanted in (options.columns or ()) if are_all else ():
         if wanted not in names:

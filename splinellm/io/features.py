@@ -52,6 +52,8 @@ class FeatureAnnotator:
         layout: Layout = "columns",
         precision: Precision = "float32",
     ) -> None:
+        if holds_messages:
+            extractor.require_messages()
         self._extractor = extractor
         self._granularity = granularity
         self._holds_messages = holds_messages

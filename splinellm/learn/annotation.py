@@ -87,6 +87,8 @@ class TextClassification:
     ------
     ArtifactError
         The extractor's features are not the classifier's; names the first difference.
+    ChatTemplateError
+        Conversations are to be read, and the extractor cannot.
     """
 
     def __init__(
@@ -101,6 +103,8 @@ class TextClassification:
     ) -> None:
         granularity = classifier.card.provenance.granularity
         require_match(classifier.card.provenance, extractor.provenance_at(granularity))
+        if holds_messages and classifier.card.pooling is None:  # who pools reads what is said
+            extractor.require_messages()
         self.schema = added_schema(classifier.card, spans=spans)
         self._classifier = classifier
         self._extractor = extractor

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from splinellm.backbone.encoders import attends_both_ways
+
 
 def place_of_tokens(model_type: str) -> str:
     """Name the place of a token: the length of its context, unless it sees what comes later.
@@ -11,6 +13,4 @@ def place_of_tokens(model_type: str) -> str:
     model_type : str
         Architecture, as a table's provenance names it.
     """
-    from splinellm.backbone.architectures import attends_both_ways  # torch, only now
-
     return "position of the token" if attends_both_ways(model_type) else "context length (tokens)"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from splinellm.backbone.architectures import attends_both_ways
+from splinellm.backbone.encoders import attends_both_ways
 from splinellm.errors import ArtifactError, PromptError
 from splinellm.learn.pooled import Pooled
 from splinellm.learn.token_reading import TokenRows

@@ -25,6 +25,7 @@ UP_TO_THE_CALLER = (
     "tokenizer_probe",
 )
 """What nobody can compare: the weights and the tokenizer of a live model are its user's."""
+_TEMPLATE = "chat_template_sha256"
 _FRAME_KEY = "splinellm.provenance"
 
 
@@ -68,16 +69,18 @@ def require_match(
         Names the first difference.
     """
     known = {name: getattr(trained, name) for name in ignoring}
+    if trained.granularity == "token":  # who pools scores of tokens reads what is said, as texts
+        known[_TEMPLATE] = trained.chat_template_sha256
     for name in ("layers", "features"):
         wanted, there = getattr(trained, name), getattr(given, name)
         if wanted != there and set(wanted) <= set(there):
             known[name] = wanted
     given = replace(given, **known) if known else given
     if difference := trained.first_difference(given):
-        raise ArtifactError(
-            f"the features do not match the classifier: {difference}",
-            hint="extract them with the settings in its card.json, or give it the texts",
-        )
+        hint = "extract them with the settings in its card.json, or give it the texts"
+        if difference.startswith(_TEMPLATE):
+            hint = "give the one it was trained with: chat_template, or --chat-template FILE"
+        raise ArtifactError(f"the features do not match the classifier: {difference}", hint=hint)
 
 
 def as_table(given: Any) -> FeatureTable:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from splinellm.extraction.base import Extractor, OnProgress
     from splinellm.extraction.inspection import InspectedVerdict
     from splinellm.prompts import Prompt
+    from splinellm.provenance import Provenance
     from splinellm.table import FeatureTable
 
 
@@ -77,6 +78,9 @@ class Pooled(Classifier):
     card : Card
         Everything about it.
     """
+
+    _read_from: Provenance | None = None
+    """What fitted last, for who asks again and again."""
 
     @property
     def scorer(self) -> PooledScorer:
@@ -231,8 +235,8 @@ class Pooled(Classifier):
         texts, bad = _texts_of(texts, count)
         if extractor is None:  # of the card's settings; of which weights, every table says
             extractor = self.default_extractor()
-        elif len(texts) != 1:  # what a single one is read with, its table says soon enough
-            require_match(self.card.provenance, extractor.provenance_at("token"))
+        else:
+            self._require_reader(extractor, looks=len(texts) != 1)
         originals = [self._as_read(text) for text in texts]
         prompts = [one.text if isinstance(one, NormalisedText) else one for one in originals]
         for position, rows in read_tokens(
@@ -249,6 +253,24 @@ class Pooled(Classifier):
                 yield rows
             else:
                 yield self._judged_as_read(rows, originals[position], position)
+
+    def _require_reader(self, extractor: Extractor, *, looks: bool) -> None:
+        """Refuse an extractor of other features.
+
+        A single text's table says soon enough whether the model has changed since it was last
+        looked at, which takes as long as reading some tokens; all else is told before.
+        """
+        given = extractor.last_provenance.at("token")
+        if not looks and given is self._read_from:
+            return
+        try:
+            require_match(self.card.provenance, given)
+        except ArtifactError:
+            looks = True  # that is of what the model was: what it is decides
+        if looks:
+            given = extractor.provenance_at("token")
+            require_match(self.card.provenance, given)
+        self._read_from = given
 
     def judged(self, tokens: TokenRows, text: Any, position: int = 0) -> Judged | PromptError:
         """Judge a text whose tokens have been read.

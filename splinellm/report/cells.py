@@ -16,6 +16,13 @@ FIGURES = {
 """Headings of held-out figures, where a card has each, and how it is written."""
 
 
+NO_THRESHOLD = (
+    "no threshold decides: the most probable class is chosen; precision, recall and false "
+    "positives below are of each class alone, from the threshold beside them on"
+)
+"""What is said with the figures of exclusive classes."""
+
+
 def figure_cell(row: Mapping[str, Any], key: str, form: str) -> str:
     """A figure and its interval, in one cell; nothing where a card has none."""
     if key not in row:

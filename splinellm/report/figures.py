@@ -81,7 +81,7 @@ def curves(
             Section(
                 f"Curves of {name}",
                 f"{len(truth):,} rows that were not trained on, {int(truth.sum()):,} with the "
-                "class; thresholds are marked.",
+                f"class{'; thresholds are marked' if marks else ''}.",
                 figures=(
                     _sized(plots.roc_picture(truth, scores, **told), "ROC.", _SMALL),
                     _sized(

@@ -12,7 +12,7 @@ from splinellm.learn.coefficients import coefficients_of
 from splinellm.learn.fairness import FAIRNESS
 from splinellm.learn.learning_curve import learning_curve
 from splinellm.learn.splits import stratified_splits
-from splinellm.report.cells import FIGURES, GROUP_FIGURES, figure_cell, plain_cell
+from splinellm.report.cells import FIGURES, GROUP_FIGURES, NO_THRESHOLD, figure_cell, plain_cell
 from splinellm.report.figures import MOST_CLASSES, curves, pictures, wide
 from splinellm.report.page import Cell, Figure, Page, Section, Table
 
@@ -70,7 +70,7 @@ def training_page(
         For a learning curve, which takes some more fits.
     """
     card = classifier.card
-    marks = {name: {"threshold": limit} for name, limit in card.thresholds.items()}
+    marks = {name: {"threshold": limit} for name, limit in card.deciding_thresholds.items()}
     sections = [
         _held_out(card),
         *curves(kept, labels, marks, calibrated=True),
@@ -106,7 +106,9 @@ def _held_out(card: Card) -> Section:
         if isinstance(row, dict)
     ]
     caption = f"{figures['measured on']}; in brackets 95 % intervals (bootstrap)"
-    return Section("Held out", "", [Table(["class", "rows", *FIGURES, "threshold"], rows, caption)])
+    told = "" if card.deciding_thresholds else f"{NO_THRESHOLD[:1].upper()}{NO_THRESHOLD[1:]}."
+    table = Table(["class", "rows", *FIGURES, "threshold"], rows, caption)
+    return Section("Held out", told, [table])
 
 
 def _coefficients(classifier: Classifier) -> list[Section]:

@@ -10,6 +10,7 @@ import torch
 
 from splinellm import SplineExtractor
 from splinellm.backbone.architectures import ARCHITECTURES
+from splinellm.backbone.encoders import ENCODERS
 from splinellm.backbone.gates import _signed_distance
 from splinellm.backbone.loading import load_backbone
 from splinellm.errors import AttentionUnavailableError, ModelLoadError
@@ -265,3 +266,7 @@ def test_gemma3_of_text_and_images_reads_like_its_text_model() -> None:
     with torch.inference_mode(), recorder_of(text) as recorder:
         expected = recorder.read(*pad(PROMPTS, filler=9)).double().numpy()
     assert np.array_equal(read("gemma3", "paper,blocks"), expected)
+
+
+def test_encoders_are_known_without_torch() -> None:
+    assert {name for name, one in ARCHITECTURES.items() if one.is_encoder} == ENCODERS

@@ -16,8 +16,9 @@ from starlette.testclient import TestClient
 
 from service.app import create_app
 from service.engine import EngineLimits, SilentListener
-from service.models import ModelCatalog, ServedModel, attach
-from service.settings import Settings
+from service.mapping import require_mapped
+from service.models import ModelCatalog, ServedModel, attach, warm_up
+from service.settings import Settings, load_settings
 from splinellm import SplineExtractor
 from splinellm.backbone.loading import Backbone
 from splinellm.cli import loading
@@ -29,6 +30,7 @@ from splinellm.learn.labels import Labels
 from splinellm.learn.pooled import Pooled
 from splinellm.learn.pooled_training import PooledSettings, train_pooled
 from splinellm.learn.pooling import Pooling
+from splinellm.learn.training import train
 from tests.chats import CHATML
 from tests.cli.conftest import Result
 from tests.planted import planted_texts
@@ -111,8 +113,9 @@ def served(*classifiers: Any) -> ModelCatalog:
         chat_template=CHATML,
         prefix_cache_bytes=1 << 24,
     )
-    model.engine.start()
-    return ModelCatalog([model], [attach(one, [model]) for one in classifiers])
+    catalog = ModelCatalog([model], [attach(one, [model]) for one in classifiers])
+    warm_up(catalog)  # which starts the engine, and asks every classifier
+    return catalog
 
 
 def ask(path: str, body: dict[str, Any], *classifiers: Any) -> Any:
@@ -385,3 +388,81 @@ def test_no_special_token_can_be_injected_over_http() -> None:
             assert first["n_tokens"] > second["n_tokens"]
     finally:
         assert catalog.stop(30)
+
+
+@pytest.mark.parametrize("command", ["extract", "predict"])
+def test_a_template_that_cannot_be_parsed_ends_a_run_before_its_first_row(
+    tiny: Cli, command: str
+) -> None:
+    rows = chats(4)
+    path = write("jsonl", rows)
+    Path("bad.jinja").write_text("{% for m in messages %}\n{{ m['content'] | nope }}{% endfor %}")
+    first = ["extract"]
+    if command == "predict":
+        labels = Labels("binary", ("a", "b"), np.arange(60) % 2)
+        table = extractor().extract(chats())
+        save_classifier(train(table, labels, name="mine"), "mine")
+        first = ["predict", "mine"]
+    told = ("--messages-column", "messages", "--on-error", "skip", "--chat-template", "bad.jinja")
+    result = tiny(*first, path, "-o", "out.jsonl", *told)
+    assert result.code == 1
+    assert (
+        "the chat template refuses all conversations: line 2: No filter named 'nope'."
+        in result.stderr
+    )
+    assert not Path("out.jsonl.rejects.jsonl").exists()
+
+
+def test_a_model_without_a_template_ends_a_run_before_its_first_row(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "load_extractor", lambda **_: SplineExtractor(backbone()))
+    path = write("jsonl", chats(4))
+    told = ("--messages-column", "messages", "--on-error", "skip")
+    result = cli("extract", path, "-o", "out.jsonl", *told)
+    assert result.code == 1
+    assert "the model has no chat template (give one: chat_template, or" in result.stderr
+    assert not Path("out.jsonl.rejects.jsonl").exists()
+
+
+def test_a_classifier_of_answers_refuses_texts_before_it_reads_any(tiny: Cli) -> None:
+    rows = chats()
+    labels = Labels("binary", ("clean", "toxic"), np.arange(len(rows)) % 2)
+    table = extractor(count="last").extract(rows)
+    save_classifier(train(table, labels, name="mine"), "mine")
+    Path("texts.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n')
+    result = tiny("predict", "mine", "texts.jsonl", "-o", "out.jsonl", "--on-error", "skip")
+    assert result.code == 2
+    assert "--count last): name their column with --messages-column" in " ".join(
+        result.stderr.replace("\u2502", " ").split()
+    )
+    # Features of conversations are none of texts.
+    table.to_parquet("features.parquet")
+    assert tiny("predict", "mine", "features.parquet", "-o", "out.jsonl", "-q").code == 0
+
+
+def test_a_service_of_a_classifier_of_answers() -> None:
+    rows = chats()
+    labels = Labels("binary", ("clean", "toxic"), np.arange(len(rows)) % 2)
+    mine = train(extractor(count="last").extract(rows), labels, name="mine")
+    texts = train(extractor().extract([said(row) for row in rows]), labels, name="texts")
+    # What judges conversations alone is not asked of a text, unless it is named.
+    body = {"input": "a text", "layers": "0"}
+    answer = ask("/v1/inspect", body, mine, texts)
+    assert [one["classifier"] for one in answer["verdicts"]] == ["texts"]
+    answer = ask("/v1/inspect", {"input": items(rows)[0], "layers": "0"}, mine, texts)
+    assert [one["classifier"] for one in answer["verdicts"]] == ["mine", "texts"]
+    answer = ask("/v1/inspect", body | {"classifiers": ["mine"]}, mine)
+    assert answer["error"]["code"] == "invalid_prompt"
+    # Nor can other services' formats ask it.
+    for name in ("perspective_attributes", "moderation_categories"):
+        settings = load_settings(**{name: "HATE=mine"})
+        with pytest.raises(ConfigurationError, match=f"{name}: 'mine' judges conversations"):
+            require_mapped({"mine": mine}, settings)
+
+
+def test_prefixes_of_answers_are_refused_as_a_requests_fault() -> None:
+    body = {"input": items(chats(1))[0], "count": "last", "granularity": "prefix"}
+    error = ask("/v1/features", body)["error"]
+    assert (error["code"], error["param"]) == ("invalid_request", "granularity")
+    assert "rows of prefixes count all tokens, not 'last' alone" in error["message"]

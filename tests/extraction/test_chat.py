@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
 from splinellm import SplineExtractor
 from splinellm.conversations import messages_of
 from splinellm.errors import ChatTemplateError
-from splinellm.extraction.chat import ChatReader, ReadChat, template_sha256
+from splinellm.extraction.chat import ChatReader, ReadChat, require_template, template_sha256
 from tests.chats import CHATML, KINDS, LLAMA_2, MISTRAL, QWEN_3, SPECIAL, TEMPLATES, chat_tokenizer
 from tests.tiny import tiny_backbone
 
@@ -172,3 +174,43 @@ def test_the_template_is_part_of_the_provenance() -> None:
     assert "chat_template_sha256" in str(one.first_difference(other))
     assert none.chat_template_sha256 == ""
     assert none.first_difference(one) is None  # a model without one reads texts alone
+
+
+UNPARSEABLE = [
+    ("{% for m in messages %}\n\n{{ m['content'] }", "line 3: unexpected '}'"),
+    ("{% for m in messages %}{{ m['content'] }}", "line 1: "),
+    ("{{ messages | nope }}", "line 1: No filter named 'nope'."),
+]
+
+
+@pytest.mark.parametrize(("template", "message"), UNPARSEABLE)
+def test_a_template_that_cannot_be_parsed_is_told_before_a_conversation(
+    template: str, message: str
+) -> None:
+    told = re.escape(f"the chat template refuses all conversations: {message}")
+    with pytest.raises(ChatTemplateError, match=f"^{told}.*--chat-template FILE"):
+        SplineExtractor(tiny_backbone(), chat_template=template)
+    # Nor does a model have to be found for it.
+    with pytest.raises(ChatTemplateError, match=told):
+        SplineExtractor.from_pretrained("/nowhere", chat_template=template)
+    with pytest.raises(ChatTemplateError, match=told):
+        ChatReader(chat_tokenizer("byte-level"), template)(messages_of(CHATS[0]))
+
+
+def test_a_template_may_refuse_some_conversations_and_have_tags_of_transformers() -> None:
+    template = (
+        "{{ raise_exception('no') if messages | length < 2 }}{% for m in messages %}"
+        "{% generation %}{{ m['content'] }}{% endgeneration %}{% continue %}{% endfor %}"
+    )
+    require_template(template)
+    SplineExtractor(tiny_backbone(), chat_template=template)
+
+
+def test_who_counts_what_conversations_say_needs_a_template() -> None:
+    backbone = tiny_backbone()
+    SplineExtractor(backbone)  # for texts
+    with pytest.raises(ChatTemplateError, match="the model has no chat template"):
+        SplineExtractor(backbone, count="last")
+    with pytest.raises(ChatTemplateError, match="the model has no chat template"):
+        SplineExtractor(backbone).require_messages()
+    SplineExtractor(backbone, count="last", chat_template=CHATML).require_messages()

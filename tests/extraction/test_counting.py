@@ -10,7 +10,7 @@ import pytest
 
 from splinellm import SplineExtractor
 from splinellm.conversations import COUNTS, Count
-from splinellm.errors import ConfigurationError, PromptError
+from splinellm.errors import ConfigurationError, ConversationError, PromptError
 from splinellm.extraction import SplineExtractor as Extractor
 from splinellm.extraction.tokens import TokenizedPrompt
 from tests import oracle
@@ -159,6 +159,12 @@ def test_what_cannot_be_counted() -> None:
     other = SplineExtractor(backbone, count="system", chat_template=CHATML)
     with pytest.raises(PromptError, match="count something else"):
         other.extract([CHATS[0][1:]])
+    with pytest.raises(ConversationError) as caught:
+        other.extract([CHATS[0], CHATS[0][1:]])
+    assert str(caught.value) == (
+        "prompt 1: messages have no message of the system, and its tokens are what counts "
+        "(count something else: user, assistant)"
+    )
     with pytest.raises(ConfigurationError, match="rows of prefixes count all"):
         other.extract(CHATS, granularity="prefix")
     with pytest.raises(ConfigurationError, match="unknown count 'first'"):

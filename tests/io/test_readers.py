@@ -258,6 +258,7 @@ def test_long_rows_make_small_chunks(tmp_path: Path, suffix: str) -> None:
         ("in.parquet.gz", b"x", "cannot tell the format"),
         ("in.csv", b"id,txt\n1,a\n", "no column 'text', only: 'id', 'txt'"),
         ("in.csv", b"", "no column 'text', only: none"),
+        ("in.tsv", b"\xef\xbb\xbf", "only: none .there is nothing in it"),
         ("in.csv", b"text,a,a\nx,1,2\n", "two columns called 'a'"),
         ("in.csv", b"text,layer_00.sign_mean\nx,1\n", "already has a column 'layer_00.sign_mean'"),
         ("in.jsonl", b'{"text": "x", "n_tokens": 1}\n', "already has a column 'n_tokens'"),

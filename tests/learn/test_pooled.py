@@ -406,3 +406,20 @@ def test_scores_of_a_token_are_the_same_beside_others(n_classes: int) -> None:
     np.testing.assert_array_equal(alone, together)
     exact = values.astype(np.float64) @ scorer.coef_.T + scorer.intercept_
     np.testing.assert_allclose(together, exact, rtol=1e-4, atol=1e-3)
+
+
+def test_a_single_text_is_not_read_by_an_extractor_of_something_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reads = count_reads(monkeypatch)
+    other = SplineExtractor(tiny_backbone("llama"), **SETTINGS | {"max_tokens": 5})
+    classifier = trained()
+    reads.clear()
+    for _ in range(2):
+        with pytest.raises(ArtifactError, match="max_tokens is 5, not"):
+            classifier.predict_texts(TEXTS[:1], other)
+        assert not reads
+        # What fitted once is no pass for another.
+        classifier.predict_texts(TEXTS[:1], extractor())
+        assert len(reads) == 1
+        reads.clear()

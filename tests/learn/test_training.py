@@ -166,6 +166,15 @@ def test_differences_that_the_caller_answers_for() -> None:
         require_match(fake_provenance(), given, ignoring=("weights_sha256",))
 
 
+def test_a_chat_template_matters_to_who_reads_conversations_with_it() -> None:
+    trained, given = (fake_provenance(chat_template_sha256=name * 64) for name in "ab")
+    told = "chat_template_sha256 is b+, not a+ .give the one it was trained with.*--chat-template"
+    with pytest.raises(ArtifactError, match=told):
+        require_match(trained, given)
+    # Who pools scores of tokens reads what is said, and no template.
+    require_match(trained.at("token"), given.at("token"))
+
+
 def test_probabilities_of_plain_arrays() -> None:
     target = balanced(100)
     table = learnable_table(target)

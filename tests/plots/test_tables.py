@@ -6,6 +6,7 @@ import importlib.util
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,23 @@ def test_pictures_of_tables_need_no_torch() -> None:
     program = "import sys, splinellm.plots; print({'torch', 'transformers'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "set()", done.stderr
+
+
+@pytest.mark.parametrize("architecture", ["llama", "bert"])
+def test_pictures_that_ask_what_a_model_is_need_no_torch(architecture: str, tmp_path: Path) -> None:
+    table = tokens_of("a text", "b")
+    source = replace(table.provenance, architecture=architecture)
+    replace(table, provenance=source).to_parquet(tmp_path / "tokens.parquet")
+    program = (
+        "import sys, splinellm.plots as plots\n"
+        "from splinellm.io.feature_files import read_features\n"
+        "figure = plots.dimension_picture(read_features(sys.argv[1]))\n"
+        "print(figure.layout.xaxis.title.text, {'torch', 'transformers'} & {*sys.modules})"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "tokens.parquet")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    place = {"llama": "context length (tokens)", "bert": "position of the token"}[architecture]
+    assert done.stdout.strip() == f"{place} set()", done.stderr
 
 
 def test_layers_show_the_median_of_each_label() -> None:

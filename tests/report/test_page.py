@@ -10,11 +10,22 @@ from typing import Any
 import numpy as np
 import pytest
 
+from splinellm.cli.figures import card_tables
 from splinellm.learn.evaluation import Score
 from splinellm.learn.labels import Labels
 from splinellm.learn.out_of_fold import OutOfFold
-from splinellm.report import Cell, Page, Section, Table, evaluation_page, write_report
+from splinellm.learn.training import train
+from splinellm.report import (
+    Cell,
+    Page,
+    Section,
+    Table,
+    evaluation_page,
+    training_page,
+    write_report,
+)
 from tests.opening import opened
+from tests.tables import make
 
 HOSTILE = "</script><script>document.title='taken'</script><b>\u202e\x00🙂"
 
@@ -126,3 +137,26 @@ def test_sentences_of_a_page_are_whole() -> None:
     told = "Warning: length alone separates " + ", ".join(f"'class {i}'" for i in range(40))
     page = Page("t", told, {}, [Section("s", told)]).to_html()
     assert page.count("&#39;class 39&#39;</p>") == 2
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass"])
+def test_thresholds_are_marked_only_where_they_decide(kind: Any) -> None:
+    classes = ("a", "b", "c")[: 2 if kind == "binary" else 3]
+    labels = Labels(kind, classes, np.arange(90) % len(classes))
+    kept = OutOfFold(90)
+    classifier = train(make(90), labels, name="mine", kept=kept)
+    page = training_page(classifier, made_of={}, labels=labels, kept=kept)
+    held_out, curves = page.sections[:2]
+    marked = "threshold" in str(curves.figures[0].figure.to_dict())
+    terminal = card_tables(classifier.card)[0]
+    told = "No threshold decides: the most probable class is chosen"
+    if kind == "binary":
+        assert marked
+        assert "thresholds are marked" in curves.text
+        assert held_out.text == ""
+        assert "no threshold decides" not in terminal
+    else:
+        assert not marked
+        assert "thresholds" not in curves.text
+        assert held_out.text.startswith(told)
+        assert terminal.startswith("n" + told[1:])

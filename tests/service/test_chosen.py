@@ -49,6 +49,8 @@ REFUSED = [
     ({"drift_reference": "nowhere=x.json"}, "no classifier 'nowhere' is served"),
     ({"drift_reference": "toxicity=FOLDER/x.json"}, "cannot read"),
     ({"chat_template": "FOLDER/none.jinja"}, "the chat template"),
+    ({"chat_template": "FOLDER/empty.jinja"}, "empty.jinja' is empty"),
+    ({"chat_template": "FOLDER/bad.jinja"}, "the chat template refuses all conversations: line 1"),
     ({"model": "FOLDER"}, "holds no model: it has no config.json"),
     ({"model": "MAMBA"}, "mamba"),
     ({"model": "FOLDER/none.gguf"}, "there is no file"),
@@ -64,6 +66,8 @@ def test_print_config_refuses_what_serving_refuses(
 ) -> None:
     (tmp_path / "mamba").mkdir()
     (tmp_path / "mamba" / "config.json").write_text('{"model_type": "mamba"}')
+    (tmp_path / "empty.jinja").write_text("\n")
+    (tmp_path / "bad.jinja").write_text("{% for m in messages %}")
     places = {"MAMBA": str(tmp_path / "mamba"), "FOLDER": str(tmp_path)}
     for name, place in places.items():
         told = {key: value.replace(name, place) for key, value in told.items()}
