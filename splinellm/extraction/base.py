@@ -64,11 +64,6 @@ class Extractor(ABC):
     def provenance(self) -> Provenance:
         """What tables come from whose rows stand for prompts; of the model as it is now."""
 
-    @property
-    def last_provenance(self) -> Provenance:
-        """The same of the model as it was when it was last looked at, which costs nothing."""
-        return self.provenance
-
     @abstractmethod
     def tokenize(
         self, prompts: Sequence[Prompt]

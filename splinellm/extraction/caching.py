@@ -70,11 +70,6 @@ class CachedExtractor(Extractor):
         return self.extractor.provenance
 
     @property
-    def last_provenance(self) -> Provenance:
-        """The same of the model as it was, as the extractor says."""
-        return self.extractor.last_provenance
-
-    @property
     def identity(self) -> str:
         """Of the model, as the extractor says."""
         return self.extractor.identity

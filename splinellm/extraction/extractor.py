@@ -229,11 +229,6 @@ allow_special_tokens, count, chat_template, prefix_cache_bytes, prefix_cache
             self._provenance = self._current_provenance()
         return self._provenance
 
-    @property
-    def last_provenance(self) -> Provenance:
-        """The same of the model as it was when it was last looked at, which costs nothing."""
-        return self._provenance
-
     def _current_provenance(self) -> Provenance:
         return self.plan.provenance(
             self.backbone,

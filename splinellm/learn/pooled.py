@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from splinellm.extraction.base import Extractor, OnProgress
     from splinellm.extraction.inspection import InspectedVerdict
     from splinellm.prompts import Prompt
-    from splinellm.provenance import Provenance
     from splinellm.table import FeatureTable
 
 
@@ -79,8 +78,8 @@ class Pooled(Classifier):
         Everything about it.
     """
 
-    _read_from: Provenance | None = None
-    """What fitted last, for who asks again and again."""
+    _fitting: int | None = None
+    """Identity of the extractor that fitted last, for who asks again and again."""
 
     @property
     def scorer(self) -> PooledScorer:
@@ -236,7 +235,7 @@ class Pooled(Classifier):
         if extractor is None:  # of the card's settings; of which weights, every table says
             extractor = self.default_extractor()
         else:
-            self._require_reader(extractor, looks=len(texts) != 1)
+            self._require_reader(extractor, is_single=len(texts) == 1)
         originals = [self._as_read(text) for text in texts]
         prompts = [one.text if isinstance(one, NormalisedText) else one for one in originals]
         for position, rows in read_tokens(
@@ -254,23 +253,15 @@ class Pooled(Classifier):
             else:
                 yield self._judged_as_read(rows, originals[position], position)
 
-    def _require_reader(self, extractor: Extractor, *, looks: bool) -> None:
+    def _require_reader(self, extractor: Extractor, *, is_single: bool) -> None:
         """Refuse an extractor of other features.
 
-        A single text's table says soon enough whether the model has changed since it was last
-        looked at, which takes as long as reading some tokens; all else is told before.
+        To look at the model takes as long as to read some tokens: one that fitted is asked no more
+        before a single text, whose table says soon enough whether the model has changed.
         """
-        given = extractor.last_provenance.at("token")
-        if not looks and given is self._read_from:
-            return
-        try:
-            require_match(self.card.provenance, given)
-        except ArtifactError:
-            looks = True  # that is of what the model was: what it is decides
-        if looks:
-            given = extractor.provenance_at("token")
-            require_match(self.card.provenance, given)
-        self._read_from = given
+        if not is_single or self._fitting != id(extractor):
+            require_match(self.card.provenance, extractor.provenance_at("token"))
+            self._fitting = id(extractor)
 
     def judged(self, tokens: TokenRows, text: Any, position: int = 0) -> Judged | PromptError:
         """Judge a text whose tokens have been read.
