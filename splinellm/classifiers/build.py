@@ -72,7 +72,7 @@ about groups; 1,000 tell less of sources that were left out."""
 
 MEAN = PooledSettings(Pooling("mean"), augment=False, strengths=(0.01,))
 
-ABSTAIN = {"toxicity": 0.1, "toxicity-fast": 0.3}
+ABSTAIN = {"toxicity": 0.1, "toxicity-fast": 0.2}
 """Share of rows that a classifier calls uncertain: those of the fast one may go to another."""
 
 LONG_CLEAN = ("jigsaw", "domains")
