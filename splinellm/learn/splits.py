@@ -124,8 +124,11 @@ def stratified_splits(
         ``n_splits * n_repeats`` pairs of training and test rows.
     """
     strata = labels.strata()
-    if groups is not None and len(set(groups.tolist())) < n_splits:
-        raise ConfigurationError(f"fewer groups than the {n_splits} folds")
+    if groups is not None and (n_groups := len(set(groups.tolist()))) < n_splits:
+        raise ConfigurationError(
+            f"fewer groups than the {n_splits} folds: the {len(labels):,} rows are of {n_groups}",
+            hint="add rows of others; rows that say nearly the same are one group, too",
+        )
     splits: list[Split] = []
     for repeat in range(n_repeats):
         kind = StratifiedKFold if groups is None else StratifiedGroupKFold

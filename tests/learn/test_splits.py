@@ -70,8 +70,12 @@ def test_repeats_shuffle_anew_and_the_seed_decides() -> None:
 
 
 def test_fewer_groups_than_folds_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match="fewer groups"):
+    with pytest.raises(ConfigurationError, match="fewer groups") as caught:
         stratified_splits(labels_of(np.arange(40) % 2), np.arange(40) // 20, n_splits=5)
+    assert str(caught.value).endswith(
+        "5 folds: the 40 rows are of 2 (add rows of others; rows that say nearly the same are one "
+        "group, too)"
+    )
 
 
 def test_leaving_out_tests_each_source_on_the_others() -> None:
