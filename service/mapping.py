@@ -101,7 +101,7 @@ def _classes(
                 f"{setting}: '{name}' {lacks} for {category}, as in {category}={name}:CLASS",
                 hint=f"its classes: {', '.join(card.classes)}",
             )
-        if card.pooling is None and card.provenance.count != "all":
+        if not card.reads_texts:
             raise ConfigurationError(
                 f"{setting}: '{name}' judges conversations (it was trained on count "
                 f"{card.provenance.count}), and {category} is asked of texts",

@@ -111,11 +111,6 @@ class ServedClassifier:
         return self.classifier if isinstance(self.classifier, Pooled) else None
 
     @property
-    def reads_texts(self) -> bool:
-        """Whether it judges what is no conversation."""
-        return self.pooled is not None or self.plan.count == "all"
-
-    @property
     def overlap(self) -> int:
         """Tokens that a piece of a long text reads again of the one before; 0 for windows."""
         return 0 if self.pooled is None else self.pooled.overlap

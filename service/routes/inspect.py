@@ -44,7 +44,7 @@ async def inspect(body: InspectRequest, call: CallOf) -> Response:
     inputs = await call.in_pool(parse_input, body.input, call.settings)
     if body.classifiers is None and not is_conversation(inputs.prompts[0]):
         # Nobody has asked those that judge conversations alone.
-        classifiers = [one for one in classifiers if one.reads_texts]
+        classifiers = [one for one in classifiers if one.card.reads_texts]
     if isinstance(body.input, list) and not isinstance(body.input[0], int | float):
         raise InvalidRequestError(
             "input is a list, but one input is inspected at a time", param="input"

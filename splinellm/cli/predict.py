@@ -359,7 +359,7 @@ def _require_able(classifier: Classifier, *, spans: bool, count: str) -> None:
 def _require_texts(*classifiers: Classifier | None) -> None:
     """Refuse texts for classifiers of conversations: each row would be bad."""
     for one in classifiers:
-        if one is not None and one.card.pooling is None and one.card.provenance.count != "all":
+        if one is not None and not one.card.reads_texts:
             raise typer.BadParameter(
                 f"'{one.card.name}' was trained on conversations (--count "
                 f"{one.card.provenance.count}): name their column with --messages-column"

@@ -60,8 +60,10 @@ def assemble(
         n_tokens = tokens.position + 1
     # Of each prompt itself: of two with the same ids, only one may have been cut.
     is_cut = np.array([prompt.truncated for prompt in prompts], np.bool_)
-    values = [rows[position] for position in kept]
-    if tokens is None or len(values) != 1:  # of one prompt's tokens nobody keeps any: no copy
+    parts = [rows[position] for position in kept]
+    if tokens is not None and len(parts) == 1:
+        values = parts[0]  # no copy: caches keep rows of prompts, and none of tokens
+    else:
         empty = np.empty((0, len(schema_of(provenance).names)), np.float32)
-        values = [np.concatenate([empty, *values])]
-    return FeatureTable(values[0], n_tokens, np.repeat(is_cut, counts), provenance, tokens)
+        values = np.concatenate([empty, *parts])
+    return FeatureTable(values, n_tokens, np.repeat(is_cut, counts), provenance, tokens)

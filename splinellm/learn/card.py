@@ -84,6 +84,11 @@ class Card:
         record = self.settings.get(POOLING)
         return None if record is None else Pooling.from_settings(record)
 
+    @property
+    def reads_texts(self) -> bool:
+        """Whether it judges what is no conversation: of that there is only `all` to count."""
+        return self.pooling is not None or self.provenance.count == "all"
+
     def as_read(self, prompts: Iterable[Any]) -> list[Any]:
         """Prompts as the classifier reads them; texts are normalised, and token ids are not."""
         version = self.normalisation
