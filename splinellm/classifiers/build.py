@@ -63,7 +63,7 @@ DECODER_SHARE = 4
 """One of so many rows is read by the decoder, which is slower."""
 
 GEOMETRY = PooledSettings(strengths=(0.01,))
-NEAR_WORDS = PooledSettings(hybrid=True, strengths=(0.01,), shares=(0.7,))
+NEAR_WORDS = PooledSettings(hybrid=True, strengths=(0.01,), shares=(0.7,), peaks=(1.5,))
 """For the second layer alone, and for what words tell best: more of the lexicon."""
 
 HYBRID = replace(NEAR_WORDS, shares=(0.45,), n_components=600)

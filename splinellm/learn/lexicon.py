@@ -1,8 +1,9 @@
 """A channel of words and letters beside the geometry: a readable weight for each of them.
 
-The score of a piece of text is a sum over its words, divided by the root of their number. A word's
-own score is made of its weight and of those of the letters in it, so that misspelt words count, and
-is looked up when the word is met again.
+The score of a piece of text is a sum over its words, divided by the root of their number; that of a
+window may add its worst word, which kind ones around it do not outvote. A word's own score is made
+of its weight and of those of the letters in it, so that misspelt words count, and is looked up when
+the word is met again.
 """
 
 from __future__ import annotations
@@ -55,7 +56,12 @@ class Lexicon(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     coef_ : ndarray, shape (C, V), float32
         Of each, for each class.
     intercept_ : ndarray, shape (C,)
+    peak_ : ndarray, shape (C,), optional
+        What the highest score of a word in a window is multiplied with before it is added to that
+        of all its words.
     """
+
+    peak_: np.ndarray | None = None
 
     def fit_terms(self, texts: Sequence[str]) -> Lexicon:
         """Choose the terms: the commonest of those that are in at least three texts."""
@@ -110,6 +116,28 @@ class Lexicon(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         found: np.ndarray = self.intercept_ + sums / np.sqrt(np.maximum(n_words, 1))[:, None]
         return found
 
+    def scores_of_windows(self, texts: Sequence[str], spans: Sequence[np.ndarray]) -> np.ndarray:
+        """Scores of the windows of texts, one text after the other, shape (W, C).
+
+        Parameters
+        ----------
+        texts : sequence of str
+            As they are read.
+        spans : sequence of ndarray, shape (W of the text, 2)
+            Begin and end of each window in its text.
+        """
+        found = self.scores(list(window_texts(texts, spans)))
+        if self.peak_ is None or not self.peak_.any():
+            return found
+        words, ranges = words_in_windows(texts, spans)
+        return np.asarray(found + self.peak_ * highest_in(self.word_scores(words), ranges))
+
+    def word_matrix(self, words: Sequence[str]) -> csr_matrix:
+        """What the weights are of in single words, shape (N, V), float32, sparse."""
+        own, letters = self._word_matrices(words)
+        pairs = csr_matrix((len(words), self._sizes()[1]), dtype=np.float32)
+        return hstack([own, pairs, letters], format="csr", dtype=np.float32)
+
     def word_scores(self, words: Sequence[str]) -> np.ndarray:
         """Scores of words on their own, without the constant, shape (N, C)."""
         self._learn(words)
@@ -149,6 +177,7 @@ class Lexicon(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
                 "idf_": (n_terms,),
                 "coef_": (n_classes, n_terms),
                 "intercept_": (n_classes,),
+                **({} if self.peak_ is None else {"peak_": (n_classes,)}),
             }
             for name, shape in shapes.items():
                 array = getattr(self, name)
@@ -256,6 +285,48 @@ def window_texts(texts: Sequence[str], spans: Sequence[np.ndarray]) -> Iterator[
     for text, windows in zip(texts, spans, strict=True):
         for begin, end in windows.tolist():
             yield text[begin:end]
+
+
+def words_in_windows(
+    texts: Sequence[str], spans: Sequence[np.ndarray]
+) -> tuple[list[str], np.ndarray]:
+    """Words of texts, and which of them each window holds.
+
+    A word that a window's edge cuts counts in whole on either side: its half may be another word.
+
+    Parameters
+    ----------
+    texts, spans
+        See :meth:`Lexicon.scores_of_windows`.
+
+    Returns
+    -------
+    words : list of str
+        Of all texts, in order, lower case.
+    ranges : ndarray, shape (W, 2), int64
+        First of the words of each window and the one after the last; the same where it has none.
+    """
+    words: list[str] = []
+    ranges: list[np.ndarray] = []
+    for text, windows in zip(texts, spans, strict=True):
+        places = words_at(text)
+        begins, ends = np.array(places, np.int64).reshape(-1, 2).T
+        first = np.searchsorted(ends, windows[:, 0], side="right")
+        stop = np.maximum(first, np.searchsorted(begins, windows[:, 1]))
+        ranges.append(np.column_stack([first, stop]) + len(words))
+        words += [text[a:b].lower()[:MAX_LENGTH] for a, b in places]
+    return words, np.concatenate(ranges)
+
+
+def highest_in(scores: np.ndarray, ranges: np.ndarray) -> np.ndarray:
+    """Highest of the rows (V, C) in each range, shape (W, C); zeros where there is none."""
+    if not len(scores):
+        return np.zeros((len(ranges), scores.shape[1]))
+    # A range may end where the rows end, which is no place for reduceat.
+    padded = np.concatenate([scores, scores[-1:]])
+    highest = np.maximum.reduceat(padded, ranges.ravel(), axis=0)[::2]
+    highest[ranges[:, 0] == ranges[:, 1]] = 0.0
+    return np.asarray(highest)
 
 
 def _sums(rows: np.ndarray, counts: Iterable[int]) -> np.ndarray:

@@ -130,7 +130,8 @@ def window_scores(material: Material, scorer: PooledScorer, rows: np.ndarray) ->
     scores: Channels = {"geometry": windows.scores(scorer.coef_.T, scorer.intercept_)}
     if scorer.lexicon_ is not None:
         scores["lexicon"] = np.zeros_like(scores["geometry"])
-        scores["lexicon"][windows.index(rows)] = scorer.lexicon_.scores(material.pieces(rows))
+        own = scorer.lexicon_.scores_of_windows(*material.pieces(rows))
+        scores["lexicon"][windows.index(rows)] = own
     return scores
 
 

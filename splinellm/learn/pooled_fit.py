@@ -12,6 +12,7 @@ from scipy.special import expit
 from sklearn.decomposition import PCA
 
 from splinellm.learn.annotated import UNKNOWN
+from splinellm.learn.lexicon import Lexicon, highest_in, window_texts, words_in_windows
 from splinellm.learn.pooling import Pooling
 from splinellm.learn.windows import CHUNK_ROWS, Windows
 
@@ -219,9 +220,27 @@ class Terms:
     ----------
     matrix : csr_matrix, shape (W, V)
         Of all windows.
+    words : csr_matrix, shape (D, V)
+        Of the words in them, each once.
+    index : ndarray of int, shape (M,)
+        Which of these the texts consist of, one text after the other.
+    ranges : ndarray of int, shape (W, 2)
+        First of a window's words in the index, and the one after the last.
     """
 
     matrix: csr_matrix
+    words: csr_matrix
+    index: np.ndarray
+    ranges: np.ndarray
+
+    @classmethod
+    def of(cls, lexicon: Lexicon, texts: Sequence[str], spans: Sequence[np.ndarray]) -> Terms:
+        """Find those of a lexicon in texts and their windows."""
+        words, ranges = words_in_windows(texts, spans)
+        places: dict[str, int] = {}
+        index = np.array([places.setdefault(word, len(places)) for word in words], np.int64)
+        matrix = lexicon.matrix(list(window_texts(texts, spans)))
+        return cls(matrix, lexicon.word_matrix(list(places)), index, ranges)
 
     @property
     def width(self) -> int:
@@ -231,6 +250,11 @@ class Terms:
     def scores(self, weights: np.ndarray) -> np.ndarray:
         """Terms times weights (V,), shape (W,)."""
         return np.asarray(self.matrix @ weights.astype(np.float32), np.float64)
+
+    def highest(self, weights: np.ndarray) -> np.ndarray:
+        """Score of the worst word of each window by weights (V,), shape (W,)."""
+        of_words = np.asarray(self.words @ weights.astype(np.float32), np.float64)
+        return highest_in(of_words[self.index, None], self.ranges)[:, 0]
 
     def transposed(self, slopes: np.ndarray) -> np.ndarray:
         """Slopes of windows (W,) as slopes of weights, shape (V,)."""

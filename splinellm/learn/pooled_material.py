@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from splinellm.errors import ConfigurationError
 from splinellm.learn.estimators import TOLERANCE
 from splinellm.learn.labels import Labels
-from splinellm.learn.lexicon import Lexicon, window_texts
+from splinellm.learn.lexicon import Lexicon
 from splinellm.learn.pooled_fit import Bags, Design, Terms, bags_of, fit_path, padded_bags
 from splinellm.learn.pooled_scorer import PooledScorer, scorer_of
 from splinellm.learn.pooling import POOLING, Pooling
@@ -28,6 +28,9 @@ LEXICON_STRENGTH = 1.0
 
 SHARES = (0.25, 0.5, 1.0, 2.0)
 """Candidates for the lexicon's spread of scores beside the geometry's."""
+
+PEAKS = (0.0, 1.5)
+"""Candidates for the worst word of a window, beside the sum over all its words."""
 
 INNER_FOLDS = 3
 COMPONENTS = 300
@@ -53,6 +56,9 @@ class PooledSettings:
         Candidates for C, the inverse strength of the penalty, ascending.
     shares : tuple of float
         Candidates for how much the lexicon's scores of windows vary, beside the geometry's.
+    peaks : tuple of float
+        Candidates for what the lexicon's score of a window's worst word is multiplied with, before
+        it is added to that of all its words; see :mod:`splinellm.learn.lexicon`.
     """
 
     pooling: Pooling = Pooling()  # noqa: RUF009 (frozen)
@@ -62,10 +68,13 @@ class PooledSettings:
     seed: int = 0
     strengths: tuple[float, ...] = STRENGTHS
     shares: tuple[float, ...] = SHARES
+    peaks: tuple[float, ...] = PEAKS
 
     def __post_init__(self) -> None:
         if not self.strengths or not self.shares or min(*self.strengths, *self.shares) <= 0:
             raise ConfigurationError("there is no positive strength or share to choose from")
+        if not self.peaks or min(self.peaks) < 0:
+            raise ConfigurationError(f"peaks {self.peaks} are not a choice of zero or more")
         if self.n_components is not None and self.n_components < 1:
             raise ConfigurationError(f"{self.n_components} components are none")
 
@@ -106,19 +115,22 @@ class Material:
         lexicon = self._fit_lexicon(scorer, rows, folds) if self.settings.hybrid else None
         width = len(self.targets)
         scorer.calibration_ = np.zeros((width, 2))
-        scorer.share_ = np.zeros(width)
+        scorer.share_, peaks = np.zeros(width), np.zeros(width)
         out_of_fold = np.empty((len(rows), width))
         for column, target in enumerate(self.targets):
             bags = self.unseen_bags(folds, target)
             scores = geometry[1][:, column]
             if lexicon is not None:
-                words = lexicon[:, column]
-                scorer.share_[column] = self._share(scores, words, bags)
-                scores = scores + scorer.share_[column] * words
+                sums, highest = (of_words[:, column] for of_words in lexicon)
+                chosen = self._peak_and_share(scores, sums, highest, bags)
+                peaks[column], scorer.share_[column] = chosen
+                scores = scores + scorer.share_[column] * (sums + peaks[column] * highest)
             slope, constant = _calibration(self.pool(scores, bags), bags)
             scorer.calibration_[column] = slope, constant
             own = self.pool(scores, bags_of(self.windows, rows, target))
             out_of_fold[:, column] = slope * own + constant
+        if scorer.lexicon_ is not None:
+            scorer.lexicon_.peak_ = peaks
         return Fitted(scorer, out_of_fold, self._described(scorer, geometry[0]))
 
     def fit_once(self, rows: np.ndarray, design: Design | None = None) -> PooledScorer:
@@ -143,8 +155,10 @@ class Material:
             lexicon, terms = self._terms(rows)
             self._set_words(lexicon, [self._word_path(terms, rows, t) for t in self.targets])
             scorer.lexicon_ = lexicon
+            lexicon.peak_ = np.full(len(paths), settings.peaks[0])
             geometry = windows.scores(scorer.coef_.T, scorer.intercept_)[used]
-            words = (terms.matrix @ lexicon.coef_.T)[used]
+            highest = np.column_stack([terms.highest(weights) for weights in lexicon.coef_])
+            words = (terms.matrix @ lexicon.coef_.T + lexicon.peak_ * highest)[used]
             scorer.share_ = settings.shares[0] * geometry.std(axis=0) / words.std(axis=0)
         return scorer
 
@@ -202,23 +216,25 @@ class Material:
 
     def _fit_lexicon(
         self, scorer: PooledScorer, rows: np.ndarray, folds: list[Split]
-    ) -> np.ndarray:
-        """Set the lexicon, and score windows by folds that did not learn from their texts."""
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Set the lexicon; score windows and their worst words by folds without their texts."""
         lexicon, terms = self._terms(rows)
         found = np.zeros((len(self.windows.values), len(self.targets)))
+        highest = np.zeros_like(found)
         for learn, test in folds:
             seen = self.windows.index(test)
             for column, target in enumerate(self.targets):
                 weights = self._word_path(terms, learn, target)
                 found[seen, column] = (terms.scores(weights[:-1]) + weights[-1])[seen]
+                highest[seen, column] = terms.highest(weights[:-1])[seen]
         self._set_words(lexicon, [self._word_path(terms, rows, t) for t in self.targets])
         scorer.lexicon_ = lexicon
-        return found
+        return found, highest
 
     def _terms(self, rows: np.ndarray) -> tuple[Lexicon, Terms]:
         """Terms of some rows, and all windows as these see them."""
         lexicon = Lexicon().fit_terms([self.texts[row] for row in rows])
-        return lexicon, Terms(lexicon.matrix(self.pieces(np.arange(len(self.windows)))))
+        return lexicon, Terms.of(lexicon, *self.pieces(np.arange(len(self.windows))))
 
     def _word_path(self, terms: Terms, rows: np.ndarray, target: np.ndarray) -> np.ndarray:
         return self._path(terms, rows, target, (LEXICON_STRENGTH,))[0]
@@ -229,11 +245,11 @@ class Material:
             np.array([weights[:-1] for weights in paths]), np.array([w[-1] for w in paths])
         )
 
-    def pieces(self, rows: np.ndarray) -> list[str]:
-        """Texts of the windows of some rows."""
+    def pieces(self, rows: np.ndarray) -> tuple[list[str], list[np.ndarray]]:
+        """Some rows' texts, and where in each its windows are."""
         starts = self.windows.starts
         spans = [self.windows.characters[starts[row] : starts[row + 1]] for row in rows]
-        return list(window_texts([self.texts[row] for row in rows], spans))
+        return [self.texts[row] for row in rows], spans
 
     def judged_bags(self, rows: np.ndarray, target: np.ndarray, fold: int) -> list[Bags]:
         """Texts as they are and, where training put some among others, once more as such."""
@@ -258,14 +274,21 @@ class Material:
         """Scores of bags (B,) of those of all windows (W,)."""
         return self.settings.pooling.pooled(scores[bags.index], bags.starts)
 
-    def _share(self, scores: np.ndarray, words: np.ndarray, bags: Bags) -> float:
-        """Factor of the lexicon with which both channels together tell classes apart best."""
+    def _peak_and_share(
+        self, scores: np.ndarray, sums: np.ndarray, highest: np.ndarray, bags: Bags
+    ) -> tuple[float, float]:
+        """Factors of a window's worst word, and of the lexicon, that tell classes apart best."""
         used = np.unique(bags.index)
-        spread = float(scores[used].std()) / max(float(words[used].std()), 1e-9)
-        areas = [
-            self._area(scores + share * spread * words, bags) for share in self.settings.shares
-        ]
-        return spread * self.settings.shares[int(np.argmax(areas))]
+        spread = float(scores[used].std())
+        best = -np.inf, 0.0, 0.0
+        for peak in self.settings.peaks:
+            words = sums + peak * highest
+            one = spread / max(float(words[used].std()), 1e-9)
+            for share in self.settings.shares:
+                area = self._area(scores + share * one * words, bags)
+                if area > best[0]:
+                    best = area, peak, share * one
+        return best[1:]
 
     def _area(self, scores: np.ndarray, bags: Bags) -> float:
         return float(
@@ -287,6 +310,8 @@ class Material:
         if scorer.lexicon_ is not None:
             tops = scorer.lexicon_.top_words()
             found["words"] = dict(zip(self.labels.scored_classes, tops, strict=True))
+            peaks = np.asarray(scorer.lexicon_.peak_).tolist()
+            found["worst word"] = peaks[0] if len(set(peaks)) == 1 else peaks
         return found
 
 

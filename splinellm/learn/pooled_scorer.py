@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from splinellm.errors import ArtifactError, ConfigurationError
-from splinellm.learn.lexicon import Lexicon, window_texts
+from splinellm.learn.lexicon import Lexicon
 from splinellm.learn.marker import Marker
 from splinellm.learn.pooling import Pooling, PoolName, window_means
 from splinellm.learn.token_reading import TokenRows
@@ -95,8 +95,7 @@ class PooledScorer(BaseEstimator):  # type: ignore[misc]  # scikit-learn is unty
         bounds = self.pooling.bounds(len(tokens))
         found: Channels = {"geometry": window_means(tokens.values, bounds)}
         if self.lexicon_ is not None:
-            pieces = list(window_texts([text], [tokens.characters(bounds)]))
-            found["lexicon"] = self.lexicon_.scores(pieces)
+            found["lexicon"] = self.lexicon_.scores_of_windows([text], [tokens.characters(bounds)])
         return found, bounds
 
     def summed(self, channels: Channels) -> np.ndarray:
