@@ -63,10 +63,10 @@ DECODER_SHARE = 4
 """One of so many rows is read by the decoder, which is slower."""
 
 GEOMETRY = PooledSettings(strengths=(0.01,))
-NEAR_WORDS = PooledSettings(hybrid=True, strengths=(0.01,), shares=(0.7,), peaks=(1.5,))
+NEAR_WORDS = PooledSettings(hybrid=True, strengths=(0.01,), shares=(0.7,), peaks=(0.5,))
 """For the second layer alone, and for what words tell best: more of the lexicon."""
 
-HYBRID = replace(NEAR_WORDS, shares=(0.45,), n_components=600)
+HYBRID = replace(NEAR_WORDS, shares=(0.4,), n_components=600)
 """For both layers: twice the components tell more of texts inside longer ones, and of statements
 about groups; 1,000 tell less of sources that were left out."""
 

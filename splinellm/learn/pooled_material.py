@@ -29,7 +29,7 @@ LEXICON_STRENGTH = 1.0
 SHARES = (0.25, 0.5, 1.0, 2.0)
 """Candidates for the lexicon's spread of scores beside the geometry's."""
 
-PEAKS = (0.0, 1.5)
+PEAKS = (0.0, 0.5)
 """Candidates for the worst word of a window, beside the sum over all its words."""
 
 INNER_FOLDS = 3
