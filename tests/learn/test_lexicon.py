@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from splinellm.errors import ArtifactError, LabelError
-from splinellm.learn.lexicon import Lexicon, words_at, words_of
+from splinellm.learn.lexicon import Lexicon, words_at, words_in_windows, words_of
+from splinellm.learn.pooled_fit import Terms
 
 TEXTS = ["you are a fool", "you fool!!", "a kind word", "kind foot of you", "fool, food, foods"] * 3
 
@@ -124,10 +125,65 @@ def test_no_words_no_lexicon() -> None:
         Lexicon().fit_terms(["one", "two"])
 
 
+WINDOWED = ["a kind fool, kind foot", "", "you"]
+SPANS = [np.array([[0, 9], [2, 6], [15, 20], [0, 0]]), np.array([[0, 0]]), np.array([[0, 3]])]
+"""Of the first text: one that cuts "fool", "kind", one that cuts "kind" and "foot", and nothing."""
+
+
+def test_which_words_windows_hold() -> None:
+    words, ranges = words_in_windows(["A KIND fool"], [np.array([[0, 3], [1, 2], [6, 11], [0, 0]])])
+    assert words == ["a", "kind", "fool"]
+    held = [words[a:b] for a, b in ranges.tolist()]
+    assert held == [["a", "kind"], [], ["fool"], []]
+
+
+def test_the_highest_word_of_a_window_is_added_to_it() -> None:
+    made = lexicon()
+    pieces = ["a kind fo", "kind", "nd fo", "", "", "you"]
+    plain = made.scores_of_windows(WINDOWED, SPANS)
+    assert plain.tobytes() == made.scores(pieces).tobytes()
+    made.peak_ = np.array([2.0, 0.5])
+    held = [["a", "kind", "fool"], ["kind"], ["kind", "foot"], [], [], ["you"]]
+    highest = [made.word_scores(words).max(axis=0) if words else np.zeros(2) for words in held]
+    np.testing.assert_allclose(
+        made.scores_of_windows(WINDOWED, SPANS), plain + made.peak_ * highest, atol=1e-12
+    )
+
+
+def test_kind_words_outvote_an_insult_unless_the_highest_word_counts() -> None:
+    made = lexicon()
+    weights = np.full(len(made.terms()), 0.0)
+    weights[made.terms().index("fool")], weights[made.terms().index("kind")] = 3.0, -1.0
+    made.set_weights(weights[None], np.zeros(1))
+    texts = ["fool", "fool kind kind kind kind", "kind kind kind kind"]
+    spans = [np.array([[0, len(text)]]) for text in texts]
+    alone, beside, kind = made.scores_of_windows(texts, spans)[:, 0]
+    assert kind < beside < 0 < alone
+    made.peak_ = np.array([1.0])
+    alone, beside, kind = made.scores_of_windows(texts, spans)[:, 0]
+    assert kind < 0 < beside < alone
+
+
+def test_training_scores_words_as_verdicts_do() -> None:
+    made = lexicon()
+    terms = Terms.of(made, WINDOWED, SPANS)
+    made.peak_ = np.ones(2)
+    for column, weights in enumerate(made.coef_):
+        expected = made.scores_of_windows(WINDOWED, SPANS)[:, column] - made.intercept_[column]
+        found = terms.scores(weights) + terms.highest(weights)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_damage_is_found() -> None:
     made = lexicon()
     made.require_fit(2)
-    for name, value in (("idf_", np.ones(3)), ("coef_", made.coef_ * np.nan), ("extra", 1)):
+    for name, value in (
+        ("idf_", np.ones(3)),
+        ("coef_", made.coef_ * np.nan),
+        ("peak_", np.ones(3)),
+        ("peak_", np.array([1.0, np.inf])),
+        ("extra", 1),
+    ):
         damaged = lexicon()
         setattr(damaged, name, value)
         with pytest.raises(ArtifactError):
