@@ -24,14 +24,12 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
-    DotEnvSettingsSource,
-    JsonConfigSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    TomlConfigSettingsSource,
 )
 
+from service.settings_file import file_source
 from splinellm.bounds import bounds_of
 from splinellm.errors import ConfigurationError
 
@@ -348,7 +346,7 @@ class Settings(BaseSettings):
         path = init_settings().get("config") or os.environ.get(f"{ENVIRONMENT_PREFIX}CONFIG")
         if not path:
             return init_settings, env_settings
-        return init_settings, env_settings, _file_source(settings_cls, Path(path))
+        return init_settings, env_settings, file_source(settings_cls, Path(path))
 
     def describe(self) -> str:
         """All settings as JSON that ``--config`` reads, secrets hidden."""
@@ -381,23 +379,3 @@ def load_settings(**options: Any) -> Settings:
         reason = first["msg"].removeprefix("Value error, ")
         name = str(first["loc"][0]) if first["loc"] else None
         raise ConfigurationError(f"{name}: {reason}" if name else reason) from None
-
-
-def _file_source(settings_cls: type[BaseSettings], path: Path) -> PydanticBaseSettingsSource:
-    """Read a file, whatever its format; a field that does not exist is a typo."""
-    if not path.is_file():
-        raise ConfigurationError(f"the settings file '{path}' does not exist")
-    try:
-        if path.suffix == ".toml":
-            values: Mapping[str, Any] = TomlConfigSettingsSource(settings_cls, path).toml_data
-        elif path.suffix == ".json":
-            values = JsonConfigSettingsSource(settings_cls, path).json_data
-        else:
-            return DotEnvSettingsSource(settings_cls, env_file=path)
-    except (OSError, ValueError):  # says nothing of the content: a line may hold a key
-        raise ConfigurationError(f"the settings file '{path}' cannot be read") from None
-    unknown = sorted(set(values) - set(settings_cls.model_fields))
-    if unknown:
-        raise ConfigurationError(f"'{path}': there is no setting '{unknown[0]}'")
-    source = TomlConfigSettingsSource if path.suffix == ".toml" else JsonConfigSettingsSource
-    return source(settings_cls, path)

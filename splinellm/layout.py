@@ -7,8 +7,8 @@ prompt, layer and feature.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from typing import Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +28,7 @@ LAYOUT_KEY = b"splinellm.layout"
 """Key of a layout that the columns themselves do not tell."""
 
 Layout = Literal["columns", "list", "tensor"]
+NameT = TypeVar("NameT")
 LAYOUTS: tuple[Layout, ...] = ("columns", "list", "tensor")
 
 
@@ -60,6 +61,13 @@ def layout_of(names: Sequence[str], provenance: Provenance) -> Layout:
     known = set(names)
     is_list = schema_of(provenance).names[0] not in known and known.issuperset(provenance.features)
     return "list" if is_list else "columns"
+
+
+def own_columns(names: Iterable[NameT], provenance: Provenance) -> list[NameT]:
+    """Those names of columns, in their order, that belong to the table of `provenance`."""
+    known = list(names)
+    layout = layout_of([name for name in known if isinstance(name, str)], provenance)
+    return [name for name in known if belongs(name, provenance, layout)]
 
 
 def value_names(provenance: Provenance, layout: Layout) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import metadata
@@ -181,6 +182,23 @@ class Provenance:
                 self, features=features, granularity=granularity
             )
         return self._at[granularity]
+
+    def narrowed(
+        self, layers: Iterable[int] | None = None, features: Iterable[str] | None = None
+    ) -> Provenance:
+        """The same of some of its layers and features; all by default.
+
+        Features come in the order that they have here, those that are not here not at all.
+        """
+        wanted = set(self.features if features is None else features)
+        kept = tuple(name for name in self.features if name in wanted)
+        has_distance = FeatureSelection(kept, self.n_blocks).needs_distance
+        return dataclasses.replace(
+            self,
+            layers=self.layers if layers is None else tuple(sorted(set(layers))),
+            features=kept,
+            distance_precision=self.distance_precision if has_distance else "none",
+        )
 
     @cached_property
     def schema(self) -> FeatureSchema:

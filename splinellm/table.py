@@ -23,14 +23,14 @@ from splinellm.layout import (
     arrow_schema,
     belongs,
     is_own_column,
-    layout_of,
+    own_columns,
     read_values,
     schema_of,
     value_columns,
 )
 from splinellm.precision import Precision, require_coarser, rounded
 from splinellm.provenance import Provenance
-from splinellm.schema import FeatureSchema, FeatureSelection
+from splinellm.schema import FeatureSchema
 from splinellm.table_views import Aligned, aligned, as_html, described
 from splinellm.token_index import TokenIndex
 
@@ -162,21 +162,13 @@ class FeatureTable:
         TableFormatError
             The table lacks one of them.
         """
-        mine = self.provenance
-        wanted_layers = mine.layers if layers is None else tuple(sorted(set(layers)))
-        wanted = set(mine.features if features is None else features)
-        provenance = replace(
-            mine,
-            layers=wanted_layers,
-            features=tuple(name for name in mine.features if name in wanted),
-        )
-        if not FeatureSelection(provenance.features, mine.n_blocks).needs_distance:
-            provenance = replace(provenance, distance_precision="none")
+        wanted = set(self.provenance.features if features is None else features)
+        provenance = self.provenance.narrowed(layers, wanted)
         position = {name: i for i, name in enumerate(self.names)}
         names = schema_of(provenance).names
         if missing := next((name for name in names if name not in position), None):
             raise TableFormatError(f"the table has no column '{missing}'")
-        if unknown := sorted(wanted.difference(mine.features)):
+        if unknown := sorted(wanted.difference(self.provenance.features)):
             raise TableFormatError(f"the table has no feature '{unknown[0]}'")
         columns = [position[name] for name in names]
         return replace(self, values=self.values[:, columns], provenance=provenance)
@@ -344,11 +336,8 @@ class FeatureTable:
             if "splinellm.provenance" not in frame.attrs:
                 raise TableFormatError("the frame carries no splinellm provenance")
             provenance = Provenance.from_json(frame.attrs["splinellm.provenance"])
-        layout = layout_of([name for name in frame.columns if isinstance(name, str)], provenance)
-        wanted = [name for name in frame.columns if belongs(name, provenance, layout)]
-        return cls.from_columns(
-            pa.Table.from_pandas(frame[wanted], preserve_index=False), provenance
-        )
+        mine = frame[own_columns(frame.columns, provenance)]
+        return cls.from_columns(pa.Table.from_pandas(mine, preserve_index=False), provenance)
 
     # Doors to splinellm.io, where each file format has its module and its record.
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from threading import Condition, Thread
 
+from service.engine.admission import Refusal, no_room
 from service.engine.batch import Batch
 from service.engine.contracts import (
     EngineLimits,
@@ -19,13 +20,7 @@ from service.engine.contracts import (
     Outcome,
     SilentListener,
 )
-from service.engine.errors import (
-    BatchTooLargeError,
-    InferenceError,
-    PromptTooLongError,
-    QueueFullError,
-    ShuttingDownError,
-)
+from service.engine.errors import InferenceError, ShuttingDownError
 from service.engine.estimate import Speed
 from service.engine.health import RETRY_S, Health
 from service.engine.queue import Entry, Queue
@@ -36,7 +31,6 @@ from splinellm.extraction.base import Reader
 from splinellm.extraction.tokens import TokenizedPrompt
 from splinellm.plan import Plan
 
-MAX_RETRY_AFTER_S = 60
 SILENT = SilentListener()
 _DEAD = "the engine of a model has stopped"
 
@@ -203,35 +197,15 @@ class Engine:
 
     # What follows up to _run is called with the lock held, but for _on_done.
 
-    def _refusal(self, entries: Sequence[Entry]) -> tuple[str, SplineLLMError] | None:
-        """Say why a request cannot be taken: a reason for the listener, an error for the caller."""
+    def _refusal(self, entries: Sequence[Entry]) -> Refusal | None:
+        """Say why a request cannot be taken."""
         if self._is_dead:
             return "trouble", NotReadyError(_DEAD, retry_after_s=RETRY_S)
         if self._is_stopping:
             return "stopping", ShuttingDownError("the service is shutting down")
         if trouble := self._health.trouble:
             return "trouble", NotReadyError(trouble, retry_after_s=RETRY_S)
-        limits, n_tokens = self.limits, sum(entry.n_tokens for entry in entries)
-        for entry in entries:
-            if entry.n_tokens > limits.max_queue_tokens:
-                message = f"{entry.n_tokens} tokens; the queue holds {limits.max_queue_tokens}"
-                return "too_long", PromptTooLongError(message, index=entry.position)
-        if n_tokens > limits.max_queue_tokens or len(entries) > limits.max_queue_inputs:
-            return "too_many", BatchTooLargeError(
-                f"{len(entries)} prompts of {n_tokens} tokens; the queue holds "
-                f"{limits.max_queue_inputs} prompts and {limits.max_queue_tokens} tokens"
-            )
-        wait_s = self.estimated_wait_s()
-        retry_after_s = min(MAX_RETRY_AFTER_S, max(1, math.ceil(wait_s)))
-        if self._queue.n_inputs + len(entries) > limits.max_queue_inputs:
-            reason, full = "inputs", f"it holds {limits.max_queue_inputs} prompts"
-        elif self._queue.n_tokens + n_tokens > limits.max_queue_tokens:
-            reason, full = "tokens", f"it holds {limits.max_queue_tokens} tokens"
-        elif self._queue and wait_s > limits.max_wait_s:
-            reason, full = "wait", f"the wait would be longer than {limits.max_wait_s:g} s"
-        else:
-            return None
-        return reason, QueueFullError(f"the queue is full: {full}", retry_after_s=retry_after_s)
+        return no_room(entries, self._queue, self.limits, self.estimated_wait_s())
 
     def _budget(self, plan: Plan) -> int:
         budget = self.limits.max_batch_tokens or math.inf

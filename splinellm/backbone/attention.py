@@ -146,3 +146,29 @@ def observed_attention(model: PreTrainedModel, implementation: str) -> Iterator[
         yield
     finally:
         model.set_attn_implementation(previous)
+
+
+@contextmanager
+def observed_with(
+    model: PreTrainedModel, attention: nn.Module, implementation: str
+) -> Iterator[None]:
+    """Route one attention as its observed model's, where it came with a configuration of its own.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        See :func:`observed_attention`, which goes on meanwhile.
+    attention : Module
+        Of a layer that may be from another model.
+    implementation : {"sdpa", "eager"}
+        What the other model's attention is computed by.
+    """
+    own: Any = vars(attention).get("config")
+    if getattr(own, "_attn_implementation", None) != implementation:
+        yield
+        return
+    own._attn_implementation = model.config._attn_implementation  # noqa: SLF001 - no public name
+    try:
+        yield
+    finally:
+        own._attn_implementation = implementation  # noqa: SLF001

@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from accelerate.utils import align_module_device
 from torch import Tensor, nn
 
+from splinellm.backbone.calls import OwnHook, Seen
 from splinellm.backbone.hooks import Hook
-from splinellm.backbone.linear_maps import OwnHook, Seen, is_dense, n_outputs, rows_and_bias, whole
+from splinellm.backbone.linear_maps import is_dense, n_outputs, rows_and_bias, whole
 from splinellm.backbone.norms import (
     KeptOfExperts,
     current_norms,

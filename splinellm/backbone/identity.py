@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from splinellm.backbone.calls import others_hooks
 from splinellm.backbone.eager import parts_of
 from splinellm.backbone.fingerprint import adapters_of, state_sha256
-from splinellm.backbone.linear_maps import others_hooks
 from splinellm.backbone.norms import state_of
 from splinellm.backbone.offloaded import kept_weight
 

@@ -8,12 +8,9 @@ are the columns of its map.
 
 from __future__ import annotations
 
-import threading
 import types
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,7 +19,7 @@ from accelerate.utils import align_module_device
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from splinellm.backbone.hooks import Hook
+from splinellm.backbone.calls import ask_aside, seen_call
 from splinellm.errors import ConfigurationError
 
 _PROBE_ROWS = 512
@@ -31,7 +28,6 @@ _PACKED_TOLERANCE = 0.05  # half precision and quantised inputs round
 _SAME_ROWS = 8
 _SAME_TOLERANCE = 2e-5
 _LARGEST_UNIT = 2.0**12
-_LISTENERS = "transformers.utils.output_capturing"
 
 
 def n_outputs(module: nn.Module) -> int:
@@ -111,95 +107,8 @@ def _computes_its_weight(module: nn.Module) -> bool:
     plain = (nn.Linear.forward, Conv1D.forward)
     if type(module).forward not in plain or type(module).__call__ is not nn.Module.__call__:
         return False
-    return not isinstance(seen := _calls.seen.get(module), Seen) or not seen.is_changed(module)
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A call of a module in the forward pass that is running.
-
-    Parameters
-    ----------
-    args, kwargs
-        What it was given.
-    output : Tensor
-        What it answered, as far as hooks up to ours have left it.
-    """
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    output: Tensor
-
-    @property
-    def input(self) -> Tensor:
-        """What the map is applied to, shape (..., D)."""
-        given: Tensor = next(iter((*self.args, *self.kwargs.values())))
-        return given
-
-    @torch.no_grad()
-    def is_changed(self, module: nn.Module) -> bool:
-        """Whether hooks of others make the answer another one than `forward` gives."""
-        if not others_hooks(module):
-            return False
-        last = self.args[0].detach().flatten(0, -2)[-1:]
-        plain = module.forward(last, **self.kwargs).float()
-        found = self.output.detach().flatten(0, -2)[-1:].float()
-        slack = 1e-3 * float(plain.abs().nan_to_num().amax())
-        return not torch.allclose(plain, found, rtol=0, atol=slack, equal_nan=True)
-
-
-class _Calls(threading.local):
-    """Of this thread: others may run the same modules at the same time."""
-
-    def __init__(self) -> None:
-        self.seen: dict[nn.Module, Seen | list[Tensor]] = {}
-
-
-# Only during a call: what our hooks see of a module, or the answers that it is being asked for.
-_calls = _Calls()
-
-
-class OwnHook(Hook, ABC):
-    """Base of the hooks by which this library sees a module's answer."""
-
-    def __init__(self) -> None:
-        super().__init__(self._on_answer)
-
-    def _on_answer(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
-    ) -> None:
-        """Show the answer of a forward pass; keep that to a question out of it."""
-        if isinstance(asked := _calls.seen.get(module), list):
-            asked.append(output.detach().clone())
-            return
-        _calls.seen[module] = seen = Seen(args, kwargs, output)
-        try:
-            self.see(seen)
-        finally:
-            del _calls.seen[module]
-
-    @abstractmethod
-    def see(self, seen: Seen) -> None:
-        """Use the answer."""
-
-
-def is_running(module: nn.Module) -> bool:
-    """Whether the module has just answered in a forward pass that is being watched."""
-    return isinstance(_calls.seen.get(module), Seen)
-
-
-def others_hooks(module: nn.Module) -> list[int]:
-    """Hooks around a module's forward that are not this library's, by identity.
-
-    transformers' own, which it leaves where it was once asked for hidden states, only listen.
-    """
-    own = vars(module)
-    return [
-        id(hook)
-        for kind in ("_forward_pre_hooks", "_forward_hooks")
-        for hook in own.get(kind, {}).values()
-        if not isinstance(hook, Hook) and getattr(hook, "__module__", None) != _LISTENERS
-    ]
+    seen = seen_call(module)
+    return seen is None or not seen.is_changed(module)
 
 
 class AskedMap:
@@ -227,15 +136,15 @@ class AskedMap:
         self._module, self._n_inputs, self._device = module, n_inputs, device
         self._dtype = _input_dtype(module)
         self._is_exact = _is_exact(module)
-        seen = _calls.seen.get(module)
-        if isinstance(seen, Seen) and seen.kwargs:
+        seen = seen_call(module)
+        if seen is not None and seen.kwargs:
             raise ConfigurationError(
                 f"{type(module).__name__} is called with {', '.join(sorted(seen.kwargs))}, so that "
                 "rows of the batch meet different hyperplanes",
                 hint="run the rows of each adapter on their own, after set_adapter, or ask for "
                 "features without distances",
             )
-        self._is_hooked = isinstance(seen, Seen) and seen.is_changed(module)
+        self._is_hooked = seen is not None and seen.is_changed(module)
 
     def answer(self) -> Tensor:
         """Answer to one fixed random vector, shape (K,): it changes whenever the map does."""
@@ -298,15 +207,7 @@ class AskedMap:
         """Answers (n, K) to inputs (n, D), in float32 or float64."""
         inputs = inputs.to(self._device, self._dtype)[None]
         if self._is_hooked:
-            # As the pass does it: later hooks than ours run, but what they do is not looked at.
-            answers: list[Tensor] = []
-            previous = _calls.seen[self._module]
-            _calls.seen[self._module] = answers
-            try:
-                self._module(inputs)
-            finally:
-                _calls.seen[self._module] = previous
-            output = answers[0]
+            output = ask_aside(self._module, inputs)
         else:
             output = self._module.forward(inputs)
         if not isinstance(output, Tensor) or output.shape[:2] != inputs.shape[:2]:

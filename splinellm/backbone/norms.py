@@ -27,13 +27,8 @@ import torch
 from accelerate.utils import align_module_device
 from torch import Tensor, nn
 
-from splinellm.backbone.linear_maps import (
-    AskedMap,
-    dense_rows,
-    is_running,
-    others_hooks,
-    unmoved,
-)
+from splinellm.backbone.calls import others_hooks, seen_call
+from splinellm.backbone.linear_maps import AskedMap, dense_rows, unmoved
 from splinellm.errors import ModelLoadError
 from splinellm.geometry import row_norms
 
@@ -126,7 +121,7 @@ def current_norms(gate: nn.Module, n_inputs: int, device: Callable[[], torch.dev
             kept.is_due = False
             return kept.norms
         norms = _asked_norms(asked, gate)
-    if state is not None and (is_running(gate) or not others_hooks(gate)):  # else: who knows
+    if state is not None and (seen_call(gate) or not others_hooks(gate)):  # else: who knows
         _kept[gate] = _Kept(norms, state, answer, _counts_edits(gate))
     return norms
 

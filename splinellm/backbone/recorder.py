@@ -7,8 +7,8 @@ later layer, final norm or language-model head is computed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, cast
@@ -20,7 +20,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from splinellm.backbone.architectures import Architecture
 from splinellm.backbone.attendance import MISSED_HINT, Attendance, turns_of
-from splinellm.backbone.attention import listen, observed_attention
+from splinellm.backbone.attention import listen, observed_attention, observed_with
 from splinellm.backbone.block_reduction import BlockReduction
 from splinellm.backbone.eager import has_compiled_parts, run_eagerly
 from splinellm.backbone.gates import Gate
@@ -158,29 +158,16 @@ class _Parts:
     def _listen(self, attentions: dict[int, nn.Module], layers: Iterable[nn.Module]) -> None:
         ears = dict[nn.Module, list[Callable[[Attended], None]]]()
         turns = turns_of(attentions, layers)
+        owner = self._architecture.owner_of_layers(self._model)
         for index, attention in attentions.items():
             stop = self._stops and not self._wants_gate and index == self._wanted[-1]
             ear = _AttentionEar(self._reduction, index, stop)
             hear = self._attendance.expects("attention", index, ear, turns[index])
             for part in attention.modules():  # compiled, it is inside of what stands for it
                 ears.setdefault(part, []).append(hear)
-                self._ends.enter_context(self._observed(part))
+                self._ends.enter_context(observed_with(owner, part, self._implementation))
         for part, its_ears in ears.items():
             self._ends.callback(listen(part, _AllEars(its_ears)))
-
-    @contextmanager
-    def _observed(self, attention: nn.Module) -> Iterator[None]:
-        """Route an attention as the model's, where a layer of another model has a configuration."""
-        own: Any = vars(attention).get("config")
-        if getattr(own, "_attn_implementation", None) != self._implementation:
-            yield
-            return
-        shared = self._architecture.owner_of_layers(self._model).config
-        own._attn_implementation = shared._attn_implementation  # noqa: SLF001 - no public name
-        try:
-            yield
-        finally:
-            own._attn_implementation = self._implementation  # noqa: SLF001
 
     def close(self) -> None:
         """End it."""

@@ -14,13 +14,7 @@ from splinellm.backbone.builtin import DEFAULT_MODEL
 from splinellm.backbone.given import backbone_of
 from splinellm.backbone.loading import Backbone, load_backbone
 from splinellm.conversations import Count
-from splinellm.errors import (
-    ConfigurationError,
-    NonFiniteFeaturesError,
-    OutOfMemoryError,
-    PromptError,
-    VerificationError,
-)
+from splinellm.errors import ConfigurationError, PromptError, VerificationError
 from splinellm.extraction.base import Extractor, KeyT, OnProgress
 from splinellm.extraction.chat import chat_template_of, require_template, template_sha256
 from splinellm.extraction.layer_inputs import read_layer_inputs
@@ -312,26 +306,12 @@ allow_special_tokens, count, chat_template, prefix_cache_bytes, prefix_cache
                 done: list[KeyT] = []
                 for reading in readings:
                     keys = groups[reading.position]
-                    result = self._checked(reading.rows, len(distinct[reading.position].ids))
+                    result = reading.result(distinct[reading.position], self.backbone)
                     found.update(dict.fromkeys(keys, result))
                     done += keys
                 if on_progress is not None:
                     on_progress(len(done), sum(len(prompts[key].ids) for key in done))
         return {key: found[key] for key in prompts}
-
-    def _checked(self, rows: Rows | None, n_tokens: int) -> Rows | PromptError:
-        """The rows of a prompt, or the reason why it has none."""
-        if rows is None:
-            return OutOfMemoryError(
-                f"{n_tokens} tokens do not fit the memory of {self.backbone.device}",
-                hint="lower --max-tokens",
-            )
-        if not np.isfinite(rows).all():
-            return NonFiniteFeaturesError(
-                f"the forward pass in {self.backbone.dtype} overflowed",
-                hint="use float32 or bfloat16",
-            )
-        return rows
 
     def layer_inputs(
         self, prompt: Prompt, layers: str | int | Iterable[int] | None = None

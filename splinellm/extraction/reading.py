@@ -16,7 +16,9 @@ from splinellm.backbone.loading import Backbone
 from splinellm.backbone.recorder import Recorder
 from splinellm.backbone.reduction import PromptReduction, Reduction, TokenReduction
 from splinellm.backbone.shared_prefix import Beginning
+from splinellm.errors import NonFiniteFeaturesError, OutOfMemoryError, PromptError
 from splinellm.extraction.batching import batch_size, longest_first
+from splinellm.extraction.rows import Rows
 from splinellm.extraction.sharing import Group, group_by_beginning
 from splinellm.extraction.tokens import TokenizedPrompt
 from splinellm.geometry import DimensionRule
@@ -44,6 +46,20 @@ class Reading:
 
     position: int
     rows: np.ndarray | None
+
+    def result(self, prompt: TokenizedPrompt, backbone: Backbone) -> Rows | PromptError:
+        """The rows of the prompt that `backbone` read, or the reason why it has none."""
+        if self.rows is None:
+            return OutOfMemoryError(
+                f"{len(prompt.ids)} tokens do not fit the memory of {backbone.device}",
+                hint="lower --max-tokens",
+            )
+        if not np.isfinite(self.rows).all():
+            return NonFiniteFeaturesError(
+                f"the forward pass in {backbone.dtype} overflowed",
+                hint="use float32 or bfloat16",
+            )
+        return self.rows
 
 
 class BatchReader:

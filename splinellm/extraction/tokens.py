@@ -21,6 +21,7 @@ from splinellm.conversations import (
     require_counted,
 )
 from splinellm.errors import PromptError
+from splinellm.extraction.affixes import Affixes
 from splinellm.extraction.chat import ChatReader, Place, ReadChat, require_template
 from splinellm.extraction.notices import Notices
 from splinellm.prompts import Prompt, check_prompt
@@ -133,7 +134,6 @@ class Tokenizer:
         self._tokenizer = tokenizer
         self._n_vocabulary = n_vocabulary
         self.max_tokens = max_tokens
-        self._keeps_end = keeps_end
         self._split_special_tokens = not allow_special_tokens
         self._count = count
         self._chat = ChatReader(tokenizer, chat_template, allow_special_tokens=allow_special_tokens)
@@ -141,7 +141,7 @@ class Tokenizer:
             self.require_messages()
         self._notices = Notices(tokenizer, reads_special_tokens=allow_special_tokens)
         # Once they are known, of all twins.
-        self._affixes: list[tuple[list[int], list[int]]] = []
+        self._affixes = Affixes(self._ids_of, keeps_end=keeps_end)
         self._spelt: dict[int, str] = {}
 
     def anew(self) -> Self:
@@ -270,7 +270,7 @@ class Tokenizer:
         self._check_vocabulary(ids, index)
         limit = self.max_tokens if cuts else len(ids)
         is_cut = len(ids) > limit
-        n_kept = self._n_kept(ids) if is_cut else 0  # nothing but a tokenizer tells
+        n_kept = self._affixes.n_kept(ids) if is_cut else 0  # nothing but a tokenizer tells
         cut = cut_to(ids, limit, n_kept)
         if counted is not None:
             counted = tuple(cut_to(counted, limit, n_kept))
@@ -280,33 +280,17 @@ class Tokenizer:
     @property
     def prefix(self) -> list[int]:
         """Ids that every text starts with, such as that of a BOS token."""
-        return self._around[0]
+        return self._affixes.prefix
 
     @property
     def suffix(self) -> list[int]:
         """Ids that every text ends with, however it is cut; none for a decoder."""
-        return self._around[1] if self._keeps_end else []
+        return self._affixes.suffix
 
-    @property
-    def _around(self) -> tuple[list[int], list[int]]:
-        if not self._affixes:
-            self._affixes.append(self._find_affixes())
-        return self._affixes[0]
-
-    def _find_affixes(self) -> tuple[list[int], list[int]]:
+    def _ids_of(self, text: str, **options: Any) -> Sequence[int]:
         with _one_at_a_time:
-            bare = self._tokenizer("a", add_special_tokens=False)["input_ids"]
-            whole = self._tokenizer("a")["input_ids"]
-        starts = range(len(whole) - len(bare) + 1)
-        first = next((i for i in starts if whole[i : i + len(bare)] == bare), None)
-        if first is None:
-            return [], []
-        return list(whole[:first]), list(whole[first + len(bare) :])
-
-    def _n_kept(self, ids: Sequence[int]) -> int:
-        """How many of the last tokens stay where they are cut."""
-        suffix = self.suffix
-        return len(suffix) if suffix and [*ids[-len(suffix) :]] == suffix else 0
+            ids: Sequence[int] = self._tokenizer(text, **options)["input_ids"]
+        return ids
 
     def offsets(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
         """Where in its text each token is.
@@ -360,14 +344,14 @@ class Tokenizer:
             if (encoding := tokenized[position].encoding) is not None:
                 offsets[position] = encoding.offsets
             where = offsets.get(position, [(NOWHERE, NOWHERE)] * len(ids))
-            where = cut_to(where, len(ids), self._n_kept(ids))
+            where = cut_to(where, len(ids), self._affixes.n_kept(ids))
             text = prompt if isinstance(prompt, str) else ""
             parts.append(self._index_one(position, [text] * len(ids), where, ids))
         return parts[0] if len(parts) == 1 else TokenIndex.concatenate(parts)
 
     def _index_chat(self, position: int, chat: Sequence[Message], ids: Sequence[int]) -> TokenIndex:
         places: list[Place | None] = self._read_chat(chat).places
-        places = cut_to(places, len(ids), self._n_kept(ids))
+        places = cut_to(places, len(ids), self._affixes.n_kept(ids))
         texts = ["" if place is None else chat[place.message].text for place in places]
         where = [(NOWHERE, NOWHERE) if it is None else (it.begin, it.end) for it in places]
         index = self._index_one(position, texts, where, ids)

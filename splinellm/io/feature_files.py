@@ -31,7 +31,7 @@ from splinellm.io.remote import is_uri, location
 from splinellm.io.rows import RecordChunk, Row
 from splinellm.io.unfinished import replacing
 from splinellm.io.writers import compressed, writer_of
-from splinellm.layout import Layout, arrow_schema, belongs, layout_of, schema_of
+from splinellm.layout import Layout, arrow_schema, own_columns, schema_of
 from splinellm.precision import Precision, restored
 from splinellm.provenance import Provenance, read_sidecar, sidecar
 from splinellm.table import FeatureTable
@@ -184,8 +184,7 @@ def read_jsonl(path: Path, provenance: Provenance) -> FeatureTable:
         if not rows:
             return FeatureTable.from_columns(arrow_schema(provenance).empty_table(), provenance)
         # Other columns may hold what Arrow has no type for.
-        layout = layout_of(list(rows[0]), provenance)
-        names = [name for name in rows[0] if belongs(name, provenance, layout)]
+        names = own_columns(rows[0], provenance)
         table = pa.table({name: [row.get(name) for row in rows] for name in names})
     except (ValueError, AttributeError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise TableFormatError(f"'{path}' is not a feature table: {error}") from error

@@ -18,8 +18,15 @@ from splinellm.errors import ConfigurationError, RowError
 from splinellm.io.checks import check_text
 from splinellm.io.pipeline import problem_of, row_error
 from splinellm.io.rows import Problem, ReadOptions, RecordChunk, Row
-from splinellm.layout import N_TOKENS, TRUNCATED
-from splinellm.ray.containers import names_of, plain, values_of, with_columns
+from splinellm.ray.containers import (
+    is_column,
+    names_of,
+    plain,
+    records_like,
+    values_of,
+    with_columns,
+)
+from splinellm.ray.filling import filled, filled_schema
 from splinellm.schema import FeatureSelection, parse_layers
 
 if TYPE_CHECKING:
@@ -29,8 +36,6 @@ if TYPE_CHECKING:
     from splinellm.io.pipeline import Annotator
     from splinellm.io.rows import Chunk
 
-ERROR = "error"
-"""Name of the column that says why a row could not be read."""
 ON_ERROR = ("null", "raise")
 _MANY_LAYERS = 10_000  # which exist is known where the model is
 
@@ -80,7 +85,7 @@ class _Batch(ABC):
     @property
     def schema(self) -> pa.Schema:
         """The columns that are added, with what they come from in the metadata; loads the model."""
-        return self._filled_schema(self._annotator().schema)
+        return filled_schema(self._annotator().schema, tells_errors=self.on_error == "null")
 
     def __repr__(self) -> str:
         told = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
@@ -102,7 +107,7 @@ class _Batch(ABC):
         RowError
             A row cannot be read, and `on_error` is ``raise``.
         """
-        if isinstance(batch, pa.Array | pa.ChunkedArray) or _is_series(batch):
+        if is_column(batch):
             return self._of_column(batch)
         values = values_of(batch, self._column)
         added = self._filled(*self._annotated(values), len(values))
@@ -153,48 +158,13 @@ class _Batch(ABC):
             raise _bad_row(chunk, first, problems[first])
         return table, problems
 
-    def _filled_schema(self, schema: pa.Schema) -> pa.Schema:
-        fields = [
-            field if field.name in (N_TOKENS, TRUNCATED) else field.with_nullable(True)
-            for field in schema
-        ]
-        if self.on_error == "null":
-            fields.append(pa.field(ERROR, pa.string(), nullable=False))
-        return pa.schema(fields, metadata=schema.metadata)
-
     def _filled(self, table: pa.Table, problems: dict[int, Problem], n_rows: int) -> pa.Table:
-        """A row for every row that was given."""
-        schema = self._filled_schema(table.schema)
-        columns = list(table.columns)
-        if problems:
-            places = iter(range(len(table)))
-            chosen = pa.array(
-                [None if place in problems else next(places) for place in range(n_rows)], pa.int64()
-            )
-            columns = [column.combine_chunks().take(chosen) for column in columns]
-            # Of types that never change from batch to batch: nothing was read of a bad row.
-            for place, field in enumerate(schema):
-                if field.name in (N_TOKENS, TRUNCATED):
-                    columns[place] = columns[place].fill_null(
-                        0 if field.name == N_TOKENS else False
-                    )
-        if self.on_error == "null":
-            told = [_told(problems.get(place)) for place in range(n_rows)]
-            columns.append(pa.array(told, pa.string()))
-        return pa.Table.from_arrays(columns, schema=schema)
+        return filled(table, problems, n_rows, tells_errors=self.on_error == "null")
 
     def _of_column(self, column: Any) -> Any:
         values = plain(column)
         added = self._filled(*self._annotated(values), len(values))
-        records = added.to_struct_array().combine_chunks()
-        if isinstance(column, pa.Array):
-            return records
-        if isinstance(column, pa.ChunkedArray):
-            return pa.chunked_array([records])
-        made = type(column)
-        if hasattr(column, "iloc"):  # pandas
-            return made(records.to_pylist(), index=column.index)
-        return made.from_arrow(records)
+        return records_like(column, added)
 
 
 class SplineBatch(_Batch):
@@ -391,16 +361,7 @@ class PredictBatch(_Batch):
         )
 
 
-def _told(problem: Problem | None) -> str:
-    return "" if problem is None else f"{problem.code}: {problem.reason}"
-
-
 def _bad_row(chunk: RecordChunk, place: int, problem: Problem) -> RowError:
     error = row_error(chunk, place, problem)
     error.hint = "on_error='null' keeps such rows, with the reason in a column"
     return error
-
-
-def _is_series(batch: Any) -> bool:
-    """Whether this is one column of pandas or Daft."""
-    return type(batch).__name__ == "Series" and hasattr(type(batch), "from_arrow")

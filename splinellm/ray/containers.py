@@ -60,6 +60,25 @@ def plain(column: Any) -> list[Any]:
     return [_plain(value) for value in column]
 
 
+def is_column(batch: Any) -> bool:
+    """Whether this is no batch, but one column: of Arrow, pandas or Daft."""
+    is_series = type(batch).__name__ == "Series" and hasattr(type(batch), "from_arrow")
+    return isinstance(batch, pa.Array | pa.ChunkedArray) or is_series
+
+
+def records_like(column: Any, added: pa.Table) -> Any:
+    """A column of records, of the same kind as the one that was given."""
+    records = added.to_struct_array().combine_chunks()
+    if isinstance(column, pa.Array):
+        return records
+    if isinstance(column, pa.ChunkedArray):
+        return pa.chunked_array([records])
+    made = type(column)
+    if hasattr(column, "iloc"):  # pandas
+        return made(records.to_pylist(), index=column.index)
+    return made.from_arrow(records)
+
+
 def with_columns(batch: Any, added: pa.Table) -> Any:
     """A batch of the same kind, with more columns; the one that was given stays as it is."""
     if isinstance(batch, pa.Table):

@@ -1,13 +1,8 @@
-"""Pooled classifiers: from texts to verdicts and spans, in files and back, at any length."""
+"""Pooled classifiers: from texts to verdicts and spans, at any length."""
 
 from __future__ import annotations
 
-import json
 from copy import copy
-from dataclasses import replace
-from functools import cache
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,54 +17,17 @@ from splinellm.errors import (
     PromptError,
 )
 from splinellm.learn import register_backbone
-from splinellm.learn.artifact import load_classifier, save_classifier
 from splinellm.learn.labels import Labels
-from splinellm.learn.lexicon import Lexicon
 from splinellm.learn.marker import fit_marker
 from splinellm.learn.pooled import Judged, Pooled
-from splinellm.learn.pooled_scorer import MARKED, PooledScorer
+from splinellm.learn.pooled_scorer import PooledScorer
 from splinellm.learn.pooled_training import PooledSettings, train_pooled
 from splinellm.learn.pooling import Pooling
 from splinellm.learn.spans import Span, merged_spans
 from splinellm.plan import Plan
 from tests.learn.counting import count_reads
-from tests.planted import planted_texts
+from tests.learn.pooled import LABELS, POOLING, SETTINGS, TEXTS, extractor, marked, trained
 from tests.tiny import tiny_backbone
-
-POOLING = Pooling(window=8, stride=4)
-SETTINGS: dict[str, Any] = {"features": "blocks:8", "max_tokens": 96}
-
-
-TEXTS = planted_texts(100)
-LABELS = Labels("binary", ("clean", "toxic"), np.arange(100) % 2)
-
-
-@cache
-def extractor() -> SplineExtractor:
-    return SplineExtractor(tiny_backbone("llama"), **SETTINGS)
-
-
-def marked(text: str) -> np.ndarray:
-    """The bad word's characters."""
-    begin = text.index("idiot")
-    return np.array([begin <= i < begin + 5 for i in range(len(text))])
-
-
-@cache
-def trained(*, hybrid: bool = False, normalisation: str | None = None) -> Pooled:
-    marks = [
-        marked(text) if toxic else None for text, toxic in zip(TEXTS, LABELS.values, strict=True)
-    ]
-    return train_pooled(
-        TEXTS,
-        LABELS,
-        extractor(),
-        name="p",
-        settings=PooledSettings(POOLING, hybrid=hybrid, n_components=None),
-        marks=None if hybrid else marks,
-        abstain=0.2,
-        normalisation=normalisation,
-    )
 
 
 def by_hand(classifier: Pooled, text: str) -> tuple[float, np.ndarray]:
@@ -131,21 +89,6 @@ def test_regions_are_narrowed_to_words_that_people_marked() -> None:
     assert [(one.begin, one.end) for one in spans] == [(8, 13)]
 
 
-def test_words_that_a_folder_kept_alone_still_narrow_regions(tmp_path: Path) -> None:
-    classifier = trained()
-    more = [text for text in TEXTS if "idiot" in text] * 30
-    marker = fit_marker(more, [marked(text) for text in more])
-    assert marker is not None
-    scorer = copy(classifier.scorer)
-    scorer.marker_ = marker.lexicon_
-    card = replace(classifier.card, settings={**classifier.card.settings, MARKED: 1})
-    save_classifier(Pooled([scorer], card), tmp_path / "p")
-    loaded = load_classifier(tmp_path / "p")
-    assert isinstance(loaded, Pooled)
-    (spans,) = loaded.spans(["bad zzz idiot zzz bad"], extractor(), threshold=0.05)
-    assert [(one.begin, one.end) for one in spans] == [(8, 13)]
-
-
 def test_merging() -> None:
     begin, end = np.array([0, 0, 3, 3, 8, -1, 9]), np.array([0, 3, 8, 8, 9, -1, 12])
     scores = np.array([1.0, 0.6, 0.7, 0.5, 0.2, 0.9, 0.8])
@@ -179,98 +122,6 @@ def test_the_model_is_looked_at_once_for_a_verdict(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(reader.backbone.identity, "look", lambda: looks.append(look()))
     trained().predict_texts(TEXTS[:1], reader)
     assert len(looks) == 1
-
-
-@pytest.mark.parametrize("hybrid", [False, True])
-def test_a_folder_gives_the_same_verdicts_and_spans(hybrid: bool, tmp_path: Path) -> None:
-    classifier = trained(hybrid=hybrid)
-    save_classifier(classifier, tmp_path / "p")
-    loaded = load_classifier(tmp_path / "p")
-    assert isinstance(loaded, Pooled)
-    assert loaded.card.pooling == POOLING
-    assert loaded.card.provenance.granularity == "token"
-    assert loaded.card.settings["channels"] == ["geometry", "lexicon"][: 1 + hybrid]
-    again = SplineExtractor(tiny_backbone("llama"), **Plan.of(loaded.card.provenance).settings())
-    np.testing.assert_array_equal(
-        loaded.predict_texts(TEXTS, again).probabilities,
-        classifier.predict_texts(TEXTS, extractor()).probabilities,
-    )
-    assert loaded.spans(TEXTS, again) == classifier.spans(TEXTS, extractor())
-    readme = (tmp_path / "p" / "README.md").read_text()
-    assert "| pooling | pool log-sum-exp" in readme
-    assert "reliability by length" in readme
-
-
-def test_the_card_tells_the_channels_apart_and_shows_words() -> None:
-    card = trained(hybrid=True).card
-    figures = card.metrics["channels"]
-    assert set(figures) == {"measured on", "geometry alone", "lexicon alone", "all channels"}
-    assert figures["lexicon alone"]["roc_auc"] > 0.9
-    assert "zzz" in card.settings["words"]["toxic"]["for"]
-    assert card.metrics["uncertain"]["toxic"]["share"] >= 0
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda s: s["pooling"].update(window=16), "pools otherwise"),
-        (lambda s: s["pooling"].update(pool="median"), "unknown pooling"),
-        (lambda s: s.pop("pooling"), "how their scores are pooled"),
-        (lambda s: s.update(channels=["geometry", "lexicon"]), "channels"),
-    ],
-)
-def test_a_card_that_says_something_else_is_refused(
-    change: Any, message: str, tmp_path: Path
-) -> None:
-    save_classifier(trained(), tmp_path / "p")
-    record = json.loads((tmp_path / "p" / "card.json").read_text())
-    change(record["settings"])
-    (tmp_path / "p" / "card.json").write_text(json.dumps(record))
-    with pytest.raises(ArtifactError, match=message):
-        load_classifier(tmp_path / "p")
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("coef_", np.zeros((1, 3))),
-        ("coef_", np.full((1, 16), np.nan)),
-        ("calibration_", None),
-        ("intercept_", np.zeros(2)),
-        ("share_", np.full(1, np.inf)),
-        ("stride", 99),
-        ("lexicon_", "words"),
-        ("logits", np.zeros(3)),
-    ],
-)
-def test_damaged_arrays_are_refused(name: str, value: Any, tmp_path: Path) -> None:
-    classifier = trained()
-    scorer = type(classifier.scorer)(**POOLING.settings())
-    scorer.__dict__.update(classifier.scorer.__dict__)
-    setattr(scorer, name, value)
-    save_classifier(Pooled([scorer], classifier.card), tmp_path / "p")
-    with pytest.raises(ArtifactError):
-        load_classifier(tmp_path / "p")
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("coef_", np.zeros((1, 3), np.float32)),
-        ("words_", np.zeros(9, np.uint8)),
-        ("letter_idf_", None),
-        ("_made", np.zeros(2)),
-    ],
-)
-def test_a_damaged_lexicon_is_refused(name: str, value: Any) -> None:
-    lexicon = Lexicon()
-    source = trained(hybrid=True).scorer.lexicon_
-    assert source is not None
-    lexicon.__setstate__(source.__getstate__())
-    lexicon.require_fit(1)
-    setattr(lexicon, name, value)
-    with pytest.raises(ArtifactError, match="lexicon"):
-        lexicon.require_fit(1)
 
 
 def test_long_texts_are_read_in_pieces_refused_or_cut() -> None:

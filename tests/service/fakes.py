@@ -43,9 +43,9 @@ from splinellm.schema import (
     block_name,
 )
 from tests.fakes import fake_provenance
+from tests.service.words import N_VOCABULARY, FakeTokenizer, token_of
 
 N_LAYERS = 6
-N_VOCABULARY = 50_000
 MAX_POSITIONS = 2048
 BATCH_TOKENS = 64
 CLASSIFIER_TOKENS = 256
@@ -62,58 +62,6 @@ TOXIC_WORDS = {
 DOMAINS = ("code", "fiction", "instructions", "law", "math", "patents", "pubmed", "wiki_talk")
 WORDS = (*TOXIC_WORDS, *DOMAINS)
 """The word at position i raises sign block i above 1, which it never is otherwise."""
-
-_SPECIAL = {"</s>": 2, "<|im_end|>": 3}
-_TOKEN = re.compile(r"\s*\S+|\s+")
-
-
-def token_of(word: str) -> int:
-    """Id of a word in ordinary text."""
-    return 100 + zlib.crc32(word.encode()) % (N_VOCABULARY - 100)
-
-
-class FakeTokenizer:
-    """Called as transformers' fast tokenizers are; every word is a token, with its space before."""
-
-    is_fast = True
-    chat_template = "{role} : {content} end"
-
-    def apply_chat_template(
-        self, chat: list[dict[str, str]], *, tokenize: bool, chat_template: str
-    ) -> str:
-        assert not tokenize
-        return " ".join(chat_template.format(**message) for message in chat)
-
-    def __call__(
-        self,
-        texts: str | list[str],
-        *,
-        split_special_tokens: bool = False,
-        return_offsets_mapping: bool = False,
-        **_: Any,
-    ) -> dict[str, Any]:
-        if isinstance(texts, str):
-            encoded = self(
-                [texts],
-                split_special_tokens=split_special_tokens,
-                return_offsets_mapping=return_offsets_mapping,
-            )
-            return {name: values[0] for name, values in encoded.items()}
-        found = [list(_TOKEN.finditer(text)) for text in texts]
-        special = {} if split_special_tokens else _SPECIAL
-        result: dict[str, Any] = {
-            "input_ids": [
-                [special.get(m[0].strip(), token_of(m[0].strip())) for m in matches]
-                for matches in found
-            ]
-        }
-        if return_offsets_mapping:
-            result["offset_mapping"] = [[m.span() for m in matches] for matches in found]
-        return result
-
-    def decode(self, ids: list[int]) -> str:
-        """Words cannot be had back from their hashes; they have names of their own."""
-        return "".join(f" #{token}" for token in ids)
 
 
 class Gate:
