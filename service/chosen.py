@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.cascades import Chain, chain_of
-from service.mapping import misspelt, require_mapped, unasked
+from service.mapping import misspelt, require_mapped, unasked, unreadable
 from splinellm.backbone.builtin import BUILTIN_MODELS, require_available
 from splinellm.conversations import read_template
 from splinellm.errors import (
@@ -84,8 +84,9 @@ def choose(settings: Settings) -> Chosen:
     sketches = sketches_of(reader.found, settings.references)
     require_mapped(classifiers, settings)
     told = misspelt(classifiers.values(), settings)
-    # Of those that were asked for: nobody has chosen the boxed ones.
     heads = {one.names[0]: one for one in chains}
+    told += unreadable(classifiers, heads)
+    # Of those that were asked for: nobody has chosen the boxed ones.
     if settings.classifiers is not None and (left := unasked(classifiers, heads, settings)):
         told.append(
             f"not asked by /v1/moderations or Perspective's format: {', '.join(left)}; map them "

@@ -154,6 +154,35 @@ def unasked(served: Iterable[str], cascades: Mapping[str, Named], settings: Sett
     return [name for name in served if name not in asked | steps]
 
 
+def unreadable(served: Mapping[str, HasCard], cascades: Mapping[str, Named]) -> list[str]:
+    """Warn of classifiers that other formats ask of texts by their own names, and that read none.
+
+    Of those that a setting maps, :func:`require_mapped` says so; these may be meant for
+    ``/v1/classify`` alone.
+
+    Parameters
+    ----------
+    served : mapping of str to HasCard
+        By name.
+    cascades : mapping of str to Named
+        By the name of their first steps.
+    """
+    found = []
+    for head in sorted(own_names(cascades) & set(served)):
+        steps = cascades[head].names if head in cascades else (head,)
+        cards = [served[name].card for name in steps if name in served]
+        found += [
+            f"'{card.name}' judges conversations (it was trained on count "
+            f"{card.provenance.count}), and /v1/moderations and Perspective's format ask "
+            f"{'it' if card.name == head else repr(head)} of texts: each such request is refused; "
+            "give it another name (classifiers: NAME=FOLDER), by which /v1/classify asks it, and "
+            "let one of texts have this one"
+            for card in cards
+            if not card.reads_texts
+        ]
+    return found
+
+
 def attribute_sources(
     classifiers: Mapping[str, ServedClassifier],
     cascades: Mapping[str, Named],

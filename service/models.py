@@ -186,6 +186,9 @@ def load_models(settings: Settings, listener: EngineListener) -> ModelCatalog:
 def attach(classifier: Classifier, models: Sequence[ServedModel]) -> ServedClassifier:
     """Find the model that a classifier was trained on.
 
+    One that reads texts as well does so whatever the chat template; of conversations see
+    :attr:`service.verdicts.ServedClassifier.knows_template`.
+
     Raises
     ------
     ArtifactError
@@ -199,7 +202,8 @@ def attach(classifier: Classifier, models: Sequence[ServedModel]) -> ServedClass
     difference = ArtifactError("no model is loaded")
     for model in models:
         try:
-            require_match(classifier.card.provenance, model.provenance(plan))
+            source = classifier.card.provenance
+            require_match(source, model.provenance(plan), of_texts=source.count == "all")
         except (ArtifactError, SchemaError, ConfigurationError) as error:
             # The latter two: a model that lacks the classifier's layers, hyperplanes or positions.
             difference = ArtifactError(
@@ -310,12 +314,22 @@ class _Attacher:
             card = classifier.card
             self._progress.step(classifier=card.name)
             try:
-                self.found.append(self._attached(classifier))
+                found = self._attached(classifier)
             except SplineLLMError as error:
                 if card.name not in chosen.optional:
                     raise
                 self.left_out[card.name] = why_left_out(error, card.provenance.model)
                 _logger.warning("left out: %s: %s", card.name, error)
+            else:
+                self.found.append(found)
+                if not found.knows_template:
+                    _logger.warning(
+                        "'%s' was trained with another chat template than '%s' has here: it is "
+                        "asked of texts, and conversations are refused; the setting chat_template "
+                        "takes the one of then",
+                        card.name,
+                        found.model.name,
+                    )
 
     def _attached(self, classifier: Classifier) -> ServedClassifier:
         card = classifier.card

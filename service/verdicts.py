@@ -115,6 +115,14 @@ class ServedClassifier:
         """Tokens that a piece of a long text reads again of the one before; 0 for windows."""
         return 0 if self.pooled is None else self.pooled.overlap
 
+    @property
+    def knows_template(self) -> bool:
+        """Whether conversations are rendered as they were when it was trained."""
+        trained_with = self.card.provenance.chat_template_sha256
+        if self.pooled is not None or not trained_with:  # who pools reads what is said
+            return True
+        return self.model.provenance(self.plan).chat_template_sha256 in ("", trained_with)
+
     def with_threshold(self, threshold: float | Mapping[str, float]) -> ServedClassifier:
         """The same, read in the same pass, with other thresholds."""
         return replace(self, classifier=self.classifier.with_threshold(threshold))

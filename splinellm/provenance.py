@@ -107,7 +107,8 @@ class Provenance:
         Tokens of a conversation that the statistics are over; see
         :data:`splinellm.conversations.Count`.
     chat_template_sha256 : str
-        Hash of the template that renders conversations; empty if there is none.
+        Hash of the template that renders conversations; empty if there is none, and of tables of
+        texts alone, which none renders.
     precision : {"float32", "float16", "uint8"}
         What the numbers were rounded to; see :mod:`splinellm.precision`.
     schema_version : int
@@ -205,6 +206,13 @@ class Provenance:
         """Names and order of the columns."""
         selection = FeatureSelection(self.features, self.n_blocks)
         return FeatureSchema(self.layers, selection, self.n_layers, self.granularity)
+
+    @cached_property
+    def of_texts(self) -> Provenance:
+        """The same of texts alone: no chat template has a part in their numbers."""
+        if not self.chat_template_sha256:
+            return self
+        return dataclasses.replace(self, chat_template_sha256="")
 
     @cached_property
     def _at(self) -> dict[Granularity, Provenance]:

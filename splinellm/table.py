@@ -253,11 +253,13 @@ class FeatureTable:
         for table in tables[1:]:
             if difference := first.first_difference(table.provenance, within=True):
                 raise TableFormatError(f"the tables are not comparable: {difference}")
+        found = (table.provenance for table in tables)  # those of texts know of no chat template
+        source = next((one for one in found if one.chat_template_sha256), first)
         return cls(
             np.concatenate([table.values for table in tables]),
             np.concatenate([table.n_tokens for table in tables]),
             np.concatenate([table.truncated for table in tables]),
-            first,
+            source,
             TokenIndex.concatenate([t.tokens for t in tables if t.tokens is not None])
             if tables[0].tokens is not None
             else None,

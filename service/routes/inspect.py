@@ -42,9 +42,12 @@ async def inspect(body: InspectRequest, call: CallOf) -> Response:
     names = [*call.catalog.classifiers] if body.classifiers is None else body.classifiers
     classifiers = [call.catalog.get_classifier(name) for name in dict.fromkeys(names)]
     inputs = await call.in_pool(parse_input, body.input, call.settings)
-    if body.classifiers is None and not is_conversation(inputs.prompts[0]):
-        # Nobody has asked those that judge conversations alone.
-        classifiers = [one for one in classifiers if one.card.reads_texts]
+    if body.classifiers is None:
+        # Nobody has asked those that judge conversations alone, or none that are rendered so.
+        is_chat = is_conversation(inputs.prompts[0])
+        classifiers = [
+            one for one in classifiers if (one.knows_template if is_chat else one.card.reads_texts)
+        ]
     if isinstance(body.input, list) and not isinstance(body.input[0], int | float):
         raise InvalidRequestError(
             "input is a list, but one input is inspected at a time", param="input"

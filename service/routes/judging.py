@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from service.errors import SpansUnavailableError
+from service.errors import InvalidRequestError, SpansUnavailableError
 from service.inputs import Inputs, blame
 from service.pieces import TokenReading
 from service.reading import Overflow, Reading
 from service.scoring import ScoringPlan
 from service.verdicts import Extent, Pass, ServedClassifier, Verdict, passes
-from splinellm.conversations import Count
+from splinellm.conversations import Count, is_conversation
 from splinellm.errors import PromptError
 from splinellm.extraction.rows import Rows
 from splinellm.learn.cascade import PERSON
@@ -161,6 +161,7 @@ class _Judging:
     async def _windows(self, one: Pass, inputs: Inputs) -> tuple[Reading, dict[str, list[Verdict]]]:
         """By features of overlapping windows, of which the worst decides."""
         call = self._call
+        _require_template(one.classifiers, inputs)
         reading = await call.read(
             inputs,
             one.model,
@@ -190,6 +191,19 @@ class _Judging:
             )
             for classifier in one.classifiers
         }
+
+
+def _require_template(classifiers: Sequence[ServedClassifier], inputs: Inputs) -> None:
+    """Refuse conversations that are rendered otherwise than when a classifier was trained."""
+    chats = [i for i, prompt in enumerate(inputs.prompts) if is_conversation(prompt)]
+    for one in classifiers if chats else ():
+        if not one.knows_template:
+            raise InvalidRequestError(
+                f"classifier '{one.name}' was trained with another chat template than this server "
+                "has, and reads texts alone",
+                param=inputs.names[chats[0]],
+                hint="the operator can give the template of then: chat_template",
+            )
 
 
 def _pooled(

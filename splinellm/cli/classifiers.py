@@ -68,7 +68,7 @@ def show(
     """Show a classifier's figures and weaknesses."""
     from splinellm.learn.artifact import load_card
     from splinellm.learn.thresholds import OWN_DATA
-    from splinellm.report.cells import NO_THRESHOLD
+    from splinellm.report.cells import no_threshold
 
     card = load_card(name)
     told = f"{card.name}: {card.kind}, {', '.join(card.classes)}; reads {card.provenance.model}"
@@ -77,7 +77,7 @@ def show(
         chosen = card.settings.get("threshold_for", "the default")
         typer.echo(wrapped(f"threshold of {label}: {value:.4f} ({chosen})", indent="  "))
     if not card.deciding_thresholds:
-        typer.echo(wrapped(NO_THRESHOLD, indent="  "))
+        typer.echo(wrapped(no_threshold(card.metrics.get("held out", {})), indent="  "))
     for metric, title in ((OWN_DATA, "chosen on your rows"), ("held out", "held out")):
         if metric in card.metrics:
             typer.echo(figures_table(card.metrics[metric], card.thresholds, title=title))

@@ -17,13 +17,13 @@ def card_tables(card: Card) -> list[str]:
     """Lay out what a card says of rows that were kept aside."""
     from splinellm.learn.fairness import FAIRNESS
     from splinellm.learn.lengths import BY_LENGTH
-    from splinellm.report.cells import NO_THRESHOLD
+    from splinellm.report.cells import no_threshold
 
     held_out = card.metrics["held out"]
     told = held_out["measured on"]
     others = [one for one in ("channels", "uncertain", BY_LENGTH) if one in card.metrics]
     found = [
-        *([] if card.deciding_thresholds else [wrapped(NO_THRESHOLD)]),
+        *([] if card.deciding_thresholds else [wrapped(no_threshold(held_out))]),
         figures_table(held_out, card.thresholds),
         *(plain_table(one, card.metrics[one], told) for one in others),
     ]
@@ -36,7 +36,7 @@ def figures_table(
     figures: Mapping[str, Any], thresholds: Mapping[str, float], *, title: str = "held out"
 ) -> str:
     """Format held-out figures, or others with the same names, for the terminal."""
-    from splinellm.report.cells import FIGURES, figure_cell
+    from splinellm.report.cells import FIGURES, figure_cell, has_thresholds
 
     measured = {name: row for name, row in figures.items() if isinstance(row, dict)}
     shown = {
@@ -44,8 +44,7 @@ def figures_table(
         for heading, told in FIGURES.items()
         if any(told[0] in row for row in measured.values())
     }
-    # Without these the figures belong to no threshold, or to another one.
-    has_threshold = any("fpr" in row for row in measured.values())
+    has_threshold = has_thresholds(figures)
     rows = [
         (
             name,

@@ -37,7 +37,7 @@ def assemble(
     tokenized : mapping of int to TokenizedPrompt
         Of at least the same prompts.
     provenance : Provenance
-        What the rows come from.
+        What the rows come from; of texts alone, the table's names no chat template.
     tokens : TokenIndex, optional
         Of exactly these prompts in ascending order, where rows stand for tokens or prefixes.
 
@@ -48,6 +48,8 @@ def assemble(
     """
     kept = sorted(rows)
     prompts = [tokenized[position] for position in kept]
+    if not any(prompt.is_rendered for prompt in prompts):
+        provenance = provenance.of_texts
     granularity = provenance.granularity
     counts = np.array([n_rows(prompt, granularity) for prompt in prompts], np.int64)
     # A row more or less must not give anyone another one's features.

@@ -49,6 +49,8 @@ class TokenizedPrompt:
         Which those are.
     encoding : tokenizers.Encoding, optional
         Of a text, before it was cut: it knows where the tokens are without tokenising again.
+    is_rendered : bool
+        Whether a chat template has made them of a conversation.
     """
 
     ids: list[int]
@@ -56,6 +58,7 @@ class TokenizedPrompt:
     counted: tuple[bool, ...] | None = None
     count: Count = field(default="all", compare=False)
     encoding: Any = field(default=None, compare=False, repr=False)
+    is_rendered: bool = field(default=False, compare=False)
 
     @cached_property
     def key(self) -> bytes:
@@ -215,11 +218,13 @@ class Tokenizer:
         tokenized = {}
         for index in sorted(ids):
             try:
-                tokenized[index] = self._cut(
+                cut = self._cut(
                     ids[index], counted.get(index), encodings.get(index), index, cuts=cuts
                 )
             except PromptError as error:
                 errors[index] = error
+            else:
+                tokenized[index] = replace(cut, is_rendered=True) if index in chats else cut
         return tokenized, errors
 
     def _read_chats(

@@ -164,6 +164,7 @@ def _window(prompt: TokenizedPrompt, places: Sequence[int], *, is_cut: bool) -> 
         is_cut,
         None if counted is None else tuple(counted[place] for place in places),
         prompt.count,
+        is_rendered=prompt.is_rendered,
     )
 
 

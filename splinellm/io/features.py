@@ -59,7 +59,10 @@ class FeatureAnnotator:
         self._holds_messages = holds_messages
         self._layout = layout
         self._precision = precision
-        provenance = replace(extractor.provenance_at(granularity), precision=precision)
+        source = extractor.provenance_at(granularity)
+        # The same for all rows of a file, even where every row of a batch is bad.
+        self._source = source if holds_messages else source.of_texts
+        provenance = replace(self._source, precision=precision)
         self.schema = arrow_schema(provenance, messages=holds_messages, layout=layout)
 
     def annotate(
@@ -72,6 +75,8 @@ class FeatureAnnotator:
         features, errors = self._extractor.extract_valid(
             prompts, granularity=self._granularity, on_progress=on_progress
         )
+        if features.provenance.chat_template_sha256 != self._source.chat_template_sha256:
+            features = replace(features, provenance=self._source)
         if self._holds_messages and features.tokens is not None:  # though every row may be bad
             features = replace(features, tokens=features.tokens.with_messages())
         if self._precision != "float32":

@@ -102,7 +102,11 @@ class TextClassification:
         count: Count = "all",
     ) -> None:
         granularity = classifier.card.provenance.granularity
-        require_match(classifier.card.provenance, extractor.provenance_at(granularity))
+        require_match(
+            classifier.card.provenance,
+            extractor.provenance_at(granularity),
+            of_texts=not holds_messages,
+        )
         if holds_messages and classifier.card.pooling is None:  # who pools reads what is said
             extractor.require_messages()
         self.schema = added_schema(classifier.card, spans=spans)

@@ -92,7 +92,11 @@ def save_classifier(classifier: ClassifierT, folder: str | PathLike[str]) -> Cla
 
 
 def load_classifier(
-    name: str | PathLike[str], *, model: str | None = None, device: str = "auto"
+    name: str | PathLike[str],
+    *,
+    model: str | None = None,
+    device: str = "auto",
+    chat_template: str | None = None,
 ) -> Classifier:
     """Load a classifier folder, or a boxed classifier by name; its model only when it is needed.
 
@@ -105,6 +109,8 @@ def load_classifier(
     model, device : str, optional
         Where the classifier's model is by now, and where it is to compute. Classifiers of one model
         share it.
+    chat_template : str, optional
+        Renders conversations, in place of the model's own: the one that it was trained with.
 
     Raises
     ------
@@ -133,9 +139,9 @@ def load_classifier(
         from splinellm.learn.pooled_scorer import require_pooled_fit
 
         require_pooled_fit(estimators, card, len(schema_of(card.provenance).names))
-        return Pooled(estimators, card, model=model, device=device)
+        return Pooled(estimators, card, model=model, device=device, chat_template=chat_template)
     _require_fit(estimators, card)
-    return Classifier(estimators, card, model=model, device=device)
+    return Classifier(estimators, card, model=model, device=device, chat_template=chat_template)
 
 
 def load_card(name: str | PathLike[str]) -> Card:

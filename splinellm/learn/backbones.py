@@ -55,7 +55,9 @@ def shared_backbone(model: str, dtype: str = "auto", device: str = "auto") -> Ba
         return _loaded[key]
 
 
-def shared_extractor(backbone: Backbone, source: Provenance) -> SplineExtractor:
+def shared_extractor(
+    backbone: Backbone, source: Provenance, chat_template: str | None = None
+) -> SplineExtractor:
     """An extractor of what `source` describes: making one costs as much as a short text's layer.
 
     Parameters
@@ -64,6 +66,8 @@ def shared_extractor(backbone: Backbone, source: Provenance) -> SplineExtractor:
         Keeps one for each settings, as long as it lives.
     source : Provenance
         Of the features that are wanted.
+    chat_template : str, optional
+        Renders conversations, in place of the model's own.
 
     Returns
     -------
@@ -75,9 +79,11 @@ def shared_extractor(backbone: Backbone, source: Provenance) -> SplineExtractor:
     from splinellm.plan import Plan
 
     plan = Plan.of(source)
-    key = plan, chat_template_of(backbone.tokenizer)
+    key = plan, chat_template, chat_template_of(backbone.tokenizer)
     if key not in backbone.extractors:
-        backbone.extractors[key] = SplineExtractor(backbone, **plan.settings())
+        backbone.extractors[key] = SplineExtractor(
+            backbone, **plan.settings(), chat_template=chat_template
+        )
     made: SplineExtractor = backbone.extractors[key]
     return made.anew()
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from splinellm.learn.fairness import wilson
 from splinellm.learn.labels import Labels
-from splinellm.learn.predictions import DEFAULT_THRESHOLD
+from splinellm.learn.predictions import verdict_flags
 
 if TYPE_CHECKING:
     from splinellm.learn.metrics import Target
@@ -53,6 +53,7 @@ def figure_intervals(
     n_rows = len(probabilities)
     numbers = np.arange(n_rows) if groups is None else np.unique(groups, return_inverse=True)[1]
     n_groups = int(numbers.max()) + 1 if n_rows else 0
+    said = verdict_flags(labels.kind, labels.classes, probabilities, thresholds)
     random = np.random.default_rng(seed)
     size = max(1, _PART // max(1, n_rows))
     found: dict[str, dict[str, list[np.ndarray]]] = {name: {} for name in labels.scored_classes}
@@ -61,11 +62,40 @@ def figure_intervals(
         drawn = random.multinomial(n_groups, np.full(n_groups, 1 / n_groups), n_draws)
         weights = drawn[:, numbers].astype(np.float64)
         for name, kept in found.items():
-            scores = probabilities[:, labels.classes.index(name)]
-            flagged = scores >= thresholds.get(name, DEFAULT_THRESHOLD)
+            column = labels.classes.index(name)
+            scores, flagged = probabilities[:, column], said[:, column]
             for key, values in _figures(weights, labels.indicator(name), scores, flagged).items():
                 kept.setdefault(key, []).append(values)
     return {name: _intervals(kept, labels.indicator(name)) for name, kept in found.items()}
+
+
+def share_interval(
+    hits: np.ndarray, groups: np.ndarray | None = None, *, seed: int = 0
+) -> list[float]:
+    """Percentile interval of the share of rows that something is true of.
+
+    Parameters
+    ----------
+    hits : ndarray, shape (N,), bool
+        Of which; at least one row.
+    groups, seed
+        See :func:`figure_intervals`.
+    """
+    share = float(hits.mean())
+    if share in (0.0, 1.0):
+        return [float(end) for end in np.clip(wilson(share, len(hits)), 0.0, 1.0)]
+    numbers = np.arange(len(hits)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    sizes = np.bincount(numbers).astype(np.float64)
+    of_groups = np.bincount(numbers, hits)
+    random = np.random.default_rng(seed)
+    shares = [
+        float(drawn @ of_groups / (drawn @ sizes))
+        for drawn in (
+            random.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)))
+            for _ in range(RESAMPLES)
+        )
+    ]
+    return [float(end) for end in np.percentile(shares, LEVEL)]
 
 
 def threshold_interval(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from splinellm.conversations import is_conversation, with_texts
-from splinellm.errors import ArtifactError, ConfigurationError
+from splinellm.errors import ArtifactError, ChatTemplateError, ConfigurationError
 from splinellm.learn.labels import Kind
 from splinellm.learn.pooling import POOLING, Pooling
 from splinellm.learn.predictions import scored_classes
@@ -88,6 +88,59 @@ class Card:
     def reads_texts(self) -> bool:
         """Whether it judges what is no conversation: of that there is only `all` to count."""
         return self.pooling is not None or self.provenance.count == "all"
+
+    def require_count(self, count: str | None) -> None:
+        """Refuse to count anything of conversations but what was counted when it was trained.
+
+        Raises
+        ------
+        ConfigurationError
+            It counts something else. Who pools scores of tokens reads whatever is said.
+        """
+        if self.pooling is None and count not in (None, "all", self.provenance.count):
+            raise ConfigurationError(
+                f"'{self.name}' was trained on count {self.provenance.count}, not on {count}",
+                hint="leave count out: the card says what counts",
+            )
+
+    def require_prompts(
+        self, *, are_messages: bool, count: str | None = None, chat_template: str | None = None
+    ) -> None:
+        """Refuse rows that it would refuse one by one, before there is any.
+
+        Parameters
+        ----------
+        are_messages : bool
+            Whether they hold conversations; texts otherwise.
+        count : str, optional
+            What of conversations.
+        chat_template : str, optional
+            What renders them, in place of the model's own.
+
+        Raises
+        ------
+        ConfigurationError
+            It judges conversations alone, or counts something else of them.
+        ChatTemplateError
+            Conversations were rendered with another template when it was trained.
+        """
+        self.require_count(count)
+        if not are_messages and not self.reads_texts:
+            raise ConfigurationError(
+                f"'{self.name}' was trained on conversations (count {self.provenance.count})",
+                hint="name their column: messages_column, or --messages-column",
+            )
+        trained_with = self.provenance.chat_template_sha256
+        if chat_template is None or not are_messages or self.pooling or not trained_with:
+            return
+        from splinellm.extraction.chat import template_sha256  # only where there is one
+
+        if (given := template_sha256(chat_template)) != trained_with:
+            raise ChatTemplateError(
+                f"'{self.name}' was trained with the chat template of sha256 {trained_with[:16]}…, "
+                f"and this one has {given[:16]}…",
+                hint="give the one it was trained with",
+            )
 
     def as_read(self, prompts: Iterable[Any]) -> list[Any]:
         """Prompts as the classifier reads them; texts are normalised, and token ids are not."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
 
+from splinellm.conversations import is_conversation
 from splinellm.errors import ArtifactError, ConfigurationError
 from splinellm.extraction.inspection import InspectedVerdict
 from splinellm.learn.card import Card
@@ -46,7 +47,12 @@ class Classifier(FrozenClassifier):
         Where the card's model is, if not where it was when the classifier was trained.
     device : str
         Where it computes; see :func:`splinellm.learn.backbones.shared_backbone`.
+    chat_template : str, optional
+        Renders conversations, in place of the model's own. One that was trained on conversations
+        needs the template of then.
     """
+
+    chat_template: str | None = None
 
     def __init__(
         self,
@@ -55,15 +61,23 @@ class Classifier(FrozenClassifier):
         *,
         model: str | None = None,
         device: str = "auto",
+        chat_template: str | None = None,
     ) -> None:
         self.estimators = estimators
         self.card = card
         self.model = model
         self.device = device
+        self.chat_template = chat_template
 
     def with_card(self, card: Card) -> Self:
         """The same estimators under another card."""
-        return type(self)(self.estimators, card, model=self.model, device=self.device)
+        return type(self)(
+            self.estimators,
+            card,
+            model=self.model,
+            device=self.device,
+            chat_template=self.chat_template,
+        )
 
     def with_threshold(self, threshold: float | Mapping[str, float]) -> Self:
         """The same classifier with other thresholds: of all classes, or by class.
@@ -132,13 +146,26 @@ class Classifier(FrozenClassifier):
             warnings.warn(note, thresholds.ThresholdWarning, stacklevel=2)
         return chosen
 
-    def default_extractor(self) -> SplineExtractor:
-        """The extractor that the card describes, on the model that this process shares."""
+    def default_extractor(self, *, chat_template: str | None = None) -> SplineExtractor:
+        """The extractor that the card describes, on the model that this process shares.
+
+        Parameters
+        ----------
+        chat_template : str, optional
+            Renders conversations; by default the classifier's own, else the model's. What counts of
+            conversations is what the card says.
+
+        Raises
+        ------
+        ChatTemplateError
+            It cannot be parsed; or the classifier reads conversations, and there is none.
+        """
         from splinellm.learn.backbones import shared_backbone, shared_extractor  # torch, only now
 
         source = self.card.provenance
         backbone = shared_backbone(self.model or source.model, source.dtype, self.device)
-        return shared_extractor(backbone, source)
+        template = self.chat_template if chat_template is None else chat_template
+        return shared_extractor(backbone, source, template)
 
     def verdicts(
         self,
@@ -168,15 +195,15 @@ class Classifier(FrozenClassifier):
         ConfigurationError
             What is to count is not what the classifier was trained on.
         """
-        if count not in (None, "all", self.card.provenance.count):
-            raise ConfigurationError(
-                f"'{self.card.name}' was trained on count {self.card.provenance.count}, "
-                f"not on {count}"
-            )
+        self.card.require_count(count)
         extractor = self.default_extractor() if extractor is None else extractor
         batch = as_prompts(prompts)
         if len(batch) != 1:  # what a single one is read with, its table says soon enough
-            require_match(self.card.provenance, extractor.provenance)
+            require_match(
+                self.card.provenance,
+                extractor.provenance,
+                of_texts=not any(map(is_conversation, batch)),
+            )
         read = extractor.extract_windows(
             self.card.as_read(batch), overflow=overflow, on_progress=on_progress
         )

@@ -8,7 +8,6 @@ this to a classifier, as windows are read in their own text; composed texts are 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,11 +16,12 @@ import numpy as np
 
 from splinellm.errors import ConfigurationError
 from splinellm.learn.labels import Labels
+from splinellm.learn.scripts import OF_ANY_SCRIPT, WORDS, Pieces
 from splinellm.learn.windows import Windows
 
 PLACES = ("start", "middle", "end")
 SHORT = 40
-"""A text of fewer words and marks is short."""
+"""A text of fewer words and marks is short; see :mod:`splinellm.learn.scripts`."""
 
 LENGTHS = (20, 160)
 """Words and marks of what is around: what is read at once holds both. Drawn log-uniformly."""
@@ -40,46 +40,44 @@ PER_SHARD = 50
 COMPOSED = "short texts inside others"
 """Of a card's data: how many texts were composed."""
 
-_PIECE = re.compile(r"\w+|[^\w\s]")
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
-
-def n_pieces(text: str) -> int:
+def n_pieces(text: str, pieces: Pieces = WORDS) -> int:
     """How many words and marks a text has: about its tokens, of whichever model."""
-    return sum(1 for _ in _PIECE.finditer(text))
+    return pieces.count(text)
 
 
-def filler_of(texts: Sequence[str], length: int, random: np.random.Generator) -> str:
+def filler_of(
+    texts: Sequence[str], length: int, random: np.random.Generator, pieces: Pieces = WORDS
+) -> str:
     """Draw texts, put one after the other, and cut them after `length` words and marks."""
     parts: list[str] = []
     missing = length
     while missing > 0:
         text = texts[int(random.integers(len(texts)))].strip()
-        ends = [match.end() for match in _PIECE.finditer(text)]
+        ends = pieces.ends(text)
         parts.append(text[: ends[min(missing, len(ends)) - 1]])
         missing -= len(ends)
     return "\n\n".join(parts)
 
 
-def put_into(filler: str, short: str, place: str) -> str:
+def put_into(filler: str, short: str, place: str, pieces: Pieces = WORDS) -> str:
     """Put a short text at a place of a longer one, one of :data:`PLACES`."""
-    before, after = _around(filler, place)
+    before, after = _around(filler, short, place, pieces)
     return f"{before}{short}{after}"
 
 
-def _around(filler: str, place: str) -> tuple[str, str]:
+def _around(filler: str, short: str, place: str, pieces: Pieces) -> tuple[str, str]:
     """What comes before a short text, and what after it."""
+    left, right = filler, ""
     if place == "start":
-        return "", f" {filler}"
-    if place == "end":
-        return f"{filler} ", ""
-    # Between sentences if there is such a place near, else between words.
-    middle, near = len(filler) // 2, len(filler) // 5
-    ends = [m.end() for m in _SENTENCE_END.finditer(filler)]
-    gaps = [end for end in ends if abs(end - middle) < near]
-    gaps = gaps or [m.end() for m in re.finditer(r"\s+", filler)] or [middle]
-    at = min(gaps, key=lambda gap: abs(gap - middle))
-    return f"{filler[:at].rstrip()} ", f" {filler[at:].lstrip()}"
+        left, right = "", filler
+    elif place != "end":
+        at = pieces.middle(filler)
+        left, right = filler[:at].rstrip(), filler[at:].lstrip()
+    return (
+        "" if place == "start" else left + pieces.between(left, short),
+        "" if place == "end" else pieces.between(short, right) + right,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +116,7 @@ def compose(
     origins: np.ndarray,
     everywhere: str | None = None,
     most: int = MOST,
+    pieces: Pieces = WORDS,
     seed: int = 0,
 ) -> Composed:
     """Put short texts among clean ones.
@@ -139,6 +138,8 @@ def compose(
         An origin whose texts any may be put among.
     most : int
         Of each kind.
+    pieces : Pieces
+        How texts are counted and cut.
     seed : int
         Of the choices.
 
@@ -148,11 +149,11 @@ def compose(
         Short ones that have no clean text beside them are left out.
     """
     random = np.random.default_rng(seed)
-    fillers = _by_group(texts, groups, clean, origins)
+    fillers = _by_group(texts, groups, clean, origins, pieces)
     made: list[str] = []
     short: list[int] = []
     ends: list[int] = []
-    for row in _chosen(texts, kinds, most, random):
+    for row in _chosen(texts, kinds, most, random, pieces):
         own = origins[row].item()
         around_it = [own] if everywhere is None else [own, everywhere]
         random.shuffle(around_it)
@@ -161,9 +162,10 @@ def compose(
         length = int(np.exp(random.uniform(*np.log(LENGTHS))))
         place = str(random.choice(PLACES))
         if others:
-            filler = filler_of([texts[i] for i in others[0]], length, random)
-            before, after = _around(filler, place)
-            before += texts[row].strip()
+            filler = filler_of([texts[i] for i in others[0]], length, random, pieces)
+            alone = texts[row].strip()
+            before, after = _around(filler, alone, place, pieces)
+            before += alone
             made.append(before + after)
             short.append(row)
             ends.append(len(before))
@@ -171,9 +173,13 @@ def compose(
 
 
 def _chosen(
-    texts: Sequence[str], kinds: np.ndarray, most: int, random: np.random.Generator
+    texts: Sequence[str],
+    kinds: np.ndarray,
+    most: int,
+    random: np.random.Generator,
+    pieces: Pieces,
 ) -> list[int]:
-    is_short = np.array([0 < n_pieces(text) < SHORT for text in texts])
+    is_short = np.array([0 < n_pieces(text, pieces) < SHORT for text in texts])
     chosen: list[int] = []
     for kind in range(int(kinds.max(initial=-1)) + 1):
         alike = np.flatnonzero(is_short & (kinds == kind))
@@ -182,11 +188,15 @@ def _chosen(
 
 
 def _by_group(
-    texts: Sequence[str], groups: np.ndarray, clean: np.ndarray, origins: np.ndarray
+    texts: Sequence[str],
+    groups: np.ndarray,
+    clean: np.ndarray,
+    origins: np.ndarray,
+    pieces: Pieces,
 ) -> dict[tuple[Any, int], list[int]]:
     found: dict[tuple[Any, int], list[int]] = {}
     for row in np.flatnonzero(clean).tolist():
-        if n_pieces(texts[row]):
+        if n_pieces(texts[row], pieces):
             found.setdefault((origins[row].item(), int(groups[row])), []).append(row)
     return found
 
@@ -260,6 +270,7 @@ class Composition:
             kinds=has_class.astype(np.int64),
             clean=~has_class,
             origins=np.zeros(len(texts)) if tuning_groups is None else tuning_groups,
+            pieces=OF_ANY_SCRIPT,
             seed=seed,
         )
         first, second = labels.classes[:2] if labels.kind == "binary" else (None, None)

@@ -28,7 +28,7 @@ from scipy.stats import rankdata
 from splinellm.errors import LabelError
 from splinellm.learn.labels import Labels
 from splinellm.learn.out_of_fold import OutOfFold
-from splinellm.learn.predictions import DEFAULT_THRESHOLD
+from splinellm.learn.predictions import verdict_flags
 
 MIN_ROWS = 10
 """On each side of a comparison; with fewer its figure is noise."""
@@ -81,8 +81,8 @@ class Subgroup:
     areas : mapping of str to Area or None
         By measure; None where either side has too few rows.
     fpr : float or None
-        Share of the group's rows without the class that reach the threshold; None where there are
-        too few, or no threshold.
+        Share of the group's rows without the class that are said to have it; None where there are
+        too few, or nobody says so.
     """
 
     group: str
@@ -143,6 +143,7 @@ def subgroup_figures(
     *,
     label: str,
     threshold: float | None = None,
+    flagged: np.ndarray | None = None,
 ) -> list[Subgroup]:
     """Measure every group that has a row.
 
@@ -158,8 +159,12 @@ def subgroup_figures(
         The class.
     threshold : float, optional
         For the false positive rate.
+    flagged : ndarray, shape (N,), bool, optional
+        Which rows are said to have the class, where a threshold does not tell.
     """
     is_positive = truth == 1
+    if threshold is not None:
+        flagged = scores >= threshold
     found = []
     for name, inside in members.items():
         if not inside.any():
@@ -171,8 +176,8 @@ def subgroup_figures(
             "BNSP": (scores[inside & is_positive], scores[~inside & ~is_positive]),
         }
         fpr = None
-        if threshold is not None and len(negatives) >= MIN_ROWS:
-            fpr = float((negatives >= threshold).mean())
+        if flagged is not None and len(negatives) >= MIN_ROWS:
+            fpr = float(flagged[inside & ~is_positive].mean())
         found.append(
             Subgroup(
                 name,
@@ -239,18 +244,20 @@ def fairness_figures(
     dict
         ``measured on``; a row for each group, and class if there are several, with ``rows``,
         ``positive``, the three AUCs (None where a side has too few rows) with their intervals, and
-        ``fpr`` at the threshold; the power mean of each AUC; and groups that are ``too small``.
+        ``fpr`` of the verdict; the power mean of each AUC; and groups that are ``too small``.
     """
     several = len(labels.scored_classes) > 1
     rows: dict[str, Any] = {}
     small: dict[str, int] = {}
+    said = verdict_flags(labels.kind, labels.classes, probabilities, thresholds)
     for label in labels.scored_classes:
+        column = labels.classes.index(label)
         groups = subgroup_figures(
             labels.indicator(label),
-            probabilities[:, labels.classes.index(label)],
+            probabilities[:, column],
             members,
             label=label,
-            threshold=thresholds.get(label, DEFAULT_THRESHOLD),
+            flagged=said[:, column],
         )
         prefix = f"{label}: " if several else ""
         measured = [one for one in groups if one.is_measured]

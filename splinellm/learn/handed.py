@@ -50,7 +50,11 @@ def provenance_of(given: Any) -> Provenance | None:
 
 
 def require_match(
-    trained: Provenance, given: Provenance, *, ignoring: Collection[str] = ()
+    trained: Provenance,
+    given: Provenance,
+    *,
+    ignoring: Collection[str] = (),
+    of_texts: bool = False,
 ) -> None:
     """Refuse features that are not those a classifier was trained on.
 
@@ -62,6 +66,8 @@ def require_match(
         Of the features that the classifier learned from, and of those that it is to judge.
     ignoring : collection of str
         Fields that the caller answers for, such as the hash of weights that nobody has hashed.
+    of_texts : bool
+        Whether texts alone are judged: which template there is for conversations is all the same.
 
     Raises
     ------
@@ -69,7 +75,8 @@ def require_match(
         Names the first difference.
     """
     known = {name: getattr(trained, name) for name in ignoring}
-    if trained.granularity == "token":  # who pools scores of tokens reads what is said, as texts
+    # Who pools scores of tokens reads what is said, as texts.
+    if of_texts or trained.granularity == "token":
         known[_TEMPLATE] = trained.chat_template_sha256
     for name in ("layers", "features"):
         wanted, there = getattr(trained, name), getattr(given, name)
@@ -79,7 +86,10 @@ def require_match(
     if difference := trained.first_difference(given):
         hint = "extract them with the settings in its card.json, or give it the texts"
         if difference.startswith(_TEMPLATE):
-            hint = "give the one it was trained with: chat_template, or --chat-template FILE"
+            hint = (
+                "give the one it was trained with: chat_template of load_classifier, of "
+                "PredictBatch or of the service, or --chat-template FILE"
+            )
         raise ArtifactError(f"the features do not match the classifier: {difference}", hint=hint)
 
 

@@ -15,9 +15,12 @@ from sklearn.metrics import (
 )
 
 from splinellm.errors import ConfigurationError
-from splinellm.learn.bootstrap import INTERVALS, figure_intervals
+from splinellm.learn.bootstrap import INTERVALS, figure_intervals, share_interval
 from splinellm.learn.labels import Labels
-from splinellm.learn.predictions import DEFAULT_THRESHOLD
+from splinellm.learn.predictions import CHOICE, MOST_PROBABLE, verdict_flags
+
+ACCURACY, ACCURACY_INTERVAL = "accuracy", "accuracy interval"
+"""Of a card's figures of exclusive classes."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,8 @@ def class_figures(
     probabilities : ndarray, shape (N, C)
         In the order of ``labels.classes``.
     thresholds : mapping of str to float, or to ndarray of shape (N,)
-        By class, for all rows or row by row; 0.5 where none is given.
+        By class, for all rows or row by row; 0.5 where none is given. Not of exclusive classes: a
+        row has the most probable one, and no other.
     groups : ndarray of int, optional
         Rows of one group are no independent evidence.
 
@@ -126,15 +130,16 @@ def class_figures(
     -------
     dict of str to dict
         For each scored class: rows with it, ROC-AUC, average precision, Brier score, and precision,
-        recall and false positive rate at the threshold; and their 95 % ``intervals``, see
-        :mod:`splinellm.learn.bootstrap`.
+        recall and false positive rate of the verdict, which is by the thresholds; and their 95 %
+        ``intervals``, see :mod:`splinellm.learn.bootstrap`.
     """
     intervals = figure_intervals(labels, probabilities, thresholds, groups)
+    said = verdict_flags(labels.kind, labels.classes, probabilities, thresholds)
     figures: dict[str, dict[str, Any]] = {}
     for name in labels.scored_classes:
         truth = labels.indicator(name)
-        scores = probabilities[:, labels.classes.index(name)]
-        flagged = scores >= thresholds.get(name, DEFAULT_THRESHOLD)
+        column = labels.classes.index(name)
+        scores, flagged = probabilities[:, column], said[:, column]
         hits = int((flagged & (truth == 1)).sum())
         figures[name] = {
             "rows": int(truth.sum()),
@@ -147,6 +152,31 @@ def class_figures(
             INTERVALS: intervals[name],
         }
     return figures
+
+
+def choice_figures(
+    labels: Labels, probabilities: np.ndarray, groups: np.ndarray | None = None
+) -> dict[str, Any]:
+    """Of exclusive classes, how often the most probable one is right; of others nothing.
+
+    Parameters
+    ----------
+    labels, probabilities, groups
+        See :func:`class_figures`.
+
+    Returns
+    -------
+    dict
+        What decides, ``accuracy``, and its 95 % ``accuracy interval``.
+    """
+    if labels.kind != "multiclass":
+        return {}
+    hits = probabilities.argmax(axis=1) == labels.values
+    return {
+        CHOICE: MOST_PROBABLE,
+        ACCURACY: float(hits.mean()),
+        ACCURACY_INTERVAL: share_interval(hits, groups),
+    }
 
 
 def recall_at_fpr(truth: np.ndarray, scores: np.ndarray, rate: float) -> float:

@@ -19,6 +19,10 @@ SPANS = "spans"
 DECIDED_BY = "decided_by"
 DEFAULT_THRESHOLD = 0.5
 
+CHOICE = "decided by"
+"""Of a card's figures: what makes the verdicts that they are of, where thresholds do not."""
+MOST_PROBABLE = "the most probable class"
+
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
@@ -122,6 +126,31 @@ def prediction_schema(kind: Kind, classes: Sequence[str]) -> pa.Schema:
         decisions = [pa.field(f"{PREDICTED}.{c}", pa.bool_(), nullable=False) for c in classes]
     scores = [pa.field(f"{PROBABILITY}.{c}", pa.float64(), nullable=False) for c in classes]
     return pa.schema([*decisions, *scores])
+
+
+def verdict_flags(
+    kind: Kind,
+    classes: Sequence[str],
+    probabilities: np.ndarray,
+    thresholds: Mapping[str, float | np.ndarray],
+) -> np.ndarray:
+    """Which classes a verdict says are there, shape (N, C), bool, as :class:`Predictions` decides.
+
+    Parameters
+    ----------
+    kind, classes, probabilities
+        See :class:`Predictions`.
+    thresholds : mapping of str to float, or to ndarray of shape (N,)
+        By class, for all rows or row by row; 0.5 where none is given. Of exclusive classes none is
+        looked at: the most probable one holds, whatever its probability.
+    """
+    if kind == "multiclass":
+        return np.asarray(probabilities.argmax(axis=1)[:, None] == np.arange(len(classes)))
+    limits = [
+        np.broadcast_to(thresholds.get(name, DEFAULT_THRESHOLD), len(probabilities))
+        for name in classes
+    ]
+    return np.asarray(probabilities >= np.stack(limits, axis=1))
 
 
 def scored_classes(kind: Kind, classes: Sequence[str]) -> tuple[str, ...]:

@@ -12,7 +12,13 @@ from splinellm.learn.decisions import ABSTAIN, Band, band_figures, choose_band, 
 from splinellm.learn.fairness import FAIRNESS, Members, fairness_figures, members_among
 from splinellm.learn.labels import Labels
 from splinellm.learn.lengths import length_figures
-from splinellm.learn.metrics import Target, choose_threshold, class_figures, nearest_threshold
+from splinellm.learn.metrics import (
+    Target,
+    choice_figures,
+    choose_threshold,
+    class_figures,
+    nearest_threshold,
+)
 from splinellm.learn.out_of_fold import OutOfFold
 from splinellm.learn.predictions import DEFAULT_THRESHOLD
 from splinellm.learn.splits import Split, stratified_splits
@@ -150,12 +156,12 @@ def trial_figures(
         for name in first.decisions.thresholds
     }
     measured_on = held_out(len(first.rows), n_rows, groups, len(trials))
+    groups_of = None if groups is None else groups[rows]
     found: dict[str, dict[str, Any]] = {
         "held out": {
             "measured on": measured_on,
-            **class_figures(
-                labels[rows], probabilities, thresholds, None if groups is None else groups[rows]
-            ),
+            **choice_figures(labels[rows], probabilities, groups_of),
+            **class_figures(labels[rows], probabilities, thresholds, groups_of),
         }
     }
     if first.decisions.bands:

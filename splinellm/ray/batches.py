@@ -237,7 +237,7 @@ dimension_threshold, allow_special_tokens, count, chat_template
         if layers is not None:
             layers = layers if isinstance(layers, str) else tuple(layers)
             parse_layers(layers, _MANY_LAYERS)
-        require_count(count)
+        _require_conversations(count, chat_template, messages_column)
         given = features if isinstance(features, str) else tuple(features)
         FeatureSelection.parse(given)  # a typo must not cost the start of a cluster
         self.model = model
@@ -289,7 +289,11 @@ class PredictBatch(_Batch):
         A text beyond the classifier's token limit: read all of it in windows, refuse its row, or
         cut it.
     count : str
-        What of conversations; see :data:`splinellm.conversations.Count`.
+        What of conversations, to a classifier that pools; see
+        :data:`splinellm.conversations.Count`.
+    chat_template : str, optional
+        Renders conversations, in place of the model's own: the one that the classifier was trained
+        with. Who pools reads what is said, and needs none.
     model, device : str, optional
         Where the classifier's model is by now, and where it is to compute.
     batch_tokens : int, optional
@@ -300,7 +304,10 @@ class PredictBatch(_Batch):
     ClassifierNotFoundError
         There is none of this name.
     ConfigurationError
-        A setting cannot work, or spans are wanted of a classifier that does not pool.
+        A setting cannot work, spans are wanted of a classifier that does not pool, or texts are to
+        be read by one of conversations.
+    ChatTemplateError
+        The template cannot be parsed, or is not the one that the classifier was trained with.
 
     Examples
     --------
@@ -319,6 +326,7 @@ class PredictBatch(_Batch):
         spans: bool = False,
         overflow: Overflow = "windows",
         count: Count = "all",
+        chat_template: str | None = None,
         model: str | None = None,
         device: str = "auto",
         batch_tokens: int | None = None,
@@ -332,13 +340,17 @@ class PredictBatch(_Batch):
                 f"spans are for classifiers that pool; '{card.name}' is none",
                 hint="train one with --pool",
             )
-        require_count(count)
+        _require_conversations(count, chat_template, messages_column)
+        card.require_prompts(
+            are_messages=messages_column is not None, count=count, chat_template=chat_template
+        )
         # Absolute, for workers may run in another folder.
         is_folder = Path(classifier).is_dir()
         self.classifier = str(Path(classifier).absolute() if is_folder else classifier)
         self.spans = spans
         self.overflow: Overflow = overflow
         self.count: Count = count
+        self.chat_template = chat_template
         self.model = model
         self.device = device
         self.batch_tokens = batch_tokens
@@ -347,7 +359,12 @@ class PredictBatch(_Batch):
         from splinellm.learn.annotation import TextClassification
         from splinellm.learn.artifact import load_classifier
 
-        found = load_classifier(self.classifier, model=self.model, device=self.device)
+        found = load_classifier(
+            self.classifier,
+            model=self.model,
+            device=self.device,
+            chat_template=self.chat_template,
+        )
         extractor = found.default_extractor()
         if self.batch_tokens is not None:
             extractor.batch_tokens = self.batch_tokens
@@ -359,6 +376,22 @@ class PredictBatch(_Batch):
             overflow=self.overflow,
             count=self.count,
         )
+
+
+def _require_conversations(
+    count: Count, chat_template: str | None, messages_column: str | None
+) -> None:
+    """Refuse what is for conversations where rows hold texts, and a template that is none."""
+    require_count(count)
+    if count != "all" and messages_column is None:
+        raise ConfigurationError(
+            f"count '{count}' is for conversations, and the rows hold texts",
+            hint="name the column of conversations: messages_column",
+        )
+    if chat_template is not None:
+        from splinellm.extraction.chat import require_template  # only where there is one
+
+        require_template(chat_template)
 
 
 def _bad_row(chunk: RecordChunk, place: int, problem: Problem) -> RowError:

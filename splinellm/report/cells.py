@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from splinellm.learn.metrics import ACCURACY, ACCURACY_INTERVAL
+from splinellm.learn.predictions import CHOICE
+
 FIGURES = {
     "ROC-AUC": ("roc_auc", ".2%"),
     "avg. precision": ("average_precision", ".2%"),
@@ -16,11 +19,21 @@ FIGURES = {
 """Headings of held-out figures, where a card has each, and how it is written."""
 
 
-NO_THRESHOLD = (
-    "no threshold decides: the most probable class is chosen; precision, recall and false "
-    "positives below are of each class alone, from the threshold beside them on"
-)
-"""What is said with the figures of exclusive classes."""
+def no_threshold(figures: Mapping[str, Any]) -> str:
+    """What is said with the held-out figures of exclusive classes."""
+    told = "no threshold decides: the most probable class is chosen"
+    below = "precision, recall and false positives below are"
+    if CHOICE not in figures:  # of a card that was written before they were of the choice
+        return f"{told}; {below} of each class alone, from the threshold beside them on"
+    low, high = figures[ACCURACY_INTERVAL]
+    share = f"{figures[ACCURACY]:.2%} [{low:.2%}, {high:.2%}]"
+    return f"{told}, which is right of {share} of the rows; {below} of that choice"
+
+
+def has_thresholds(figures: Mapping[str, Any]) -> bool:
+    """Whether a card's figures are of thresholds: of none without them, or of another choice."""
+    rows = (row for row in figures.values() if isinstance(row, Mapping))
+    return CHOICE not in figures and any("fpr" in row for row in rows)
 
 
 def figure_cell(row: Mapping[str, Any], key: str, form: str) -> str:

@@ -69,12 +69,12 @@ def evaluation_page(
 
 
 def _marks(kept: OutOfFold, labels: Labels) -> dict[str, dict[str, float]]:
-    """Half, and where one row in a hundred without the class is flagged."""
+    """Half, if it decides, and where one row in a hundred without the class is flagged."""
     found = {}
     for name in labels.scored_classes:
         rows, scores = kept.of(name)
         truth = labels.indicator(name)[rows]
-        marks = {"default": DEFAULT_THRESHOLD}
+        marks = {} if labels.kind == "multiclass" else {"default": DEFAULT_THRESHOLD}
         if 0 < truth.sum() < len(truth):
             chosen = choose_threshold(truth, scores, Target("fpr", FALSE_ALARMS))
             if chosen is not None:

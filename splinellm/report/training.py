@@ -12,7 +12,14 @@ from splinellm.learn.coefficients import coefficients_of
 from splinellm.learn.fairness import FAIRNESS
 from splinellm.learn.learning_curve import learning_curve
 from splinellm.learn.splits import stratified_splits
-from splinellm.report.cells import FIGURES, GROUP_FIGURES, NO_THRESHOLD, figure_cell, plain_cell
+from splinellm.report.cells import (
+    FIGURES,
+    GROUP_FIGURES,
+    figure_cell,
+    has_thresholds,
+    no_threshold,
+    plain_cell,
+)
 from splinellm.report.figures import MOST_CLASSES, curves, pictures, wide
 from splinellm.report.page import Cell, Figure, Page, Section, Table
 
@@ -93,21 +100,28 @@ def training_page(
 
 def _held_out(card: Card) -> Section:
     figures = card.metrics["held out"]
+    is_at_thresholds = has_thresholds(figures)
     rows = [
         (
             name,
             [
                 Cell(f"{row['rows']:,}", row["rows"]),
                 *(Cell(figure_cell(row, key, form), row[key]) for key, form in FIGURES.values()),
-                Cell(f"{card.thresholds[name]:.4f}", card.thresholds[name]),
+                *(
+                    [Cell(f"{card.thresholds[name]:.4f}", card.thresholds[name])]
+                    if is_at_thresholds
+                    else []
+                ),
             ],
         )
         for name, row in figures.items()
         if isinstance(row, dict)
     ]
     caption = f"{figures['measured on']}; in brackets 95 % intervals (bootstrap)"
-    told = "" if card.deciding_thresholds else f"{NO_THRESHOLD[:1].upper()}{NO_THRESHOLD[1:]}."
-    table = Table(["class", "rows", *FIGURES, "threshold"], rows, caption)
+    note = "" if card.deciding_thresholds else f"{no_threshold(figures)}."
+    told = note[:1].upper() + note[1:]
+    columns = ["class", "rows", *FIGURES, *(["threshold"] if is_at_thresholds else [])]
+    table = Table(columns, rows, caption)
     return Section("Held out", told, [table])
 
 

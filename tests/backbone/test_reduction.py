@@ -49,6 +49,34 @@ def test_infinities_are_no_nan(dtype: torch.dtype) -> None:
     assert reduction.result().flatten().tolist() == pytest.approx([11 / 12, 1.0])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("n_positions", [1, 4])  # one token is kept, and reduced in the end
+@pytest.mark.parametrize("width", [1, 7, 33, 1536])  # less and more than what a core adds at once
+def test_a_nan_is_told_from_what_is_infinite_or_has_infinite_squares(
+    dtype: torch.dtype, n_positions: int, width: int
+) -> None:
+    largest = torch.finfo(dtype).max
+    among = [1.0, largest, -largest, torch.finfo(dtype).tiny, torch.inf, -torch.inf]
+    rows = [torch.full((width,), value, dtype=dtype) for value in among]
+    rows.append(torch.tensor([torch.inf, -largest, largest, -torch.inf], dtype=dtype))
+    rows[-1] = rows[-1].repeat(width)[:width]
+    n_clean = len(rows)
+    for row in rows[:n_clean]:
+        for place in {0, width // 2, width - 1}:
+            rows.append(row.clone())
+            rows[-1][place] = torch.nan
+    h = torch.ones(len(rows), n_positions, width, dtype=dtype)
+    h[:, -1] = torch.stack(rows)
+    schema = FeatureSchema((0,), FeatureSelection.parse("sign_mean"), 1)
+    reduction = PromptReduction(schema, lambda _layer: torch.ones(width), DimensionRule())
+    for seen in (h, h.transpose(1, 2).contiguous().transpose(1, 2)):
+        begin(reduction, torch.full((len(rows),), n_positions), n_positions)
+        reduction.on_gate(0, seen)
+        found = reduction.result().flatten()
+        assert found[:n_clean].isfinite().all()
+        assert found[n_clean:].isnan().all()
+
+
 def test_signs_of_single_hyperplanes_are_their_shares() -> None:
     h = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(0))
     schema = FeatureSchema((0,), FeatureSelection.parse("blocks:6"), 1).at("token")

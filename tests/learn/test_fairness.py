@@ -228,3 +228,17 @@ def test_figures_are_json() -> None:
         labels, np.stack([-scores, scores], 1), {"g": inside}, {"toxic": 1.0}, "m"
     )
     assert json.loads(json.dumps(figures, allow_nan=False)) == figures
+
+
+def test_of_exclusive_classes_rows_are_flagged_by_the_most_probable_one() -> None:
+    random = np.random.default_rng(0)
+    truth = random.integers(0, 3, 300)
+    probabilities = random.dirichlet([4, 4, 4], 300)  # seldom is one as probable as a half
+    chosen = probabilities.argmax(axis=1)
+    inside = random.random(300) < 0.5
+    labels = Labels("multiclass", ("a", "b", "c"), truth)
+    halves = dict.fromkeys(labels.classes, 0.5)
+    found = fairness_figures(labels, probabilities, {"g": inside}, halves, "all rows")
+    for place, name in enumerate(labels.classes):
+        without = inside & (truth != place)
+        assert found[f"{name}: g"]["fpr"] == pytest.approx((chosen[without] == place).mean())

@@ -13,13 +13,16 @@ import pytest
 
 from splinellm import SplineExtractor
 from splinellm.errors import (
+    ChatTemplateError,
     ClassifierNotFoundError,
     ConfigurationError,
     RowError,
     SchemaError,
     SplineLLMError,
 )
-from splinellm.learn.artifact import load_classifier
+from splinellm.learn.artifact import load_classifier, save_classifier
+from splinellm.learn.labels import Labels
+from splinellm.learn.training import train
 from splinellm.ray import PredictBatch, SplineBatch, batches
 from tests.ray.rows import texts_of
 
@@ -237,3 +240,67 @@ def test_errors_reach_other_processes_as_they_are(error: SplineLLMError) -> None
     assert type(found) is type(error)
     assert str(found) == str(error)
     assert vars(found) == vars(error)
+
+
+CHATS = [[{"role": "system", "content": "so"}, {"role": "user", "content": text}] for text in TEXTS]
+TEMPLATE = "{% for m in messages %}<s>{{ m.content }}{% endfor %}"
+
+
+@pytest.fixture(scope="session")
+def of_answers(model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A classifier of what the last message says, in a template that its model does not have."""
+    reader = SplineExtractor.from_pretrained(model, count="last", chat_template=TEMPLATE)
+    labels = Labels.from_columns({"label": ["odd" if i % 2 else "even" for i in range(60)]})
+    chats = [[{"role": "user", "content": text}] for text in texts_of(60)]
+    folder = tmp_path_factory.mktemp("classifiers") / "answers"
+    save_classifier(train(reader.extract(chats), labels, name="answers"), folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("count", ["all", "last"])
+def test_verdicts_on_conversations_are_the_classifiers(of_answers: str, count: Any) -> None:
+    annotate = PredictBatch(
+        of_answers, messages_column="text", count=count, chat_template=TEMPLATE, on_error="raise"
+    )
+    found = pickle.loads(pickle.dumps(annotate))(pa.table({"text": CHATS})).to_pydict()
+    expected = load_classifier(of_answers, chat_template=TEMPLATE).predict_proba(CHATS)
+    assert found["probability.odd"] == expected[:, 1].tolist()
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({}, ConfigurationError, r"trained on conversations \(count last\) .name their column"),
+        ({"messages_column": "m", "count": "user"}, ConfigurationError, "on count last, not on us"),
+        ({"count": "last"}, ConfigurationError, "rows hold texts .name the column of conversat"),
+        (
+            {"messages_column": "m", "chat_template": "{% for %}"},
+            ChatTemplateError,
+            "refuses all conversations: line 1",
+        ),
+        (
+            {"messages_column": "m", "chat_template": TEMPLATE + " "},
+            ChatTemplateError,
+            "'answers' was trained with the chat template of sha256",
+        ),
+    ],
+    ids=["texts", "count", "no column", "no template", "another template"],
+)
+def test_what_every_row_would_be_refused_for_is_told_first(
+    settings: dict[str, Any], error: type[SplineLLMError], message: str, of_answers: str
+) -> None:
+    with pytest.raises(error, match=message):
+        PredictBatch(of_answers, **settings)
+
+
+def test_a_model_without_the_template_is_told_before_a_row_is_read(of_answers: str) -> None:
+    annotate = PredictBatch(of_answers, messages_column="text")  # bad rows would be null
+    with pytest.raises(ChatTemplateError, match="the model has no chat template"):
+        annotate({"text": CHATS})
+
+
+def test_features_of_conversations_need_their_column_and_a_template(model: str) -> None:
+    with pytest.raises(ConfigurationError, match="name the column of conversations"):
+        SplineBatch(model, count="user")
+    with pytest.raises(ChatTemplateError, match="refuses all conversations"):
+        SplineBatch(model, messages_column="m", chat_template="{% for %}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -160,3 +161,39 @@ def test_thresholds_are_marked_only_where_they_decide(kind: Any) -> None:
         assert "thresholds" not in curves.text
         assert held_out.text.startswith(told)
         assert terminal.startswith("n" + told[1:])
+
+
+def test_figures_of_a_choice_say_so_and_have_no_thresholds() -> None:
+    labels = Labels("multiclass", ("a", "b", "c"), np.arange(90) % 3)
+    kept = OutOfFold(90)
+    classifier = train(make(90), labels, name="mine", kept=kept)
+    figures = classifier.card.metrics["held out"]
+    page = training_page(classifier, made_of={}, labels=labels, kept=kept)
+    note, figures_shown = card_tables(classifier.card)[:2]
+    for told in (page.sections[0].text, note):
+        assert told.endswith("are of that choice" + "." * told.startswith("N"))
+        assert f"which is right of {figures['accuracy']:.2%} [" in told
+    assert "threshold" not in figures_shown
+    assert "threshold" not in page.sections[0].tables[0].columns
+    # In older cards they were of each class from its threshold on, which stands beside them.
+    older = {name: row for name, row in figures.items() if isinstance(row, dict)}
+    older |= {"measured on": figures["measured on"]}
+    card = replace(classifier.card, metrics={**classifier.card.metrics, "held out": older})
+    page = training_page(classifier.with_card(card), made_of={}, labels=labels, kept=kept)
+    note, figures_shown = card_tables(card)[:2]
+    assert note.endswith("from the threshold beside them on")
+    assert "threshold" in figures_shown
+    assert page.sections[0].tables[0].columns[-1] == "threshold"
+
+
+def test_half_is_marked_on_a_page_of_an_evaluation_only_where_it_decides() -> None:
+    for kind, classes in (("binary", ("a", "b")), ("multiclass", ("a", "b", "c"))):
+        labels = Labels(kind, classes, np.arange(90) % len(classes))  # type: ignore[arg-type]
+        kept = OutOfFold(90)
+        for name in labels.scored_classes:
+            scores = (labels.indicator(name) + np.random.default_rng(0).random(90)) / 2
+            kept.add(name, np.arange(90), scores)
+        page = evaluation_page([], title="t", made_of={}, labels=labels, kept=kept)
+        names = [one.name for one in page.sections[0].figures[0].figure.data]
+        assert ("default ≥ 0.5" in names) is (kind == "binary")
+        assert any(name.startswith("1% false positives") for name in names)
