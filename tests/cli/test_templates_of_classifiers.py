@@ -30,7 +30,7 @@ from splinellm.learn.training import train
 from splinellm.table import FeatureTable
 from tests.chats import CHATML, MISTRAL
 from tests.cli.conftest import Result
-from tests.cli.test_conversations import ask, backbone, chats, extractor, items, served
+from tests.conversing import ask, backbone, chats, extractor, items, served
 
 Cli = Callable[..., Result]
 ROWS = chats()
