@@ -18,6 +18,7 @@ from splinellm.errors import ConfigurationError
 from splinellm.learn.bootstrap import INTERVALS, figure_intervals
 from splinellm.learn.labels import Labels
 from splinellm.learn.predictions import DEFAULT_THRESHOLD
+from splinellm.parameters import number
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Target:
             raise ConfigurationError(
                 f"unknown target '{str(self.measure)[:40]}'", hint="use precision, recall or fpr"
             )
-        if not 0.0 < self.value <= 1.0:
+        if not 0.0 < number(f"target {self.measure}", self.value) <= 1.0:
             raise ConfigurationError(f"target {self.measure} {self.value} is not in (0, 1]")
 
 
