@@ -94,7 +94,7 @@ class Settings(BaseSettings):
     )
 
     config: Path | None = None
-    host: str = "127.0.0.1"
+    host: str = Field(default="127.0.0.1", min_length=1)  # "" would be every address there is
     port: int = Field(default=8000, ge=0, le=65_535)
 
     model: Names = ("smollm2-135m",)
@@ -394,8 +394,11 @@ def _file_source(settings_cls: type[BaseSettings], path: Path) -> PydanticBaseSe
             values = JsonConfigSettingsSource(settings_cls, path).json_data
         else:
             return DotEnvSettingsSource(settings_cls, env_file=path)
-    except (OSError, ValueError):  # says nothing of the content: a line may hold a key
-        raise ConfigurationError(f"the settings file '{path}' cannot be read") from None
+    except (OSError, ValueError, TypeError) as error:
+        # No more of the content than where: a line may hold a key.
+        line = re.search(r"\bline (\d+)\b", str(error)) if isinstance(error, ValueError) else None
+        reason = f": its line {line[1]} is no {path.suffix[1:].upper()}" if line else ""
+        raise ConfigurationError(f"the settings file '{path}' cannot be read{reason}") from None
     unknown = sorted(set(values) - set(settings_cls.model_fields))
     if unknown:
         raise ConfigurationError(f"'{path}': there is no setting '{unknown[0]}'")
