@@ -329,10 +329,7 @@ allow_special_tokens, count, chat_template, prefix_cache_bytes, prefix_cache
                 hint="lower --max-tokens",
             )
         if not np.isfinite(rows).all():
-            return NonFiniteFeaturesError(
-                f"the forward pass in {self.backbone.dtype} overflowed",
-                hint="use float32 or bfloat16",
-            )
+            return NonFiniteFeaturesError.after_pass_in(self.backbone.dtype)
         return rows
 
     def layer_inputs(

@@ -323,8 +323,4 @@ class LiveRecorder:
         self._passes.progress.end(ended)
 
     def _overflow(self, row: int) -> NonFiniteFeaturesError:
-        return NonFiniteFeaturesError(
-            f"the forward pass in {self._decoder.dtype} overflowed",
-            index=row,
-            hint="use float32 or bfloat16",
-        )
+        return NonFiniteFeaturesError.after_pass_in(self._decoder.dtype, index=row)
