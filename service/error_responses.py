@@ -240,6 +240,8 @@ def _invalid_field(error: RequestValidationError, model: Any) -> InvalidRequestE
         hint = "send JSON with content-type: application/json" if where == "body" else None
         if isinstance(first.get("input"), bytes):  # FastAPI parses what is called JSON alone
             return InvalidRequestError("the body is not called JSON", hint=hint)
+        if first["type"] == "string_unicode":
+            return InvalidRequestError("the name of a field is not valid Unicode")
         return InvalidRequestError(f"the {where} is missing or not an object", hint=hint)
     param = _place(rest, model)
     return InvalidRequestError(f"{param}: {first['msg']}", param=param)

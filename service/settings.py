@@ -92,7 +92,7 @@ class Settings(BaseSettings):
     )
 
     config: Path | None = None
-    host: str = "127.0.0.1"
+    host: str = Field(default="127.0.0.1", min_length=1)  # "" would be every address there is
     port: int = Field(default=8000, ge=0, le=65_535)
 
     model: Names = ("smollm2-135m",)

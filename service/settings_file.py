@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,11 @@ def file_source(settings_cls: type[BaseSettings], path: Path) -> PydanticBaseSet
             values = JsonConfigSettingsSource(settings_cls, path).json_data
         else:
             return DotEnvSettingsSource(settings_cls, env_file=path)
-    except (OSError, ValueError):  # says nothing of the content: a line may hold a key
-        raise ConfigurationError(f"the settings file '{path}' cannot be read") from None
+    except (OSError, ValueError, TypeError) as error:
+        # No more of the content than where: a line may hold a key.
+        line = re.search(r"\bline (\d+)\b", str(error)) if isinstance(error, ValueError) else None
+        reason = f": its line {line[1]} is no {path.suffix[1:].upper()}" if line else ""
+        raise ConfigurationError(f"the settings file '{path}' cannot be read{reason}") from None
     unknown = sorted(set(values) - set(settings_cls.model_fields))
     if unknown:
         raise ConfigurationError(f"'{path}': there is no setting '{unknown[0]}'")

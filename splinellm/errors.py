@@ -169,6 +169,21 @@ class NonFiniteFeaturesError(PromptError):
 
     code = "non_finite_features"
 
+    @classmethod
+    def after_pass_in(cls, dtype: str, *, index: int | None = None) -> Self:
+        """Make one that says what helps: another dtype does in float16 alone."""
+        if dtype == "float16":
+            return cls(
+                f"the forward pass in {dtype} overflowed",
+                index=index,
+                hint="use float32 or bfloat16",
+            )
+        return cls(
+            f"a number is not finite after the forward pass in {dtype}",
+            index=index,
+            hint="look for weights that are not finite, or zero in all of a gate's rows",
+        )
+
 
 class OutOfRangeError(PromptError):
     """A feature of this prompt is too large for the precision that features are kept in."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from splinellm.conversations import Count, require_count
 from splinellm.errors import ConfigurationError, PrecisionWarning, SchemaError
+from splinellm.parameters import flag, number, whole_from
 from splinellm.provenance import Provenance, distance_precision
 from splinellm.schema import FeatureSchema, FeatureSelection, Granularity, parse_layers
 
@@ -103,10 +104,10 @@ class Plan:
         plan = cls(
             parse_layers(layers, decoder.n_layers),
             FeatureSelection.parse(features),
-            max_tokens,
+            whole_from(1, "max_tokens", max_tokens),
             dimension_rule,
-            dimension_threshold,
-            allow_special_tokens,
+            number("dimension_threshold", dimension_threshold),
+            flag("allow_special_tokens", allow_special_tokens),
             count=count,
         )
         return plan.checked(decoder)
@@ -141,13 +142,7 @@ class Plan:
         AttentionUnavailableError
             The intrinsic dimension is wanted, and the architecture does not show its attention.
         """
-        layers = parse_layers(self.layers, decoder.n_layers)
-        if layers[-1] >= decoder.n_loaded_layers:
-            raise SchemaError(
-                f"layer {layers[-1]} was not loaded",
-                hint=f"of the model's {decoder.n_layers} layers, the first "
-                f"{decoder.n_loaded_layers} were",
-            )
+        layers = decoder.loaded_layers(self.layers)
         if self.selection.needs_attention:
             decoder.architecture.require_attention()
         if self.selection.needs_blocks and self.selection.n_blocks > decoder.n_hyperplanes:
@@ -277,9 +272,7 @@ class Plan:
 
 
 def _check_token_limit(max_tokens: int, max_positions: int | None) -> None:
-    if max_tokens < 1:
-        raise ConfigurationError(f"max_tokens is {max_tokens}; it must be at least 1")
-    if max_positions is not None and max_tokens > max_positions:
+    if whole_from(1, "max_tokens", max_tokens) > (max_positions or max_tokens):
         raise ConfigurationError(
             f"max_tokens is {max_tokens}, but the model has {max_positions} positions"
         )

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from splinellm.errors import TableFormatError
+from splinellm.errors import ConfigurationError, TableFormatError
 from splinellm.schema import is_sign_block
 
 Precision = Literal["float32", "float16", "uint8"]
@@ -104,7 +104,13 @@ def require_coarser(now: Precision, wanted: Precision) -> None:
     ------
     TableFormatError
         They are rounded to less than what is wanted.
+    ConfigurationError
+        There is no such precision.
     """
+    if wanted not in PRECISIONS:
+        raise ConfigurationError(
+            f"unknown precision '{str(wanted)[:40]}'", hint=f"use {', '.join(PRECISIONS)}"
+        )
     if PRECISIONS.index(now) > PRECISIONS.index(wanted):
         raise TableFormatError(
             f"the features were rounded to {now}, and cannot become {wanted}",

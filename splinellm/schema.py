@@ -13,7 +13,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import Literal
+from numbers import Integral
+from typing import Literal, cast
 
 from splinellm import statistics
 from splinellm.errors import SchemaError
@@ -99,7 +100,14 @@ class FeatureSelection:
         """
         if isinstance(features, FeatureSelection):
             return features
+        if not isinstance(features, Iterable):
+            raise SchemaError(
+                f"features is of type {type(features).__name__}", hint="give a string or a list"
+            )
         items = features.split(",") if isinstance(features, str) else list(features)
+        for item in items:
+            if not isinstance(item, str):
+                raise SchemaError(f"a feature is of type {type(item).__name__}, not a string")
         wanted: set[str] = set()
         n_blocks: int | None = None
         for item in (item.strip() for item in items):
@@ -243,8 +251,12 @@ def parse_layers(layers: str | int | Iterable[int] | None, n_layers: int) -> tup
     """
     if layers is None or (isinstance(layers, str) and layers == "all"):
         return tuple(range(n_layers))
-    if isinstance(layers, int):
-        layers = (layers,)
+    if isinstance(layers, Integral):  # one of any library
+        layers = cast(tuple[int, ...], (layers,))
+    if not isinstance(layers, Iterable) or isinstance(layers, bytes | bytearray):
+        raise SchemaError(
+            f"layers is of type {type(layers).__name__}", hint='give a list, or text like "0-2,29"'
+        )
     numbers: set[int] = set()
     for part in layers.split(",") if isinstance(layers, str) else layers:
         if isinstance(part, str):
@@ -261,6 +273,8 @@ def parse_layers(layers: str | int | Iterable[int] | None, n_layers: int) -> tup
             numbers.update(range(first, last + 1))
         else:
             try:
+                if isinstance(part, bool):  # a mask would be read as the layers 0 and 1
+                    raise TypeError
                 index = operator.index(part)  # whole numbers of any library, but not 1.5
             except TypeError:
                 raise SchemaError(f"layer {str(part)[:40]} is not a whole number") from None

@@ -6,7 +6,7 @@ scikit-learn) consumes one and knows nothing of torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ from splinellm.layout import (
 )
 from splinellm.precision import Precision, require_coarser, rounded
 from splinellm.provenance import Provenance
-from splinellm.schema import FeatureSchema
+from splinellm.schema import FeatureSchema, parse_layers
 from splinellm.table_views import Aligned, aligned, as_html, described
 from splinellm.token_index import TokenIndex
 
@@ -146,24 +146,33 @@ class FeatureTable:
         )
 
     def select(
-        self, layers: Sequence[int] | None = None, features: Sequence[str] | None = None
+        self,
+        layers: str | int | Iterable[int] | None = None,
+        features: str | Iterable[str] | None = None,
     ) -> FeatureTable:
         """Keep some layers and features: the same numbers that asking for them alone gives.
 
         Parameters
         ----------
-        layers : sequence of int, optional
-            All by default.
-        features : sequence of str, optional
-            Names without their layer; all by default.
+        layers : str, int or iterable of int, optional
+            As :func:`splinellm.schema.parse_layers` reads them; all by default.
+        features : str or iterable of str, optional
+            Names without their layer, in a string separated by commas; all by default.
 
         Raises
         ------
+        SchemaError
+            The model has no such layer.
         TableFormatError
             The table lacks one of them.
         """
-        wanted = set(self.provenance.features if features is None else features)
-        provenance = self.provenance.narrowed(layers, wanted)
+        mine = self.provenance
+        if layers is not None:
+            layers = _read_layers(layers, mine.n_layers)
+        if isinstance(features, str):
+            features = [name.strip() for name in features.split(",")]
+        wanted = set(mine.features if features is None else features)
+        provenance = mine.narrowed(layers, wanted)
         position = {name: i for i, name in enumerate(self.names)}
         names = schema_of(provenance).names
         if missing := next((name for name in names if name not in position), None):
@@ -402,3 +411,11 @@ def _read(
     from splinellm.io.feature_files import read_features
 
     return read_features(path, provenance, format=kind)
+
+
+def _read_layers(layers: str | int | Iterable[int], n_layers: int) -> tuple[int, ...]:
+    """Layers of a selection, of which there may be none: a table without columns."""
+    if not isinstance(layers, Iterable) or isinstance(layers, str):
+        return parse_layers(layers, n_layers)
+    layers = tuple(layers)
+    return parse_layers(layers, n_layers) if layers else ()

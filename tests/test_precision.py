@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -117,6 +118,12 @@ def test_nothing_is_rounded_unasked() -> None:
     assert rounded.provenance.precision == "uint8"
     assert rounded.to_pandas().dtypes.iloc[-1] == np.float32  # in memory they stay numbers
     assert table.provenance.first_difference(rounded.provenance) is None  # classifiers take them
+
+
+@pytest.mark.parametrize("precision", ["float64", None])
+def test_an_unknown_precision_is_named(precision: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"unknown precision '{precision}'.*float16"):
+        shares().rounded(precision)
 
 
 def test_what_other_readers_see(tmp_path: Path) -> None:

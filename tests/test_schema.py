@@ -201,6 +201,7 @@ def test_other_columns_are_not_features(name: str) -> None:
 
 def test_one_layer_and_arrays_of_layers_are_read_but_fractions_are_not() -> None:
     assert parse_layers(3, 5) == (3,)
+    assert parse_layers(np.int64(-2), 5) == (3,)
     assert parse_layers(np.array([1, -1]), 5) == (1, 4)
     with pytest.raises(SchemaError, match=r"layer 1\.5 is not a whole number"):
         parse_layers([1.5], 5)  # type: ignore[list-item]

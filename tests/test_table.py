@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from splinellm import FeatureTable
-from splinellm.errors import AlignmentWarning, TableFormatError
+from splinellm.errors import AlignmentWarning, SchemaError, TableFormatError
 from tests.tables import check_equal, make
 
 
@@ -114,6 +114,25 @@ def test_the_distance_of_a_token_is_a_distance_too() -> None:
     table = make(features=("sign_fraction", "hyperplane_distance"))
     for name, precision in (("hyperplane_distance", "full"), ("sign_fraction", "none")):
         assert table.select(features=[name]).provenance.distance_precision == precision
+
+
+@pytest.mark.parametrize(
+    ("layers", "features"),
+    [
+        ("0,2", "sign_mean,sign_std"),
+        (np.array([0, -1]), ("sign_std", "sign_mean")),
+        ((layer for layer in (2, 0)), " sign_mean , sign_std"),
+    ],
+)
+def test_select_reads_what_an_extractor_reads(layers: Any, features: Any) -> None:
+    check_equal(make().select(layers, features), make().select([0, 2], ["sign_mean", "sign_std"]))
+
+
+def test_select_one_or_none() -> None:
+    check_equal(make().select(np.int64(2), "sign_mean"), make().select([2], ["sign_mean"]))
+    assert make().select(layers=[]).array.shape == (5, 0, len(make().schema.features))
+    with pytest.raises(SchemaError, match="layer 9 does not exist"):
+        make().select(9)
 
 
 def test_select_everything() -> None:

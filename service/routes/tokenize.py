@@ -30,8 +30,9 @@ async def tokenize(body: TokenizeRequest, call: CallOf) -> Response:
     """Tokenise as the other routes do; nothing is computed."""
     model = call.catalog.get(body.model)
     inputs = await call.in_pool(parse_input, body.input, call.settings)
-    reading = await call.read(inputs, model, model.plan(), overflow="window")
-    limit = call.settings.max_input_tokens
+    plan = model.plan()
+    reading = await call.read(inputs, model, plan, overflow="window")
+    limit = plan.max_tokens  # of the settings, or of the model's positions
     return await call.answer(lambda: _answer(model, inputs, reading, limit), n_rows=len(inputs))
 
 

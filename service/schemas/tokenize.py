@@ -34,6 +34,6 @@ class TokenizeAnswer(Answer):
 
     object: Literal["list"]
     model: str
-    max_input_tokens: int
+    max_input_tokens: int = Field(description="The setting, or the model's positions if fewer.")
     data: list[TokenizeRow]
     usage: Usage

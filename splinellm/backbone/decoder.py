@@ -19,7 +19,7 @@ from splinellm.backbone.architectures import (
     architecture_of,
 )
 from splinellm.backbone.mlp import MLP
-from splinellm.errors import ConfigurationError, UnsupportedArchitectureError
+from splinellm.errors import ConfigurationError, SchemaError, UnsupportedArchitectureError
 from splinellm.schema import parse_layers
 
 
@@ -146,6 +146,23 @@ class Decoder:
         gate = self.architecture.gate_of(self.architecture.decoder_layers(self.model)[layer])
         return gate.current_norms(self.hidden_size, lambda: self.device)
 
+    def loaded_layers(self, layers: str | int | Iterable[int] | None) -> tuple[int, ...]:
+        """Layers of the whole model, as :func:`splinellm.schema.parse_layers` reads them.
+
+        Raises
+        ------
+        SchemaError
+            One does not exist, or was not loaded.
+        """
+        found = parse_layers(layers, self.n_layers)
+        if found[-1] >= self.n_loaded_layers:
+            raise SchemaError(
+                f"layer {found[-1]} was not loaded",
+                hint=f"of the model's {self.n_layers} layers, the first "
+                f"{self.n_loaded_layers} were",
+            )
+        return found
+
     def layer(self, layer: int) -> MLP:
         """A view of one layer's MLP: its maps, Jacobian, partition and complexity.
 
@@ -157,11 +174,11 @@ class Decoder:
         Raises
         ------
         SchemaError
-            There is no such layer.
+            There is no such layer, or it was not loaded.
         UnsupportedArchitectureError
             It is a mixture of experts.
         """
-        (index,) = parse_layers([layer], self.n_loaded_layers)
+        (index,) = self.loaded_layers([layer])
         found = self.architecture.decoder_layers(self.model)[index]
         return self.architecture.mlp_of(found, self.hidden_size)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 
 from splinellm.errors import ConfigurationError
+from splinellm.parameters import text
 
 
-def require_device(name: str) -> torch.device:
+def require_device(name: str | torch.device) -> torch.device:
     """Find a device, which is there.
 
     Raises
@@ -15,6 +16,7 @@ def require_device(name: str) -> torch.device:
     ConfigurationError
         It is unknown or absent.
     """
+    name = str(name) if isinstance(name, torch.device) else text("device", name)
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import os
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -36,6 +37,7 @@ from splinellm.errors import (
     SplineLLMError,
 )
 from splinellm.files import file_sha256, is_offline
+from splinellm.parameters import text
 from splinellm.schema import parse_layers
 
 _HUB_S = 10.0
@@ -123,7 +125,7 @@ class Backbone(Decoder):
 
 
 def load_backbone(
-    spec: str,
+    spec: str | os.PathLike[str],
     *,
     dtype: str = "auto",
     device: str = "auto",
@@ -134,7 +136,7 @@ def load_backbone(
 
     Parameters
     ----------
-    spec : str
+    spec : str or path
         A built-in model's name, a local folder in transformers' format, a .gguf file, or a Hugging
         Face id. Weights are read from safetensors or GGUF; no code from a checkpoint is run.
     dtype : {"auto", "float32", "bfloat16", "float16"}
@@ -157,6 +159,7 @@ def load_backbone(
     ConfigurationError
         The dtype or device is unknown or absent.
     """
+    spec = text("model", os.fspath(spec) if isinstance(spec, os.PathLike) else spec)
     target = require_device(device)
     if dtype != "auto" and dtype not in DTYPES:
         raise ConfigurationError(f"unknown dtype '{dtype}'", hint=f"use auto, {', '.join(DTYPES)}")

@@ -29,6 +29,7 @@ from splinellm.cli.command_line import UsageError
 from splinellm.cli.environment import warn_of_unknown_variables
 from splinellm.cli.messages import (
     BROKEN_PIPE,
+    fill_closed_streams,
     say_error,
     show_log_as_lines,
     show_warnings_as_lines,
@@ -86,6 +87,7 @@ def _root(
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 bad usage, 130 interrupted."""
+    fill_closed_streams()
     show_warnings_as_lines()
     show_log_as_lines()
     sys.exit(run(sys.argv[1:]))

@@ -81,6 +81,19 @@ def show_warnings_as_lines() -> None:
     warnings.showwarning = show
 
 
+def fill_closed_streams() -> None:
+    """Give standard streams that are closed, as by ``>&-``, a descriptor that fails when used.
+
+    Else the next file that is opened has theirs, and what somebody prints becomes part of it.
+    """
+    wrong_ways = {"stdin": (os.O_WRONLY, "r"), "stdout": (os.O_RDONLY, "w")}
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            way, mode = wrong_ways.get(name, (os.O_RDWR, "w"))  # of errors, nobody could be told
+            descriptor = os.open(os.devnull, way)  # the lowest that is free
+            setattr(sys, name, os.fdopen(descriptor, mode, encoding="utf-8"))
+
+
 def silence_stdout() -> None:
     """Point standard output to nowhere, so that Python's own flush at exit cannot fail."""
     with suppress(OSError, ValueError, AttributeError):

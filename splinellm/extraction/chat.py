@@ -24,6 +24,7 @@ from jinja2.parser import Parser
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
 
+from splinellm import parameters
 from splinellm.conversations import Count, Message
 from splinellm.errors import ChatTemplateError
 from splinellm.token_index import NOWHERE
@@ -277,9 +278,14 @@ def require_template(template: str | None) -> None:
     ------
     ChatTemplateError
         There is no template, or it cannot be parsed; says where.
+    ConfigurationError
+        It is no text.
     """
-    if not template:
+    if template is None or template == "":
         raise _no_template()
+    parameters.text(
+        "chat_template", template, hint="give the template itself, as in path.read_text()"
+    )
     try:
         # Of the extensions that transformers renders with; nothing is rendered here.
         Environment(extensions=["jinja2.ext.loopcontrols", _Generation]).compile(template)  # noqa: S701

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from copy import copy
+from os import PathLike
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -24,10 +25,11 @@ from splinellm.extraction.reading import BatchReader
 from splinellm.extraction.rows import Rows
 from splinellm.extraction.tokens import TokenizedPrompt, Tokenizer
 from splinellm.extraction.verification import PROMPTS, VerificationReport, compare_with_slow
+from splinellm.parameters import whole_from
 from splinellm.plan import Plan
 from splinellm.prompts import Prompt, as_prompts
 from splinellm.provenance import Provenance
-from splinellm.schema import FeatureSelection, Granularity, parse_layers
+from splinellm.schema import FeatureSelection, Granularity
 from splinellm.token_index import TokenIndex
 
 BATCH_TOKENS_CPU = 512
@@ -126,8 +128,7 @@ class SplineExtractor(Extractor):
         if batch_tokens is None:
             on_cpu = backbone.device.type == "cpu"
             batch_tokens = BATCH_TOKENS_CPU if on_cpu else BATCH_TOKENS_ACCELERATOR
-        if batch_tokens < 1:
-            raise ConfigurationError(f"batch_tokens is {batch_tokens}; it must be at least 1")
+        batch_tokens = whole_from(1, "batch_tokens", batch_tokens)
         if prefix_cache is None and prefix_cache_bytes:
             prefix_cache = PrefixCache(prefix_cache_bytes)
         self.prefix_cache = prefix_cache
@@ -144,7 +145,7 @@ class SplineExtractor(Extractor):
     @classmethod
     def from_pretrained(
         cls,
-        model: str = DEFAULT_MODEL,
+        model: str | PathLike[str] = DEFAULT_MODEL,
         *,
         dtype: str = "auto",
         device: str = "auto",
@@ -165,7 +166,8 @@ class SplineExtractor(Extractor):
 
         Parameters
         ----------
-        model, dtype, device, device_map : str
+        model : str or path
+        dtype, device, device_map : str
             See :func:`splinellm.backbone.loading.load_backbone`.
         layers, features, max_tokens, batch_tokens, dimension_rule, dimension_threshold, \
 allow_special_tokens, count, chat_template, prefix_cache_bytes, prefix_cache
@@ -180,7 +182,7 @@ allow_special_tokens, count, chat_template, prefix_cache_bytes, prefix_cache
         features = FeatureSelection.parse(features)  # a typo must not cost the loading of a model
         if chat_template is not None:
             require_template(chat_template)
-        if layers is not None and not isinstance(layers, str | int):
+        if isinstance(layers, Iterable) and not isinstance(layers, str):
             layers = tuple(layers)  # it is read twice
         return cls(
             load_backbone(model, dtype=dtype, device=device, device_map=device_map, layers=layers),
@@ -335,11 +337,11 @@ allow_special_tokens, count, chat_template, prefix_cache_bytes, prefix_cache
         PromptError
             The prompt cannot be read.
         SchemaError
-            A layer does not exist.
+            A layer does not exist, or was not loaded.
         """
         wanted = self.schema.layers
         if layers is not None:
-            wanted = parse_layers(layers, self.backbone.n_loaded_layers)
+            wanted = self.backbone.loaded_layers(layers)
         tokenized, errors = self.tokenize([prompt])
         if errors:
             raise errors[0]

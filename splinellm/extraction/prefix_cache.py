@@ -26,6 +26,7 @@ from splinellm.backbone.reduction import PromptState
 from splinellm.backbone.shared_prefix import Beginning, Stacked
 from splinellm.errors import ConfigurationError
 from splinellm.extraction.tokens import TokenizedPrompt
+from splinellm.parameters import whole
 
 BLOCK_TOKENS = 32
 """Of prompts, whose statistics are made anew at every end of a block."""
@@ -73,9 +74,9 @@ class PrefixCache:
     """
 
     def __init__(self, n_bytes: int) -> None:
-        if n_bytes < 1:
+        self.limit = whole("prefix_cache_bytes", n_bytes) or 0
+        if self.limit < 1:
             raise ConfigurationError(f"a prefix cache of {n_bytes} bytes can hold nothing")
-        self.limit = n_bytes
         self.n_read = self.n_found = 0
         self.n_bytes = 0
         self._blocks: OrderedDict[bytes, tuple[Block, int]] = OrderedDict()

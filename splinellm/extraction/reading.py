@@ -55,10 +55,7 @@ class Reading:
                 hint="lower --max-tokens",
             )
         if not np.isfinite(self.rows).all():
-            return NonFiniteFeaturesError(
-                f"the forward pass in {backbone.dtype} overflowed",
-                hint="use float32 or bfloat16",
-            )
+            return NonFiniteFeaturesError.after_pass_in(backbone.dtype)
         return self.rows
 
 

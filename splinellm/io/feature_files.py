@@ -73,6 +73,8 @@ def write_features(
     ------
     OutputError
         It is a folder.
+    OSError
+        It cannot be written; what was there is there still.
     ConfigurationError
         The format does not have the layout, or the precision.
     TableFormatError
@@ -126,7 +128,9 @@ def read_features(
     Raises
     ------
     TableFormatError
-        It is not there, or the file is none of a table.
+        The file is none of a table.
+    OSError
+        It is not there, or cannot be read.
     """
     if is_uri(fspath(path)):
         with tempfile.TemporaryDirectory(prefix="splinellm-") as folder:

@@ -73,9 +73,10 @@ def is_live(raw: BinaryIO) -> bool:
         return False
     try:
         mode = os.fstat(raw.fileno()).st_mode
+        # Of devices, terminals alone: /dev/null answers at once, and cannot be waited for.
+        return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(raw.fileno())
     except (OSError, AttributeError):  # as io.UnsupportedOperation is: bytes in memory
         return False
-    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)
 
 
 class RowFeed:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from numbers import Integral, Real
 from typing import Any
 
+from splinellm import parameters
 from splinellm.conversations import is_conversation
-from splinellm.errors import ConfigurationError, PromptError
+from splinellm.errors import PromptError
+from splinellm.parameters import listed, number, whole
 from splinellm.prompts import WANTED, as_prompts, check_prompt
+
+__all__ = ["listed", "number", "text", "texts_of", "whole"]
 
 
 def texts_of(column: Any) -> list[Any]:
@@ -45,38 +48,7 @@ def texts_of(column: Any) -> list[Any]:
     return values
 
 
-def listed(name: str, value: Any) -> str | tuple[Any, ...]:
-    """Check a parameter that is a string or a collection (an iterator would be used up once)."""
-    if isinstance(value, str):
-        return str(value)
-    if not isinstance(value, Collection):
-        raise ConfigurationError(
-            f"{name} is of type {type(value).__name__}", hint="give a string or a list"
-        )
-    return tuple(value)
-
-
 def text(name: str, value: Any) -> str:
     """Check a parameter that is a string."""
-    if not isinstance(value, str):
-        hint = "see splinellm.learn.register_backbone" if name == "model" else None
-        raise ConfigurationError(
-            f"{name} is of type {type(value).__name__}, not a string", hint=hint
-        )
-    return str(value)
-
-
-def whole(name: str, value: Any) -> int | None:
-    """Check a parameter that is a whole number or None."""
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise ConfigurationError(f"{name} is of type {type(value).__name__}, not a whole number")
-    return int(value)
-
-
-def number(name: str, value: Any) -> float:
-    """Check a parameter that is a number."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise ConfigurationError(f"{name} is of type {type(value).__name__}, not a number")
-    return float(value)
+    hint = "see splinellm.learn.register_backbone" if name == "model" else None
+    return parameters.text(name, value, hint=hint)

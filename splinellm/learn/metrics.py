@@ -18,6 +18,7 @@ from splinellm.errors import ConfigurationError
 from splinellm.learn.bootstrap import INTERVALS, figure_intervals, share_interval
 from splinellm.learn.labels import Labels
 from splinellm.learn.predictions import CHOICE, MOST_PROBABLE, verdict_flags
+from splinellm.parameters import number
 
 ACCURACY, ACCURACY_INTERVAL = "accuracy", "accuracy interval"
 """Of a card's figures of exclusive classes."""
@@ -44,7 +45,7 @@ class Target:
             raise ConfigurationError(
                 f"unknown target '{str(self.measure)[:40]}'", hint="use precision, recall or fpr"
             )
-        if not 0.0 < self.value <= 1.0:
+        if not 0.0 < number(f"target {self.measure}", self.value) <= 1.0:
             raise ConfigurationError(f"target {self.measure} {self.value} is not in (0, 1]")
 
 

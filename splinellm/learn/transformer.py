@@ -13,6 +13,7 @@ from splinellm.errors import ConfigurationError
 from splinellm.extraction.caching import CachedExtractor, shared_store
 from splinellm.learn.backbones import shared_backbone
 from splinellm.learn.inputs import listed, number, text, texts_of, whole
+from splinellm.parameters import flag
 from splinellm.schema import FeatureSchema, FeatureSelection
 from splinellm.table import schema_of
 
@@ -213,7 +214,7 @@ class SplineFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
             "batch_tokens": whole("batch_tokens", self.batch_tokens),
             "dimension_rule": text("dimension_rule", self.dimension_rule),
             "dimension_threshold": number("dimension_threshold", self.dimension_threshold),
-            "allow_special_tokens": bool(self.allow_special_tokens),
+            "allow_special_tokens": flag("allow_special_tokens", self.allow_special_tokens),
             "count": text("count", self.count),
             "chat_template": (
                 None if self.chat_template is None else text("chat_template", self.chat_template)

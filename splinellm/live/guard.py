@@ -20,6 +20,7 @@ from splinellm.learn.handed import UP_TO_THE_CALLER, require_match
 from splinellm.learn.pooled import Pooled
 from splinellm.learn.predictions import DEFAULT_THRESHOLD
 from splinellm.live.recorder import LiveRecorder
+from splinellm.parameters import number, whole_from
 from splinellm.plan import Plan
 
 
@@ -79,6 +80,8 @@ class Guard(StoppingCriteria):
     ConfigurationError
         An argument is impossible, or the classifier was fitted on other columns; in ``generate``:
         there are beams.
+    TableFormatError
+        The recorder has a row for every token.
     ArtifactError
         One of this library's classifiers needs other layers or features, or what only an encoder
         or a text has.
@@ -106,16 +109,18 @@ class Guard(StoppingCriteria):
         label: Any = None,
         every: int = 8,
     ) -> None:
-        if every < 1:
-            raise ConfigurationError(f"every is {every}; it must be at least 1")
-        if threshold is not None and not 0.0 <= threshold <= 1.0:
+        if not isinstance(recorder, LiveRecorder):
+            raise ConfigurationError(
+                f"a {type(recorder).__name__} is no recorder",
+                hint="give what attach gives: with attach(model) as recorder",
+            )
+        every = whole_from(1, "every", every)
+        if threshold is not None and not 0.0 <= number("threshold", threshold) <= 1.0:
             raise ConfigurationError(f"threshold {threshold} is not between 0 and 1")
         if isinstance(classifier, (str, PathLike)):
             classifier = as_classifier(classifier)
         _require_same_columns(recorder, classifier)
-        classes = list(
-            classifier.card.classes if isinstance(classifier, Classifier) else classifier.classes_
-        )
+        classes = _classes_of(classifier)
         if label is not None and label not in classes:
             raise ConfigurationError(
                 f"the classifier has no class '{str(label)[:80]}'",
@@ -175,6 +180,17 @@ class Guard(StoppingCriteria):
         return classifier.predict_proba(table.values)
 
 
+def _classes_of(classifier: Classifier | ProbabilisticClassifier) -> list[Any]:
+    if isinstance(classifier, Classifier):
+        return list(classifier.card.classes)
+    if not hasattr(classifier, "classes_"):  # scikit-learn's are made by fit
+        raise ConfigurationError(
+            f"this {type(classifier).__name__} is no fitted classifier",
+            hint="fit it on features first, or give a classifier of this library",
+        )
+    return list(classifier.classes_)
+
+
 def _require_same_columns(
     recorder: LiveRecorder, classifier: Classifier | ProbabilisticClassifier
 ) -> None:
@@ -186,6 +202,7 @@ def _require_same_columns(
             given = given.at("token")
         require_match(card.provenance, given, ignoring=UP_TO_THE_CALLER)
         return
+    recorder.provenance.require_prompts("the recorder")
     names = recorder.schema.names
     trained_names = getattr(classifier, "feature_names_in_", None)
     n_trained = getattr(classifier, "n_features_in_", len(names))

@@ -300,16 +300,27 @@ class LiveRecorder:
         Parameters
         ----------
         rows : iterable of int
-            Rows of the batch. They stay frozen until a forward pass begins anew.
+            Rows of the batch, or a mask of them. They stay frozen until a forward pass begins
+            anew.
+
+        Raises
+        ------
+        NothingRecordedError
+            There is no batch yet.
+        ConfigurationError
+            There is no such row.
         """
         self._passes.recorded()
         ended = torch.zeros(self._passes.progress.n_rows, dtype=torch.bool)
-        ended[[*rows]] = True
+        try:
+            given = rows if isinstance(rows, torch.Tensor) else np.asarray([*rows])
+            ended[torch.as_tensor(given, dtype=None if len(given) else torch.int64).cpu()] = True
+        except (TypeError, IndexError):
+            raise ConfigurationError(
+                f"{str(rows)[:40]} does not name rows of the batch, which has {len(ended)}",
+                hint=f"give a list of numbers from 0 to {len(ended) - 1}, or a mask",
+            ) from None
         self._passes.progress.end(ended)
 
     def _overflow(self, row: int) -> NonFiniteFeaturesError:
-        return NonFiniteFeaturesError(
-            f"the forward pass in {self._decoder.dtype} overflowed",
-            index=row,
-            hint="use float32 or bfloat16",
-        )
+        return NonFiniteFeaturesError.after_pass_in(self._decoder.dtype, index=row)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from splinellm.errors import ConfigurationError
+from splinellm.parameters import whole, whole_from
 
 
-def require_radius(radius: float) -> None:
+def require_radius(radius: Any) -> None:
     """Refuse what is no radius.
 
     Raises
@@ -18,7 +21,7 @@ def require_radius(radius: float) -> None:
     ConfigurationError
         It is not a positive number.
     """
-    if isinstance(radius, bool) or not isinstance(radius, int | float) or not radius > 0:
+    if isinstance(radius, bool) or not isinstance(radius, Real) or not float(radius) > 0:
         raise ConfigurationError(f"the radius is {str(radius)[:40]}; it must be a positive number")
     if not math.isfinite(radius):
         raise ConfigurationError("the radius is infinite; it must be a positive number")
@@ -43,13 +46,17 @@ def orthonormal_directions(size: int, n_directions: int, seed: int) -> Tensor:
     Raises
     ------
     ConfigurationError
-        There are no so many of them.
+        There are no so many of them, or a number is none.
     """
+    n_directions = whole("n_directions", n_directions) or 0
     if not 1 <= n_directions <= size:
         raise ConfigurationError(
             f"{n_directions} orthonormal directions were asked for in {size} dimensions",
             hint=f"ask for 1 to {size}",
         )
+    seed = whole_from(-(2**63), "seed", seed)
+    if seed >= 2**64:
+        raise ConfigurationError(f"seed is {seed}; it must be below 2**64")
     generator = torch.Generator().manual_seed(seed)
     # One by one: what torch draws at once depends on how much it is.
     drawn = torch.stack(

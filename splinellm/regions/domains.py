@@ -2,12 +2,44 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from splinellm.errors import ConfigurationError
 from splinellm.regions.polytopes import TOLERANCE, Polytope, box_polytope
+
+_SMALLEST, _LARGEST = 1e-50, 1e50
+"""Sizes of domains: beyond them squares of what is computed do not fit float64."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Coordinates z' in which a domain lies around 0 and is about 2 wide: z = centre + unit z'.
+
+    In these all is computed: tolerances of HiGHS and Qhull, and what HiGHS takes for infinite, do
+    not depend on where and how large the domain is.
+
+    Parameters
+    ----------
+    centre : ndarray, shape (D,)
+    unit : float
+        A power of two, by which numbers are multiplied exactly.
+    """
+
+    centre: np.ndarray
+    unit: float
+
+    def inwards(self, polytope: Polytope) -> Polytope:
+        """A polytope of the user's coordinates in these."""
+        bounds = (polytope.bounds - polytope.rows @ self.centre) / self.unit
+        return Polytope(polytope.rows, bounds, polytope.labels)
+
+    def outwards(self, polytope: Polytope) -> Polytope:
+        """A polytope of these coordinates in the user's."""
+        bounds = polytope.bounds * self.unit + polytope.rows @ self.centre
+        return Polytope(polytope.rows, bounds, polytope.labels)
 
 
 @dataclass(frozen=True)
@@ -38,7 +70,8 @@ class Domain:
         Raises
         ------
         ConfigurationError
-            Both or neither was given; or it is empty, flat, unbounded, or not of D dimensions.
+            Both or neither was given; or it is empty, flat, unbounded, not of D dimensions, or
+            beyond float64's precision.
         """
         if (box is None) == (constraints is None):
             raise ConfigurationError(
@@ -50,9 +83,39 @@ class Domain:
         if constraints is None:
             low, high = _read_box(box, n_dims)
             centre, radius = (low + high) / 2, float((high - low).min()) / 2
-            return cls(box_polytope(low, high), centre, radius, float((high - low).max()))
-        polytope = _read_constraints(constraints, n_dims)
-        return cls(polytope, *_measured(polytope))
+            domain = cls(box_polytope(low, high), centre, radius, float((high - low).max()))
+        else:
+            polytope = _read_constraints(constraints, n_dims)
+            domain = cls(polytope, *_measured(polytope))
+        domain._require_precision()
+        return domain
+
+    def _require_precision(self) -> None:
+        """Refuse what float64 or the tolerance cannot tell apart."""
+        if self.radius <= self.slack:
+            raise ConfigurationError(
+                f"the domain is flat: its largest ball has the radius {self.radius:g}, and it is "
+                f"{self.size:g} wide",
+                hint=f"the one may be {1 / TOLERANCE:g} times the other",
+            )
+        if not _SMALLEST < self.size < _LARGEST:
+            raise ConfigurationError(
+                f"the domain is {self.size:g} wide", hint="scale the inputs to a size nearer to 1"
+            )
+        distance = float(np.linalg.norm(self.centre))
+        if distance * float(np.finfo(np.float64).eps) > self.slack:
+            raise ConfigurationError(
+                f"the domain is {self.size:g} wide and {distance:g} away from 0, where float64 "
+                "cannot tell its points apart",
+                hint="shift the inputs, or take a larger domain",
+            )
+
+    def framed(self) -> tuple[Frame, Domain]:
+        """Coordinates of its own, and the domain in them."""
+        frame = Frame(self.centre, 2.0 ** math.floor(math.log2(self.size / 2)))
+        centre = np.zeros_like(self.centre)
+        polytope = frame.inwards(self.polytope)
+        return frame, Domain(polytope, centre, self.radius / frame.unit, self.size / frame.unit)
 
     @property
     def slack(self) -> float:

@@ -24,7 +24,8 @@ from joblib import Parallel, delayed
 from scipy.spatial import ConvexHull, HalfspaceIntersection
 
 from splinellm.errors import ConfigurationError, RegionLimitError
-from splinellm.regions.domains import Domain
+from splinellm.parameters import whole, whole_from
+from splinellm.regions.domains import Domain, Frame
 from splinellm.regions.polytopes import Polytope
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Region:
     A: np.ndarray = field(repr=False)
     b: np.ndarray = field(repr=False)
     _polytope: Polytope = field(repr=False)
+    _frame: Frame = field(repr=False)
     _slack: float = field(repr=False)
 
     @cached_property
@@ -67,7 +69,7 @@ class Region:
         Labels name the unit of the code that changes behind a facet, or are -1 - i behind the i-th
         inequality of the domain.
         """
-        return self._polytope.facets(self._slack)
+        return self._frame.outwards(self._polytope.facets(self._slack))
 
     @cached_property
     def volume(self) -> float | None:
@@ -75,12 +77,14 @@ class Region:
         n_dims = len(self.point)
         if n_dims > _VOLUME_DIMS:
             return None
+        unit = self._frame.unit
         if n_dims == 1:
             ends = [self._polytope.farthest(np.array([sign])) for sign in (1.0, -1.0)]
-            return float((ends[0] - ends[1])[0]) if ends[0] is not None else None
+            return float((ends[0] - ends[1])[0]) * unit if ends[0] is not None else None
         halfspaces = np.column_stack([self._polytope.rows, -self._polytope.bounds])
-        corners = HalfspaceIntersection(halfspaces, self.point).intersections
-        return float(ConvexHull(corners).volume)
+        inside = (self.point - self._frame.centre) / unit
+        corners = HalfspaceIntersection(halfspaces, inside).intersections
+        return float(ConvexHull(corners).volume) * unit**n_dims
 
 
 @dataclass(frozen=True)
@@ -117,8 +121,8 @@ def enumerate_regions(
     network: PiecewiseAffine, domain: Domain, *, n_jobs: int = 1, limit: int = 100_000
 ) -> Iterator[Region]:
     """See :meth:`splinellm.regions.PiecewiseAffine.enumerate_regions`."""
-    if limit < 1:
-        raise ConfigurationError(f"limit is {limit}; it must be at least 1")
+    limit = whole_from(1, "limit", limit)
+    n_jobs = whole("n_jobs", n_jobs) or 0
     if n_jobs == 0:
         raise ConfigurationError("n_jobs is 0; give 1, more, or -1 for one of each core")
     regions = _in_parallel if n_jobs != 1 else _in_turn
@@ -162,14 +166,13 @@ def _finished(enumeration: _Enumeration, cell: _Cell, limit: int) -> list[Region
 class _Enumeration:
     def __init__(self, network: PiecewiseAffine, domain: Domain) -> None:
         self._program = network.program
-        self._domain = domain
+        self._frame, self._domain = domain.framed()
         self._shape = network.points.known_shape()
 
     def start(self) -> list[_Cell]:
         """The whole domain, before the first step."""
         domain, size = self._domain, len(self._domain.centre)
-        rows = torch.eye(size, dtype=torch.float64)
-        rows = torch.cat([torch.zeros(1, size, dtype=torch.float64), rows])
+        rows = torch.from_numpy(np.vstack([self._frame.centre, self._frame.unit * np.eye(size)]))
         front = self._program.begin(rows.reshape(1, 1 + size, *self._shape))
         nothing = np.empty((0, size)), np.empty(0, np.int8)
         cell = _Cell(
@@ -284,13 +287,16 @@ class _Enumeration:
 
     def _region(self, cell: _Cell) -> Region:
         forms = self._program.result(cell.front)[0].flatten(1).T.numpy()  # (n_out, 1 + D)
+        centre, unit = self._frame.centre, self._frame.unit
+        slopes = forms[:, 1:] / unit
         return Region(
             cell.earlier,
-            cell.point,
-            cell.radius,
-            forms[:, 1:].copy(),
-            forms[:, 0].copy(),
+            centre + unit * cell.point,
+            unit * cell.radius,
+            slopes,
+            forms[:, 0] - slopes @ centre,
             cell.polytope,
+            self._frame,
             self._domain.slack,
         )
 

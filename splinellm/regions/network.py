@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from splinellm.errors import ConfigurationError, VerificationError
+from splinellm.parameters import whole_from
 from splinellm.regions.directions import orthonormal_directions, require_radius
 from splinellm.regions.points import Array, PointKind, in_kind
 from splinellm.regions.program import Program
@@ -80,14 +81,14 @@ class PiecewiseAffine:
         UnsupportedArchitectureError
             A part is not known to be piecewise affine, such as GELU or SwiGLU; it is named.
         ConfigurationError
-            It is no module, or its weights are not finite.
+            It is no module, its weights are not finite, or `input_shape` is no shape.
         """
         if not isinstance(module, nn.Module):
             raise ConfigurationError(f"a {type(module).__name__} is no PyTorch module")
         for name, weight in module.named_parameters():
             if not bool(weight.isfinite().all()):
                 raise ConfigurationError(f"the weights '{name}' are not finite")
-        shape = None if input_shape is None else tuple(int(size) for size in input_shape)
+        shape = None if input_shape is None else _read_shape(input_shape)
         program, reference = read_program(module)
         return cls(program, shape, type(module).__name__, reference)
 
@@ -179,15 +180,15 @@ class PiecewiseAffine:
         require_radius(radius)
 
         def count(centres: Tensor) -> Tensor:
-            size = centres[0].numel()
+            size = math.prod(centres.shape[1:])
             n = min(size, 32) if n_directions is None else n_directions
             directions = orthonormal_directions(size, n, seed).reshape(n, *centres.shape[1:])
             steps = radius * torch.cat([directions, -directions])
-            found = []
-            for centre in centres:
+            found = torch.zeros(len(centres), dtype=torch.int64)
+            for i, centre in enumerate(centres):
                 code = torch.cat(self.run(centre + steps)[1], dim=1)
-                found.append((code != code[:1]).any(dim=0).sum())
-            return torch.stack(found)
+                found[i] = (code != code[:1]).any(dim=0).sum()
+            return found
 
         return self._answer(points, count)
 
@@ -339,3 +340,12 @@ class PiecewiseAffine:
     def __getstate__(self) -> dict[str, object]:
         # Other processes need the steps alone; the module may be of a class that they cannot have.
         return {**vars(self), "_reference": None}
+
+
+def _read_shape(given: Sequence[int]) -> tuple[int, ...]:
+    try:
+        return tuple(whole_from(1, "a size in input_shape", size) for size in given)
+    except TypeError:
+        raise ConfigurationError(
+            f"input_shape {str(given)[:40]} is no shape", hint="give a tuple, such as (1, 8, 8)"
+        ) from None

@@ -66,7 +66,10 @@ class PointKind:
             They do not fit the network, or are not finite.
         """
         try:
-            points = torch.as_tensor(given).detach().to("cpu", torch.float64)
+            points = torch.as_tensor(given).detach()
+            if points.is_complex():  # torch would drop what is imaginary
+                raise TypeError
+            points = points.to("cpu", torch.float64)
         except (TypeError, ValueError, RuntimeError) as error:
             raise ConfigurationError(f"a {type(given).__name__} is no point") from error
         is_single = self._is_single(points)

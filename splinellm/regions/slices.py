@@ -156,7 +156,10 @@ def read_plane(u: np.ndarray, v: np.ndarray, extent: float | Sequence[float]) ->
         raise ConfigurationError(
             "u and v are collinear: they span no plane", hint="choose two that are not"
         )
-    numbers = np.asarray(extent, dtype=np.float64).ravel()
+    try:
+        numbers = np.asarray(extent, dtype=np.float64).ravel()
+    except (TypeError, ValueError):
+        numbers = np.empty(0)
     if numbers.size == 1:
         numbers = np.array([-numbers[0], numbers[0]] * 2)
     is_window = numbers.size == 4 and bool(np.isfinite(numbers).all())

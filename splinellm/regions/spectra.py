@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from splinellm.errors import ConfigurationError
+
 
 def local_scaling(matrix: Tensor | np.ndarray, tolerance: float | None = None) -> float:
     """Logarithm of the volume that a map gives a unit cube, in the directions that it keeps.
@@ -51,5 +53,11 @@ def effective_rank(matrix: Tensor | np.ndarray) -> float:
 
 
 def _singular_values(matrix: Tensor | np.ndarray) -> Tensor:
-    values: Tensor = torch.linalg.svdvals(torch.as_tensor(matrix, dtype=torch.float64))
+    given = torch.as_tensor(matrix, dtype=torch.float64)
+    if given.ndim != 2 or not bool(given.isfinite().all()):
+        raise ConfigurationError(
+            f"the spectrum of numbers of shape {tuple(given.shape)} is asked for",
+            hint="give one matrix of two dimensions, all finite",
+        )
+    values: Tensor = torch.linalg.svdvals(given)
     return values

@@ -274,6 +274,20 @@ def test_absent_device(device: str) -> None:
         load_backbone("smollm2-135m", device=device)
 
 
+@pytest.mark.parametrize("device", [None, 0])
+def test_a_device_is_text(device: Any) -> None:
+    with pytest.raises(ConfigurationError, match="device is of type"):
+        load_backbone("smollm2-135m", device=device)
+
+
+@pytest.mark.parametrize("spec", [None, 5, b"smollm2-135m"])
+def test_a_model_is_named_by_text_or_path(spec: Any) -> None:
+    with pytest.raises(ConfigurationError, match="model is of type"):
+        load_backbone(spec)
+    with pytest.raises(ModelNotFoundError, match=r"no file '/there/is/none\.gguf'"):
+        load_backbone(Path("/there/is/none.gguf"))
+
+
 def test_unknown_dtype() -> None:
     with pytest.raises(ConfigurationError, match="float32, bfloat16, float16"):
         load_backbone("smollm2-135m", dtype="int8", device="cpu")

@@ -29,6 +29,11 @@ def test_first_layers_alone_give_the_same_numbers(name: str, tmp_path: Path) -> 
     assert expected.provenance.first_difference(found.provenance) is None
     with pytest.raises(SchemaError, match="layer 2 was not loaded"):
         SplineExtractor(part, features=features)
+    for layer in (2, -1):  # of the whole model, not of what was loaded of it
+        with pytest.raises(SchemaError, match="layer 2 was not loaded"):
+            part.layer(layer)
+        with pytest.raises(SchemaError, match="layer 2 was not loaded"):
+            found.layer_inputs("ab", [layer])
 
 
 def test_from_pretrained_loads_what_it_is_asked_for(tmp_path: Path) -> None:

@@ -70,6 +70,43 @@ def test_full_standard_output(tmp_path: Path) -> None:
     assert stderr.splitlines()[1:] == [f"splinellm: error: {message}"]
 
 
+@pytest.mark.parametrize(
+    ("closed", "arguments", "message"),
+    [
+        (1, ["in.txt", "-o", "-"], "cannot write to standard output: Bad file descriptor"),
+        (0, ["-", "-o", "-"], "cannot read 'stdin': Bad file descriptor"),
+    ],
+)
+def test_closed_standard_streams(
+    tmp_path: Path, closed: int, arguments: list[str], message: str
+) -> None:
+    (tmp_path / "in.txt").write_text("a\n")
+    process = start("extract", *arguments, cwd=tmp_path, preexec_fn=lambda: os.close(closed))
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert stderr.splitlines()[-1:] == [f"splinellm: error: {message}"]
+
+
+def test_nothing_on_standard_input_is_no_row(tmp_path: Path) -> None:
+    process = start(
+        "extract", "-", "-o", "-", cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    )
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (0, ""), stderr
+
+
+@pytest.mark.parametrize("closed", [0, 1, 2])
+def test_a_closed_stream_is_no_part_of_the_output(tmp_path: Path, closed: int) -> None:
+    (tmp_path / "in.txt").write_text("a\nb\n")
+    process = start(
+        "extract", "in.txt", "-o", "out.csv", cwd=tmp_path, preexec_fn=lambda: os.close(closed)
+    )
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert (tmp_path / "out.csv").read_text().startswith("text,n_tokens")
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 3
+
+
 def test_progress_bar_is_for_terminals_only(tmp_path: Path) -> None:
     pty = pytest.importorskip("pty")
     (tmp_path / "in.txt").write_text("a\nb\n")

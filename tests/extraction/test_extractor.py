@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -190,6 +191,21 @@ def test_probe_tells_tokenizers_apart(llama: Backbone) -> None:
         ({"max_tokens": 0}, ConfigurationError, "max_tokens is 0"),
         ({"max_tokens": MAX_POSITIONS + 1}, ConfigurationError, f"{MAX_POSITIONS} positions"),
         ({"batch_tokens": 0}, ConfigurationError, "batch_tokens is 0"),
+        ({"max_tokens": "5"}, ConfigurationError, "max_tokens is of type str"),
+        ({"max_tokens": 1.5}, ConfigurationError, "max_tokens is of type float"),
+        ({"max_tokens": True}, ConfigurationError, "max_tokens is of type bool"),
+        ({"batch_tokens": "5"}, ConfigurationError, "batch_tokens is of type str"),
+        ({"batch_tokens": 1.5}, ConfigurationError, "batch_tokens is of type float"),
+        ({"prefix_cache_bytes": "5"}, ConfigurationError, "prefix_cache_bytes is of type str"),
+        ({"dimension_threshold": "0.1"}, ConfigurationError, "dimension_threshold is of type str"),
+        ({"dimension_threshold": None}, ConfigurationError, "of type NoneType, not a number"),
+        ({"allow_special_tokens": "no"}, ConfigurationError, "allow_special_tokens is of type str"),
+        ({"chat_template": Path("x.jinja")}, ConfigurationError, "chat_template .*read_text"),
+        ({"layers": slice(2)}, SchemaError, "layers is of type slice"),
+        ({"layers": [True, False]}, SchemaError, "layer True is not a whole number"),
+        ({"layers": b"01"}, SchemaError, "layers is of type bytes"),
+        ({"features": 5}, SchemaError, "features is of type int"),
+        ({"features": ["spline", 5]}, SchemaError, "a feature is of type int"),
         ({"layers": "3"}, SchemaError, "layer 3 does not exist"),
         ({"layers": ""}, SchemaError, "layer"),
         ({"features": "mean"}, SchemaError, "unknown feature 'mean'"),
@@ -204,6 +220,20 @@ def test_impossible_option(
 ) -> None:
     with pytest.raises(error, match=message):
         SplineExtractor(llama, **options)
+
+
+def test_numbers_of_other_libraries_are_read(llama: Backbone) -> None:
+    extractor = SplineExtractor(
+        llama,
+        layers=np.int64(1),
+        max_tokens=np.int64(4),
+        batch_tokens=np.int32(9),
+        dimension_threshold=np.float32(0.25),
+    )
+    assert extractor.schema.layers == (1,)
+    found = extractor.provenance
+    assert (found.max_tokens, found.dimension_threshold) == (4, 0.25)
+    assert {type(found.max_tokens), type(found.dimension_threshold)} == {int, float}
 
 
 def test_as_many_blocks_as_hyperplanes(llama: Backbone) -> None:

@@ -112,6 +112,16 @@ def test_float16_that_overflows_is_refused() -> None:
     assert "in float16 overflowed" in str(errors[0])
 
 
+def test_no_dtype_is_blamed_for_weights_that_cannot_work() -> None:
+    """A gate without any hyperplane has no nearest one."""
+    backbone = tiny_backbone()
+    with torch.no_grad():
+        backbone.model.layers[0].mlp.gate_proj.weight.zero_()
+    _, errors = SplineExtractor(backbone, layers="0").extract_valid([PROMPTS[0]])
+    assert "not finite after the forward pass in float32 (look for weights" in str(errors[0])
+    assert "use float32" not in str(errors[0])
+
+
 @pytest.mark.parametrize("error", [ValueError("mine"), KeyboardInterrupt()], ids=repr)
 def test_caller_that_fails_leaves_the_model_free(error: BaseException) -> None:
     extractor = SplineExtractor(tiny_backbone(), batch_tokens=8)

@@ -43,6 +43,12 @@ def test_impossible_targets(measure: Any, value: float) -> None:
         Target(measure, value)
 
 
+@pytest.mark.parametrize("value", ["0.1", None, True])
+def test_a_target_is_a_number(value: Any) -> None:
+    with pytest.raises(ConfigurationError, match="target fpr is of type"):
+        Target("fpr", value)
+
+
 @pytest.mark.parametrize("threshold", [0.5, 0.03, 0.97])
 def test_a_band_holds_its_share_around_the_threshold(threshold: float) -> None:
     probabilities = np.random.default_rng(1).random(1000)

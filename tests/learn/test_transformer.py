@@ -178,6 +178,11 @@ def test_numpy_parameters_of_a_search_are_taken():
     assert numpy.fit(TEXTS).provenance_.to_json() == plain.fit(TEXTS).provenance_.to_json()
 
 
+def test_text_is_no_yes_or_no():
+    with pytest.raises(ConfigurationError, match="allow_special_tokens is of type str"):
+        SplineFeatures("tiny", layers="0", allow_special_tokens="no").transform(TEXTS)
+
+
 @pytest.mark.parametrize("texts", [CONTAINERS["series"], CONTAINERS["series"].to_frame("t")])
 def test_set_output_names_columns_and_keeps_the_index(texts):
     frame = SplineFeatures("tiny", layers="1").set_output(transform="pandas").fit_transform(texts)

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import (
@@ -14,9 +15,7 @@ from transformers import (
 )
 
 from splinellm import attach
-from splinellm.errors import (
-    NothingRecordedError,
-)
+from splinellm.errors import ConfigurationError, NothingRecordedError
 from tests.live.models import (
     ALL,
     PROMPTS,
@@ -192,3 +191,33 @@ def test_rows_can_be_ended_by_hand() -> None:
             model(torch.full((3, 1), token), attention_mask=mask, past_key_values=cache)
     texts = [[*PROMPTS[0], 5, 6], PROMPTS[1], [*PROMPTS[2], 5, 6]]
     check(recorder.table, extractor_of(model), texts)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [1],
+        [-2],
+        (row for row in [1]),
+        np.array([1]),
+        torch.tensor([1]),
+        [False, True, False],
+        torch.tensor([False, True, False]),
+    ],
+    ids=repr,
+)
+def test_rows_are_numbers_or_a_mask(rows: Any) -> None:
+    with torch.no_grad(), attach(model := causal_lm()) as recorder:
+        model(**left_padded())
+        recorder.finish([])
+        assert not recorder.is_finished.any()
+        recorder.finish(rows)
+        assert recorder.is_finished.tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("rows", [1, None, [3], [0.5], [True], "a"], ids=repr)
+def test_what_names_no_rows_is_refused(rows: Any) -> None:
+    with torch.no_grad(), attach(model := causal_lm()) as recorder:
+        model(**left_padded())
+        with pytest.raises(ConfigurationError, match=r"rows of the batch, which has 3 \(.*0 to 2"):
+            recorder.finish(rows)

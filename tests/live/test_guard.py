@@ -16,7 +16,12 @@ from torch import Tensor
 from transformers import PreTrainedModel, StoppingCriteria
 
 from splinellm import Guard, attach
-from splinellm.errors import ArtifactError, ConfigurationError, NothingRecordedError
+from splinellm.errors import (
+    ArtifactError,
+    ConfigurationError,
+    NothingRecordedError,
+    TableFormatError,
+)
 from splinellm.learn.labels import Labels
 from splinellm.learn.pooled import Pooled
 from splinellm.learn.pooled_training import PooledSettings, train_pooled
@@ -310,6 +315,8 @@ def test_pooled_classifiers_of_what_is_not_shown(model: PreTrainedModel) -> None
     ("settings", "message"),
     [
         ({"every": 0}, "every is 0"),
+        ({"every": 1.5}, "every is of type float"),
+        ({"threshold": "0.5"}, "threshold is of type str"),
         ({"threshold": 1.5}, r"threshold 1\.5"),
         ({"threshold": float("nan")}, "threshold nan"),
     ],
@@ -323,6 +330,17 @@ def test_impossible_arguments(
 
 def test_other_columns_are_refused(model: PreTrainedModel, classifier: Any) -> None:
     with attach(model) as recorder, pytest.raises(ConfigurationError, match="24 columns"):
+        Guard(recorder, classifier)
+
+
+def test_what_cannot_be_guarded_is_refused(model: PreTrainedModel, classifier: Any) -> None:
+    with attach(model, features="blocks") as recorder:
+        with pytest.raises(ConfigurationError, match="LogisticRegression is no fitted classifier"):
+            Guard(recorder, LogisticRegression())
+        with pytest.raises(ConfigurationError, match="a NoneType is no recorder"):
+            Guard(None, classifier)  # type: ignore[arg-type]
+    recorder = attach(model, features="blocks", granularity="token")
+    with pytest.raises(TableFormatError, match="the recorder has a row per token"):
         Guard(recorder, classifier)
 
 

@@ -106,6 +106,29 @@ def test_what_is_no_radius_is_refused(radius: Any) -> None:
         one_layer(rows.tolist(), bias.tolist()).local_complexity(x, radius)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_directions": 1.5}, "n_directions is of type float"),
+        ({"n_directions": True}, "n_directions is of type bool"),
+        ({"seed": None}, "seed is None"),
+        ({"seed": 0.5}, "seed is of type float"),
+        ({"seed": 2**64}, "seed is 18446744073709551616; it must be below"),
+    ],
+)
+def test_what_is_no_number_is_refused(options: dict[str, Any], message: str) -> None:
+    rows, bias, x = layer()
+    with pytest.raises(ConfigurationError, match=message):
+        one_layer(rows.tolist(), bias.tolist()).local_complexity(x, 1.0, **options)
+
+
+def test_numbers_of_numpy_are_read() -> None:
+    rows, bias, x = layer()
+    net = one_layer(rows.tolist(), bias.tolist())
+    found = net.local_complexity(x, np.float32(0.5), np.int64(3), np.int64(7))
+    assert torch.equal(found, net.local_complexity(x, 0.5, 3, 7))
+
+
 def test_sizes_that_do_not_match_are_refused() -> None:
     rows, bias, x = layer()
     with pytest.raises(ConfigurationError, match="x has 3 numbers, a hyperplane 4"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from itertools import pairwise, product
 from typing import Any
@@ -245,13 +246,47 @@ def test_a_limit_is_never_taken_for_all() -> None:
         ({"constraints": ([[1.0, 0], [-1, 0], [0, 1], [0, -1]], [0, -1, 1, 1])}, "leave nothing"),
         ({"constraints": ([[1.0, 0], [-1, 0], [0, 1], [0, -1]], [0, 0, 1, 1])}, "flat"),
         ({"constraints": ([[np.nan, 0]], [0])}, "not finite"),
+        ({"box": ([-1, -1], [1, 1e9])}, "the domain is flat"),
+        ({"box": (-1e300, 1e300)}, "the domain is 2e.300 wide"),
+        ({"box": (-1e-300, 1e-300)}, "the domain is 2e-300 wide"),
+        ({"box": (1e3, 1e3 + 1e-6)}, "cannot tell its points apart"),
         ({"box": (-1, 1), "limit": 0}, "limit is 0"),
+        ({"box": (-1, 1), "limit": 1.5}, "limit is of type float"),
+        ({"box": (-1, 1), "limit": None}, "limit is None"),
+        ({"box": (-1, 1), "n_jobs": "two"}, "n_jobs is of type str"),
         ({"box": (-1, 1), "n_jobs": 0}, "n_jobs is 0"),
     ],
 )
 def test_what_is_no_domain_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         one_layer([[1.0, 1]], [0.0]).enumerate_regions(**options)
+
+
+@pytest.mark.parametrize("scale", [1e-40, 1e-10, 1e-3, 1e9, 1e40])
+@pytest.mark.parametrize("place", [0.0, 1e3])
+def test_regions_are_the_same_at_any_scale_and_place(scale: float, place: float) -> None:
+    module = relu_net([2, 5, 4, 1], seed=3)
+    expected = {
+        region.code.tobytes(): region
+        for region in PiecewiseAffine.of(module).enumerate_regions((-1, 1))
+    }
+    assert len(expected) > 8
+    moved: Any = copy.deepcopy(module)  # of (z - scale place) / scale
+    moved[0].bias.data -= moved[0].weight.data @ torch.full((2,), place).double()
+    moved[0].weight.data /= scale
+    net = PiecewiseAffine.of(moved)
+    regions = list(net.enumerate_regions(((place - 1) * scale, (place + 1) * scale)))
+    assert codes_of(regions) == expected.keys()
+    for region in regions:
+        other = expected[region.code.tobytes()]
+        assert region.volume is not None
+        assert other.volume is not None
+        assert region.volume / scale**2 == pytest.approx(other.volume, rel=1e-6)
+        assert region.radius / scale == pytest.approx(other.radius, rel=1e-6)
+        assert (region.facets.rows @ region.point < region.facets.bounds).all()
+        assert len(region.facets) == len(other.facets)
+        np.testing.assert_allclose(region.A * scale, other.A, atol=1e-9)
+        np.testing.assert_allclose(region.A @ region.point + region.b, net(region.point), atol=1e-9)
 
 
 def test_a_convolution_has_to_be_told_its_shape() -> None:

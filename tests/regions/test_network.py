@@ -203,6 +203,7 @@ def test_a_module_that_computes_something_else_is_found_out() -> None:
         ("mlp", "text", "a str is no point"),
         ("cnn", torch.zeros(6, 6), "do not fit"),
         ("cnn", torch.zeros(2, 6, 6), "do not fit"),
+        ("mlp", np.zeros(4) + 1j, "a ndarray is no point"),
         ("flat", torch.zeros(7), "6 numbers"),
     ],
 )
@@ -243,3 +244,26 @@ def test_scaling_and_rank_by_hand() -> None:
     )
     assert effective_rank(np.eye(7)[:5]) == pytest.approx(5.0)
     assert local_scaling(np.zeros((2, 3))) == effective_rank(np.zeros((2, 3))) == 0.0
+
+
+@pytest.mark.parametrize(
+    "matrix", [np.ones(3), np.array([[1.0, np.nan]]), np.ones((2, 2, 2))], ids=["1d", "nan", "3d"]
+)
+def test_what_has_no_spectrum_is_refused(matrix: np.ndarray) -> None:
+    for function in (local_scaling, effective_rank):
+        with pytest.raises(ConfigurationError, match="one matrix"):
+            function(matrix)
+
+
+@pytest.mark.parametrize("shape", [3, "ab", (2.5,), (-2,)], ids=repr)
+def test_what_is_no_shape_is_refused(shape: Any) -> None:
+    with pytest.raises(ConfigurationError, match="input_shape"):
+        PiecewiseAffine.of(nn.Linear(2, 2), input_shape=shape)
+
+
+def test_no_points_have_no_codes_and_no_complexity() -> None:
+    net = PiecewiseAffine.of(network("mlp")[0])
+    size = len(net.sign_code(points(network("mlp")[1], 1))[0])
+    nothing = points(network("mlp")[1], 1)[:0]
+    assert net.sign_code(nothing).shape == (0, size)
+    assert net.local_complexity(nothing, 0.1).tolist() == []

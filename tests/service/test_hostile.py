@@ -95,6 +95,14 @@ def test_a_lone_surrogate_anywhere_else(client: TestClient, route: str) -> None:
         assert status in (200, 400, 404)
 
 
+def test_a_name_that_is_no_text_is_called_so(client: TestClient) -> None:
+    content = json.dumps({"input": "x", "\ud800": 1})
+    headers = {"content-type": "application/json"}
+    error = client.post("/v1/features", content=content, headers=headers).json()["error"]
+    assert error["code"] == "invalid_request"
+    assert error["message"] == "the name of a field is not valid Unicode"
+
+
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
 def test_numbers_that_json_has_not(client: TestClient, route: str, number: str) -> None:
     content = json.dumps(body_of(route, "x"))[:-1] + f', "threshold": {number}}}'

@@ -86,6 +86,7 @@ def test_options_win_over_environment_and_environment_over_file(
         ({"api_keys": "al ice:k"}, "a name is not of"),
         ({"cors_origins": "example.org"}, "an origin"),
         ({"config": "missing.toml"}, "does not exist"),
+        ({"host": ""}, "host: .*at least 1 character"),
     ],
 )
 def test_impossible_settings_are_refused(options: dict[str, Any], message: str) -> None:
@@ -102,6 +103,8 @@ def test_impossible_settings_are_refused(options: dict[str, Any], message: str) 
         ("s.json", '{"api_keys": {"alice": ["correct-horse"]}}'),
         ("s.env", "SPLINELLM_API_KEYS={correct-horse"),
         ("s.toml", 'prot = 1\nkey = "correct-horse"'),
+        ("s.json", '["correct-horse"]'),
+        ("s.json", '"correct-horse"'),
     ],
 )
 def test_errors_of_files_never_show_a_secret(name: str, content: str, tmp_path: Path) -> None:
@@ -111,6 +114,22 @@ def test_errors_of_files_never_show_a_secret(name: str, content: str, tmp_path: 
     assert "correct-horse" not in str(caught.value)
     chain = caught.value.__cause__ or caught.value.__context__
     assert caught.value.__suppress_context__ or chain is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("s.toml", "port = 1\nhost = \n", "its line 2 is no TOML"),
+        ("s.json", '{"port": 1,\n"host": }', "its line 2 is no JSON"),
+        ("s.json", "[1]", r"s\.json' cannot be read"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_told_with_its_line(
+    name: str, content: str, reason: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ConfigurationError, match=reason):
+        load_settings(config=tmp_path / name)
 
 
 def test_print_config_hides_secrets_and_can_be_read_back(

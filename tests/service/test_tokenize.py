@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from starlette.testclient import TestClient
 
+from service.models import ModelCatalog
 from tests.service.fakes import token_of
 
 
@@ -32,6 +33,19 @@ def test_a_long_text_is_told_whole(client: TestClient) -> None:
     rows = [(row["n_tokens"], len(row["ids"]), row["truncated"]) for row in answer["data"]]
     assert rows == [(1, 1, False), (1025, 1025, True)]
     assert answer["max_input_tokens"] == 1024
+
+
+def test_a_text_beyond_the_models_positions_is_told(
+    client: TestClient, catalog: ModelCatalog
+) -> None:
+    """As its features are cut, whatever the setting would allow."""
+    catalog.get(None).max_tokens = 7
+    request = {"input": "w w w w w w w w"}
+    answer = client.post("/v1/tokenize", json=request).json()
+    (row,) = answer["data"]
+    assert (answer["max_input_tokens"], row["n_tokens"], row["truncated"]) == (7, 8, True)
+    (row,) = client.post("/v1/features", json=request).json()["data"]
+    assert (row["n_tokens"], row["truncated"]) == (7, True)
 
 
 def test_token_ids_have_no_place(client: TestClient) -> None:
