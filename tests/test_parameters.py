@@ -1,0 +1,60 @@
+"""Parameters of public functions: what is taken, as Python's own, and what is refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from splinellm import parameters
+from splinellm.errors import ConfigurationError
+
+
+def from_one(name: str, value: Any) -> int:
+    """Read a number that must be 1 or more."""
+    return parameters.whole_from(1, name, value)
+
+
+@pytest.mark.parametrize(
+    ("read", "given", "expected"),
+    [
+        (parameters.whole, np.int64(3), 3),
+        (parameters.whole, None, None),
+        (from_one, np.uint8(1), 1),
+        (parameters.number, np.float32(0.5), 0.5),
+        (parameters.number, 2, 2.0),
+        (parameters.flag, np.True_, True),
+        (parameters.text, np.str_("a"), "a"),
+        (parameters.listed, {"a": 1}.keys(), ("a",)),
+    ],
+)
+def test_values_become_pythons_own(
+    read: Callable[[str, Any], Any], given: Any, expected: Any
+) -> None:
+    found = read("it", given)
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("read", "given", "message"),
+    [
+        (parameters.whole, 1.0, "it is of type float, not a whole number"),
+        (parameters.whole, True, "it is of type bool, not a whole number"),
+        (from_one, 0, "it is 0; it must be at least 1"),
+        (from_one, None, "it is None; it must be at least 1"),
+        (parameters.number, "1", "it is of type str, not a number"),
+        (parameters.number, False, "it is of type bool, not a number"),
+        (parameters.flag, "no", r"it is of type str \(give True or False\)"),
+        (parameters.flag, 1, "it is of type int"),
+        (parameters.text, b"a", "it is of type bytes, not a string"),
+        (parameters.listed, iter("ab"), "it is of type str_"),
+    ],
+)
+def test_other_types_are_refused_by_name(
+    read: Callable[[str, Any], Any], given: Any, message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        read("it", given)
