@@ -73,7 +73,7 @@ class PooledSettings:
     def __post_init__(self) -> None:
         if not self.strengths or not self.shares or min(*self.strengths, *self.shares) <= 0:
             raise ConfigurationError("there is no positive strength or share to choose from")
-        if not self.peaks or min(self.peaks) < 0:
+        if not self.peaks or not all(0.0 <= peak < np.inf for peak in self.peaks):
             raise ConfigurationError(f"peaks {self.peaks} are not a choice of zero or more")
         if self.n_components is not None and self.n_components < 1:
             raise ConfigurationError(f"{self.n_components} components are none")

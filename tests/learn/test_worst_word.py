@@ -91,7 +91,7 @@ def test_what_tells_unseen_texts_apart_is_chosen(tells: str, expected: float) ->
     assert peak == expected
 
 
-@pytest.mark.parametrize("peaks", [(), (-0.5,)])
+@pytest.mark.parametrize("peaks", [(), (-0.5,), (0.5, float("nan")), (float("inf"),)])
 def test_what_is_no_choice_is_refused(peaks: tuple[float, ...]) -> None:
     with pytest.raises(ConfigurationError, match="peaks"):
         PooledSettings(peaks=peaks)
