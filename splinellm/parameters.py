@@ -14,7 +14,7 @@ from splinellm.errors import ConfigurationError
 def listed(name: str, value: Any) -> str | tuple[Any, ...]:
     """Check a parameter that is a string or a collection (an iterator would be used up once)."""
     if isinstance(value, str):
-        return str(value)
+        return str.__str__(value)  # of enumerations, too, what they are equal to
     if not isinstance(value, Collection):
         raise ConfigurationError(
             f"{name} is of type {type(value).__name__}", hint="give a string or a list"
@@ -28,7 +28,7 @@ def text(name: str, value: Any, *, hint: str | None = None) -> str:
         raise ConfigurationError(
             f"{name} is of type {type(value).__name__}, not a string", hint=hint
         )
-    return str(value)
+    return str.__str__(value)
 
 
 def whole(name: str, value: Any) -> int | None:

@@ -142,7 +142,7 @@ class Plan:
         AttentionUnavailableError
             The intrinsic dimension is wanted, and the architecture does not show its attention.
         """
-        layers = decoder.loaded_layers(self.layers)
+        layers = parse_layers(self.layers, decoder.n_layers, n_loaded=decoder.n_loaded_layers)
         if self.selection.needs_attention:
             decoder.architecture.require_attention()
         if self.selection.needs_blocks and self.selection.n_blocks > decoder.n_hyperplanes:

@@ -214,6 +214,15 @@ class Provenance:
             return self
         return dataclasses.replace(self, chat_template_sha256="")
 
+    def joined(self, other: Provenance) -> Provenance:
+        """The same of a table's rows and of another's: of these, too, the chat template is known.
+
+        Whether the tables are comparable, :meth:`first_difference` says.
+        """
+        if self.chat_template_sha256 or not other.chat_template_sha256:
+            return self
+        return dataclasses.replace(self, chat_template_sha256=other.chat_template_sha256)
+
     @cached_property
     def _at(self) -> dict[Granularity, Provenance]:
         return {}

@@ -229,7 +229,9 @@ def _token_columns(names: tuple[str, ...], n_blocks: int) -> tuple[str, ...]:
     return names if columns == names else columns  # the same object compares at once
 
 
-def parse_layers(layers: str | int | Iterable[int] | None, n_layers: int) -> tuple[int, ...]:
+def parse_layers(
+    layers: str | int | Iterable[int] | None, n_layers: int, *, n_loaded: int | None = None
+) -> tuple[int, ...]:
     """Read a layer list such as ``"0-2,29"``, ``[0, 1]``, ``3`` or None (all).
 
     Parameters
@@ -238,6 +240,8 @@ def parse_layers(layers: str | int | Iterable[int] | None, n_layers: int) -> tup
         Layers counted from 0. Outside of strings, negative numbers count from the last layer.
     n_layers : int
         Number of decoder layers L of the model.
+    n_loaded : int, optional
+        How many of these, from the first on, were loaded; all by default.
 
     Returns
     -------
@@ -247,8 +251,19 @@ def parse_layers(layers: str | int | Iterable[int] | None, n_layers: int) -> tup
     Raises
     ------
     SchemaError
-        The list is malformed, empty, or names a layer that the model does not have.
+        The list is malformed, empty, or names a layer that the model does not have, or that was
+        not loaded.
     """
+    found = _read_layers(layers, n_layers)
+    if n_loaded is not None and found[-1] >= n_loaded:
+        raise SchemaError(
+            f"layer {found[-1]} was not loaded",
+            hint=f"of the model's {n_layers} layers, the first {n_loaded} were",
+        )
+    return found
+
+
+def _read_layers(layers: str | int | Iterable[int] | None, n_layers: int) -> tuple[int, ...]:
     if layers is None or (isinstance(layers, str) and layers == "all"):
         return tuple(range(n_layers))
     if isinstance(layers, Integral):  # one of any library

@@ -258,12 +258,11 @@ class FeatureTable:
         """
         if not tables:
             raise TableFormatError("there is no table to concatenate")
-        first = tables[0].provenance
+        source = tables[0].provenance
         for table in tables[1:]:
-            if difference := first.first_difference(table.provenance, within=True):
+            if difference := source.first_difference(table.provenance, within=True):
                 raise TableFormatError(f"the tables are not comparable: {difference}")
-        found = (table.provenance for table in tables)  # those of texts know of no chat template
-        source = next((one for one in found if one.chat_template_sha256), first)
+            source = source.joined(table.provenance)
         return cls(
             np.concatenate([table.values for table in tables]),
             np.concatenate([table.n_tokens for table in tables]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,12 @@ import pytest
 
 from splinellm import parameters
 from splinellm.errors import ConfigurationError
+
+
+class Device(str, Enum):  # noqa: UP042 (StrEnum writes itself otherwise)
+    """Text that is written otherwise than it compares."""
+
+    CPU = "cpu"
 
 
 def from_one(name: str, value: Any) -> int:
@@ -27,6 +34,8 @@ def from_one(name: str, value: Any) -> int:
         (parameters.number, 2, 2.0),
         (parameters.flag, np.True_, True),
         (parameters.text, np.str_("a"), "a"),
+        (parameters.text, Device.CPU, "cpu"),
+        (parameters.listed, Device.CPU, "cpu"),
         (parameters.listed, {"a": 1}.keys(), ("a",)),
     ],
 )

@@ -116,6 +116,14 @@ def test_the_distance_of_a_token_is_a_distance_too() -> None:
         assert table.select(features=[name]).provenance.distance_precision == precision
 
 
+def test_texts_before_conversations_hide_no_template() -> None:
+    texts, chats, others = (make(chat_template_sha256=it) for it in ("", "a" * 64, "b" * 64))
+    found = FeatureTable.concatenate([texts, chats, texts])
+    assert found.provenance == chats.provenance
+    with pytest.raises(TableFormatError, match=r"chat_template_sha256 is bb*, not aa*"):
+        FeatureTable.concatenate([texts, chats, others])
+
+
 @pytest.mark.parametrize(
     ("layers", "features"),
     [

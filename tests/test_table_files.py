@@ -8,6 +8,7 @@ import gzip
 import json
 import os
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from splinellm import FeatureTable
 from splinellm.errors import ConfigurationError, TableFormatError
 from splinellm.io.feature_files import write_features
+from splinellm.io.feature_reader import open_features
 from splinellm.provenance import sidecar
 from tests.fakes import fake_provenance
 from tests.tables import check_equal, make
@@ -227,3 +229,18 @@ def test_table_goes_to_where_a_link_leads(tmp_path: Path) -> None:
     assert (tmp_path / "t.csv").is_symlink()
     assert (tmp_path / "there.csv").read_bytes()
     check_equal(read(tmp_path / "t.csv"), make(5))
+
+
+def test_texts_before_conversations_hide_no_template(tmp_path: Path) -> None:
+    """A classifier of conversations would take those of any template."""
+    for i, template in enumerate(("", "a" * 64)):
+        make(2, chat_template_sha256=template).to_parquet(tmp_path / f"{i}.parquet")
+    assert FeatureTable.from_parquet(tmp_path).provenance.chat_template_sha256 == "a" * 64
+    source = open_features(str(tmp_path))
+    assert source is not None
+    with closing(source):
+        assert source.provenance.chat_template_sha256 == "a" * 64
+    make(2, chat_template_sha256="b" * 64).to_parquet(tmp_path / "2.parquet")
+    for opened in (FeatureTable.from_parquet, open_features):
+        with pytest.raises(TableFormatError, match=r"2\.parquet' is not comparable .*: chat_temp"):
+            opened(str(tmp_path))

@@ -19,7 +19,7 @@ from splinellm.backbone.architectures import (
     architecture_of,
 )
 from splinellm.backbone.mlp import MLP
-from splinellm.errors import ConfigurationError, SchemaError, UnsupportedArchitectureError
+from splinellm.errors import ConfigurationError, UnsupportedArchitectureError
 from splinellm.schema import parse_layers
 
 
@@ -154,14 +154,7 @@ class Decoder:
         SchemaError
             One does not exist, or was not loaded.
         """
-        found = parse_layers(layers, self.n_layers)
-        if found[-1] >= self.n_loaded_layers:
-            raise SchemaError(
-                f"layer {found[-1]} was not loaded",
-                hint=f"of the model's {self.n_layers} layers, the first "
-                f"{self.n_loaded_layers} were",
-            )
-        return found
+        return parse_layers(layers, self.n_layers, n_loaded=self.n_loaded_layers)
 
     def layer(self, layer: int) -> MLP:
         """A view of one layer's MLP: its maps, Jacobian, partition and complexity.

@@ -220,6 +220,7 @@ def _provenance_of(given: Input) -> Provenance | None:
         difference = "one has no features" if (first is None) != (found is None) else None
         if first is not None and found is not None:
             difference = first.first_difference(found, within=True)
+            first = first.joined(found)
         if difference:
             raise TableFormatError(
                 f"'{file}' is not comparable with '{given.files[0]}': {difference}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, ClassVar
@@ -73,7 +74,7 @@ def read_provenance(path: Location) -> bytes | None:
 def read_features(path: Path, provenance: Provenance | None = None) -> FeatureTable:  # noqa: ARG001 (the record's)
     """Read the feature columns of a file, or of all files of a folder."""
     files = [file.path for file in find_input(str(path), "parquet").files]
-    first: FeatureTable | None = None
+    source: Provenance | None = None
     tables = []
     for file in files:
         try:
@@ -82,9 +83,10 @@ def read_features(path: Path, provenance: Provenance | None = None) -> FeatureTa
         except pa.ArrowInvalid as error:
             raise TableFormatError(f"'{file}' is not a Parquet file: {error}") from error
         features = FeatureTable.from_arrow(table)
-        first = first or features
-        difference = first.provenance.first_difference(features.provenance, within=True)
-        if difference:
+        source = source or features.provenance
+        if difference := source.first_difference(features.provenance, within=True):
             raise TableFormatError(f"'{file}' is not comparable with '{files[0]}': {difference}")
+        source = source.joined(features.provenance)
         tables.append(features.to_arrow())
-    return FeatureTable.from_arrow(pa.concat_tables(tables))
+    whole = FeatureTable.from_arrow(pa.concat_tables(tables))
+    return replace(whole, provenance=source or whole.provenance)

@@ -109,7 +109,7 @@ class Guard(StoppingCriteria):
         label: Any = None,
         every: int = 8,
     ) -> None:
-        if not isinstance(recorder, LiveRecorder):
+        if not hasattr(recorder, "finish"):  # whoever records as LiveRecorder does will do
             raise ConfigurationError(
                 f"a {type(recorder).__name__} is no recorder",
                 hint="give what attach gives: with attach(model) as recorder",

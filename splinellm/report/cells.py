@@ -25,9 +25,10 @@ def no_threshold(figures: Mapping[str, Any]) -> str:
     below = "precision, recall and false positives below are"
     if CHOICE not in figures:  # of a card that was written before they were of the choice
         return f"{told}; {below} of each class alone, from the threshold beside them on"
-    low, high = figures[ACCURACY_INTERVAL]
-    share = f"{figures[ACCURACY]:.2%} [{low:.2%}, {high:.2%}]"
-    return f"{told}, which is right of {share} of the rows; {below} of that choice"
+    if isinstance(figures[ACCURACY], float):  # else a class has this name, and it is its figures
+        low, high = figures[ACCURACY_INTERVAL]
+        told += f", which is right of {figures[ACCURACY]:.2%} [{low:.2%}, {high:.2%}] of the rows"
+    return f"{told}; {below} of that choice"
 
 
 def has_thresholds(figures: Mapping[str, Any]) -> bool:

@@ -186,6 +186,15 @@ def test_figures_of_a_choice_say_so_and_have_no_thresholds() -> None:
     assert page.sections[0].tables[0].columns[-1] == "threshold"
 
 
+def test_a_class_may_be_called_as_a_figure_of_the_choice() -> None:
+    labels = Labels("multiclass", ("accuracy", "price", "speed"), np.arange(90) % 3)
+    card = train(make(90), labels, name="mine").card
+    note, figures_shown = card_tables(card)[:2]
+    told = "class is chosen; precision, recall and false positives below are of that choice"
+    assert " ".join(note.split()).endswith(told)
+    assert all(name in figures_shown for name in labels.classes)
+
+
 def test_half_is_marked_on_a_page_of_an_evaluation_only_where_it_decides() -> None:
     for kind, classes in (("binary", ("a", "b")), ("multiclass", ("a", "b", "c"))):
         labels = Labels(kind, classes, np.arange(90) % len(classes))  # type: ignore[arg-type]
