@@ -288,6 +288,7 @@ def _read_layers(layers: str | int | Iterable[int] | None, n_layers: int) -> tup
             numbers.update(range(first, last + 1))
         else:
             try:
+                part = part.tolist() if hasattr(part, "tolist") else part
                 if isinstance(part, bool):  # a mask would be read as the layers 0 and 1
                     raise TypeError
                 index = operator.index(part)  # whole numbers of any library, but not 1.5

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -205,3 +206,6 @@ def test_one_layer_and_arrays_of_layers_are_read_but_fractions_are_not() -> None
     assert parse_layers(np.array([1, -1]), 5) == (1, 4)
     with pytest.raises(SchemaError, match=r"layer 1\.5 is not a whole number"):
         parse_layers([1.5], 5)  # type: ignore[list-item]
+    for mask in ([True, False], np.array([True, False]), torch.tensor([True, False])):
+        with pytest.raises(SchemaError, match="layer True is not a whole number"):
+            parse_layers(mask, 5)

@@ -71,13 +71,9 @@ class Classifier(FrozenClassifier):
 
     def with_card(self, card: Card) -> Self:
         """The same estimators under another card."""
-        return type(self)(
-            self.estimators,
-            card,
-            model=self.model,
-            device=self.device,
-            chat_template=self.chat_template,
-        )
+        made = type(self)(self.estimators, card, model=self.model, device=self.device)
+        made.chat_template = self.chat_template
+        return made
 
     def with_threshold(self, threshold: float | Mapping[str, float]) -> Self:
         """The same classifier with other thresholds: of all classes, or by class.

@@ -313,8 +313,10 @@ class LiveRecorder:
         self._passes.recorded()
         ended = torch.zeros(self._passes.progress.n_rows, dtype=torch.bool)
         try:
-            given = rows if isinstance(rows, torch.Tensor) else np.asarray([*rows])
-            ended[torch.as_tensor(given, dtype=None if len(given) else torch.int64).cpu()] = True
+            given = torch.as_tensor(rows if isinstance(rows, torch.Tensor) else np.asarray([*rows]))
+            is_number = not given.dtype.is_floating_point and given.dtype != torch.bool
+            # Bytes, too, are numbers, and nothing at all is no row.
+            ended[given.cpu().long() if is_number or not len(given) else given.cpu()] = True
         except (TypeError, IndexError):
             raise ConfigurationError(
                 f"{str(rows)[:40]} does not name rows of the batch, which has {len(ended)}",

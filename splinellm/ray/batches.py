@@ -26,7 +26,7 @@ from splinellm.ray.containers import (
     values_of,
     with_columns,
 )
-from splinellm.ray.filling import filled, filled_schema
+from splinellm.ray.filling import ERROR, filled, filled_schema
 from splinellm.schema import FeatureSelection, parse_layers
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from splinellm.extraction.windows import Overflow
     from splinellm.io.pipeline import Annotator
     from splinellm.io.rows import Chunk
+
+__all__ = ["ERROR", "ON_ERROR", "PredictBatch", "SplineBatch"]
 
 ON_ERROR = ("null", "raise")
 _MANY_LAYERS = 10_000  # which exist is known where the model is

@@ -24,6 +24,7 @@ from splinellm.extraction.chat import template_sha256
 from splinellm.io.feature_files import read_features
 from splinellm.learn import register_backbone, release_backbones
 from splinellm.learn.artifact import load_classifier, save_classifier
+from splinellm.learn.card import Card
 from splinellm.learn.classifier import Classifier
 from splinellm.learn.labels import Labels
 from splinellm.learn.training import train
@@ -37,6 +38,15 @@ ROWS = chats()
 TEXTS = [said(row, "last") for row in ROWS]
 LABELS = Labels("binary", ("clean", "toxic"), np.arange(len(ROWS)) % 2)
 OTHER = "0" * 64
+
+
+class Classified(Classifier):
+    """A subclass that knows of no template."""
+
+    def __init__(
+        self, estimators: list[Any], card: Card, *, model: Any = None, device: str = "cpu"
+    ):
+        super().__init__(estimators, card, model=model, device=device)
 
 
 def of_earlier(classifier: Classifier) -> Classifier:
@@ -202,6 +212,7 @@ def test_a_classifier_of_conversations_is_given_its_template_in_python(tmp_path:
         expected = answers.predict_texts(ROWS, extractor(count="last")).probabilities
         np.testing.assert_allclose(mine.predict_proba(ROWS), expected, rtol=1e-6)
         np.testing.assert_allclose(mine.with_threshold(0.3).predict_proba(ROWS), expected)
+        assert Classified(mine.estimators, mine.card).with_threshold(0.3).model is None
         reader = load_classifier(tmp_path / "answers").default_extractor(chat_template=CHATML)
         np.testing.assert_allclose(answers.predict_texts(ROWS, reader).probabilities, expected)
         other = load_classifier(tmp_path / "answers", chat_template=MISTRAL)

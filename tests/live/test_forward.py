@@ -200,6 +200,7 @@ def test_rows_can_be_ended_by_hand() -> None:
         [-2],
         (row for row in [1]),
         np.array([1]),
+        np.array([1, 1, 1], np.uint8),  # which torch would take for a mask
         torch.tensor([1]),
         [False, True, False],
         torch.tensor([False, True, False]),

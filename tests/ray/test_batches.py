@@ -68,7 +68,7 @@ def test_features_are_the_extractors_and_the_kind_stays(
     assert columns["n_tokens"] == expected.n_tokens.tolist()
     values = np.array([columns[name] for name in expected.names], np.float32).T
     assert np.array_equal(values, expected.values)
-    assert set(columns["error"]) == {""}
+    assert set(columns[batches.ERROR]) == {""}
     assert list(columns_of(given)) == ["id", "text"], "what was given is left alone"
     if kind == "frame":
         assert list(found.index) == list(given.index)
