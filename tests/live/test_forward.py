@@ -205,7 +205,7 @@ def test_rows_can_be_ended_by_hand() -> None:
         [False, True, False],
         torch.tensor([False, True, False]),
     ],
-    ids=repr,
+    ids=["row", "from the end", "generator", "array", "bytes", "tensor", "mask", "mask of torch"],
 )
 def test_rows_are_numbers_or_a_mask(rows: Any) -> None:
     with torch.no_grad(), attach(model := causal_lm()) as recorder:
