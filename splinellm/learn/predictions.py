@@ -51,8 +51,7 @@ class Predictions:
     @property
     def flags(self) -> np.ndarray:
         """Whether each class' probability reaches its threshold, shape (N, C), bool."""
-        limits = [self.thresholds.get(name, DEFAULT_THRESHOLD) for name in self.classes]
-        return self.probabilities >= np.array(limits)
+        return _reached(self.classes, self.probabilities, self.thresholds)
 
     @property
     def predicted(self) -> list[str]:
@@ -146,6 +145,15 @@ def verdict_flags(
     """
     if kind == "multiclass":
         return np.asarray(probabilities.argmax(axis=1)[:, None] == np.arange(len(classes)))
+    return _reached(classes, probabilities, thresholds)
+
+
+def _reached(
+    classes: Sequence[str],
+    probabilities: np.ndarray,
+    thresholds: Mapping[str, float | np.ndarray],
+) -> np.ndarray:
+    """Which probabilities reach the threshold of their class, shape (N, C), bool."""
     limits = [
         np.broadcast_to(thresholds.get(name, DEFAULT_THRESHOLD), len(probabilities))
         for name in classes
