@@ -55,6 +55,7 @@ judge: install ## Measure them on sources left out: make judge DATA=folder
 	$(BIN)/python -m splinellm.classifiers.build $(DATA) --evaluate
 
 peers: install ## Cost and quality beside other classifiers: make peers DATA=folder
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,peers]'
 	$(BIN)/python benchmarks/peers.py $(DATA)
 
 words: install ## Count the words that normalisation knows: make words DATA=folder

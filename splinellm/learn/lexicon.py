@@ -20,6 +20,7 @@ from sklearn.base import BaseEstimator
 from sklearn.feature_extraction.text import CountVectorizer
 
 from splinellm.errors import ArtifactError, LabelError
+from splinellm.learn.kept_scores import KeptScores
 from splinellm.token_index import text_lines
 
 LETTERS = (2, 5)
@@ -38,8 +39,6 @@ MAX_LENGTH = 40
 """Letters of a word that are looked at."""
 
 _WORD = re.compile(r"\w+(?:[*@$'\u2019]+\w+)*|[^\w\s]+")
-_KEPT = 1 << 17
-"""Words whose scores are kept at hand."""
 
 
 class Lexicon(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
@@ -140,10 +139,9 @@ class Lexicon(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
 
     def word_scores(self, words: Sequence[str]) -> np.ndarray:
         """Scores of words on their own, without the constant, shape (N, C)."""
-        self._learn(words)
-        return np.array([self._made[word] for word in words]).reshape(
-            len(words), len(self.intercept_)
-        )
+        if not hasattr(self, "_made"):
+            self._made = KeptScores(self._make, len(self.intercept_))
+        return self._made(words)
 
     def terms(self) -> list[str]:
         """The words, the pairs, then the letters."""
@@ -201,20 +199,11 @@ class Lexicon(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
             state.pop(name, None)
         return state
 
-    def _learn(self, words: Sequence[str]) -> None:
-        """Score words that were not met before."""
-        if not hasattr(self, "_made"):
-            self._made: dict[str, np.ndarray] = {}
-        new = list(dict.fromkeys(word for word in words if word not in self._made))
-        if not new:
-            return
-        if len(self._made) + len(new) > _KEPT:
-            self._made.clear()
-            new = list(dict.fromkeys(words))
+    def _make(self, words: Sequence[str]) -> np.ndarray:
         n_words, n_pairs, _ = self._indices()[2]
-        own, letters = self._word_matrices(new)
+        own, letters = self._word_matrices(words)
         scores = own @ self.coef_[:, :n_words].T + letters @ self.coef_[:, n_words + n_pairs :].T
-        self._made.update(zip(new, scores.astype(np.float64), strict=True))
+        return np.asarray(scores)
 
     def _pair_scores(self) -> dict[str, np.ndarray]:
         if not hasattr(self, "_pairs"):
@@ -329,13 +318,14 @@ def highest_in(scores: np.ndarray, ranges: np.ndarray) -> np.ndarray:
     return np.asarray(highest)
 
 
-def _sums(rows: np.ndarray, counts: Iterable[int]) -> np.ndarray:
+def _sums(rows: np.ndarray, counts: Sequence[int]) -> np.ndarray:
     """Sum rows (V, C) in groups of so many, shape (N, C); nothing adds up to zero."""
-    sums, begin = [], 0
-    for count in counts:
-        sums.append(np.add.reduce(rows[begin : begin + count]))
-        begin += count
-    return np.array(sums).reshape(-1, rows.shape[1])
+    sizes = np.array(counts, np.int64)
+    # A group of none at the end begins where the rows end, which is no place for reduceat.
+    padded = np.concatenate([rows, np.zeros((1, rows.shape[1]))])
+    sums = np.add.reduceat(padded, np.cumsum(sizes) - sizes, axis=0)
+    sums[sizes == 0] = 0.0
+    return np.asarray(sums)
 
 
 def _pairs_of(words: Sequence[str]) -> list[str]:
