@@ -105,6 +105,14 @@ def _embedder() -> Callable[[Sequence[str]], np.ndarray]:
     return lambda texts: _mean_pooled(model, tokenizer, texts, MINILM_TOKENS)
 
 
+def reads_whole(texts: Sequence[str]) -> list[bool]:
+    """Whether the embedding is of all of a text: it cuts those of more than 256 tokens."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(_minilm_folder()))
+    return [len(ids) <= MINILM_TOKENS for ids in tokenizer(list(texts), verbose=False)["input_ids"]]
+
+
 def _mean_pooled(model: Any, tokenizer: Any, texts: Sequence[str], limit: int) -> np.ndarray:
     """As sentence-transformers does it: longest first by characters, padded batch by batch."""
     import torch
