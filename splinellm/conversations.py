@@ -62,7 +62,7 @@ def is_conversation(value: object) -> bool:
 
 def require_count(count: str) -> None:
     """Refuse what is no :data:`Count`."""
-    if count not in COUNTS:
+    if not isinstance(count, str) or count not in COUNTS:
         raise ConfigurationError(
             f"unknown count '{str(count)[:40]}'", hint=f"use {', '.join(COUNTS)}"
         )

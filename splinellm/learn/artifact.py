@@ -95,7 +95,7 @@ def load_classifier(
     name: str | PathLike[str],
     *,
     model: str | None = None,
-    device: str = "auto",
+    device: str | int = "auto",
     chat_template: str | None = None,
 ) -> Classifier:
     """Load a classifier folder, or a boxed classifier by name; its model only when it is needed.
@@ -106,7 +106,7 @@ def load_classifier(
     ----------
     name : str or path
         A folder, or a name that :func:`boxed_names` lists.
-    model, device : str, optional
+    model, device
         Where the classifier's model is by now, and where it is to compute. Classifiers of one model
         share it.
     chat_template : str, optional
