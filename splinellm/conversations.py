@@ -159,7 +159,7 @@ def read_template(path: Path) -> str:
         The file cannot be read, or there is nothing in it.
     """
     try:
-        template = path.read_text(encoding="utf-8")
+        template = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"the chat template '{path}' cannot be read") from error
     if not template.strip():
