@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Protocol
 
 from service.cascades import Named, head_of
-from service.categories import LABEL_OF_ATTRIBUTE, OPENAI_CATEGORIES
+from service.categories import HARMFUL, LABEL_OF_ATTRIBUTE, OPENAI_CATEGORIES
 from splinellm.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -181,6 +181,30 @@ def unreadable(served: Mapping[str, HasCard], cascades: Mapping[str, Named]) -> 
             if not card.reads_texts
         ]
     return found
+
+
+def unflagging(
+    served: Mapping[str, HasCard], cascades: Mapping[str, Named], settings: Settings
+) -> list[str]:
+    """Warn of classifiers that moderations ask, and of whose exclusive classes none is flagged.
+
+    Parameters
+    ----------
+    served : mapping of str to HasCard
+        By name.
+    cascades : mapping of str to Named
+        By the name of their first steps.
+    settings : Settings
+        With the mappings.
+    """
+    mapped = {name for _, name, _ in settings.categories}
+    return [
+        f"/v1/moderations flags nothing that '{name}' says: its classes exclude each other, and "
+        "none is known to be harmful; say which are, as in moderation_categories "
+        f"CATEGORY={name}:CLASS (it has {', '.join(card.classes)})"
+        for name in sorted(own_names(cascades) & set(served) - mapped)
+        if (card := served[name].card).kind == "multiclass" and HARMFUL.isdisjoint(card.classes)
+    ]
 
 
 def attribute_sources(
