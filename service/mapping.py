@@ -103,11 +103,14 @@ def _classes(
             )
         if not card.reads_texts:
             raise ConfigurationError(
-                f"{setting}: '{name}' judges conversations (it was trained on count "
-                f"{card.provenance.count}), and {category} is asked of texts",
+                f"{setting}: {_of_conversations(card)}, and {category} is asked of texts",
                 hint="map another one; /v1/classify asks it of conversations",
             )
         yield category, name, label
+
+
+def _of_conversations(card: Card) -> str:
+    return f"'{card.name}' judges conversations (it was trained on count {card.provenance.count})"
 
 
 def misspelt(served: Iterable[HasCard], settings: Settings) -> list[str]:
@@ -172,8 +175,7 @@ def unreadable(served: Mapping[str, HasCard], cascades: Mapping[str, Named]) -> 
         steps = cascades[head].names if head in cascades else (head,)
         cards = [served[name].card for name in steps if name in served]
         found += [
-            f"'{card.name}' judges conversations (it was trained on count "
-            f"{card.provenance.count}), and /v1/moderations and Perspective's format ask "
+            f"{_of_conversations(card)}, and /v1/moderations and Perspective's format ask "
             f"{'it' if card.name == head else repr(head)} of texts: each such request is refused; "
             "give it another name (classifiers: NAME=FOLDER), by which /v1/classify asks it, and "
             "let one of texts have this one"

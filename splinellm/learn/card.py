@@ -89,8 +89,19 @@ class Card:
         """Whether it judges what is no conversation: of that there is only `all` to count."""
         return self.pooling is not None or self.provenance.count == "all"
 
-    def require_count(self, count: str | None) -> None:
+    def of_conversations(self, option: str = "count") -> str:
+        """Say why it reads no texts, for whoever refuses them; `option` is what users call it."""
+        return f"'{self.name}' was trained on conversations ({option} {self.provenance.count})"
+
+    def require_count(self, count: str | None, *, option: str = "count") -> None:
         """Refuse to count anything of conversations but what was counted when it was trained.
+
+        Parameters
+        ----------
+        count : str, optional
+            What is to be counted.
+        option : str
+            What users call it.
 
         Raises
         ------
@@ -99,8 +110,8 @@ class Card:
         """
         if self.pooling is None and count not in (None, "all", self.provenance.count):
             raise ConfigurationError(
-                f"'{self.name}' was trained on count {self.provenance.count}, not on {count}",
-                hint="leave count out: the card says what counts",
+                f"'{self.name}' was trained on {option} {self.provenance.count}, not on {count}",
+                hint=f"leave {option} out: the card says what counts",
             )
 
     def require_prompts(
@@ -127,7 +138,7 @@ class Card:
         self.require_count(count)
         if not are_messages and not self.reads_texts:
             raise ConfigurationError(
-                f"'{self.name}' was trained on conversations (count {self.provenance.count})",
+                self.of_conversations(),
                 hint="name their column: messages_column, or --messages-column",
             )
         trained_with = self.provenance.chat_template_sha256
