@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
 
-from splinellm.errors import ArtifactError, ClassifierNotFoundError, OutputError
+from splinellm.errors import LATER, ArtifactError, ClassifierNotFoundError, OutputError
 from splinellm.learn.card import Card
 from splinellm.learn.classifier import Classifier
 from splinellm.learn.readme import readme_of
@@ -224,7 +224,10 @@ def _require_trusted(data: bytes) -> None:
     except Exception as error:  # whatever a damaged file makes skops raise
         raise ArtifactError(f"{ESTIMATORS_FILE} is damaged: {error}") from error
     if foreign:
-        raise ArtifactError(f"{ESTIMATORS_FILE} holds a type that is not trusted: {foreign[0]}")
+        raise ArtifactError(
+            f"{ESTIMATORS_FILE} holds a type that is not trusted: {foreign[0]}",
+            hint=LATER if foreign[0].startswith("splinellm.") else None,
+        )
 
 
 def _require_fit(estimators: Any, card: Card) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from splinellm.conversations import is_conversation, with_texts
-from splinellm.errors import ArtifactError, ChatTemplateError, ConfigurationError
+from splinellm.errors import LATER, ArtifactError, ChatTemplateError, ConfigurationError
 from splinellm.learn.labels import Kind
 from splinellm.learn.pooling import POOLING, Pooling
 from splinellm.learn.predictions import scored_classes
@@ -17,6 +17,10 @@ from splinellm.normalisation import normalised, require_known
 from splinellm.provenance import Provenance
 
 CARD_VERSION = 1
+"""Raised when a setting comes that changes verdicts: who does not know it would judge without it.
+
+Arrays and fields that are not known are refused whatever the version.
+"""
 NORMALISATION = "normalisation"
 """Of a card's settings: the version of what texts are normalised by; without it, they are not."""
 
@@ -185,8 +189,12 @@ class Card:
             record = json.loads(text)
             if record["card_version"] != CARD_VERSION:
                 raise ArtifactError(
-                    f"card version {record['card_version']} is not {CARD_VERSION}, this library's"
+                    f"card version {record['card_version']} is not {CARD_VERSION}, this library's",
+                    hint=LATER,
                 )
+            known = {field.name for field in dataclasses.fields(cls)}
+            if more := sorted(set(record) - known):
+                raise ArtifactError(f"the card holds something else: {more[0][:40]}", hint=LATER)
             record["provenance"] = Provenance.from_json(json.dumps(record["provenance"]))
             record["classes"] = tuple(record["classes"])
             record["weaknesses"] = tuple(record["weaknesses"])
