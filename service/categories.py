@@ -37,3 +37,5 @@ CATEGORY_OF_LABEL: Mapping[str, str] = {
     "identity_hate": "hate",
 }
 """Jigsaw's labels that mean the same as a category; the other categories stay unscored."""
+HARMFUL = frozenset([TOXIC, *LABEL_OF_ATTRIBUTE.values(), *CATEGORY_OF_LABEL, *OPENAI_CATEGORIES])
+"""Labels that are known to stand for harm; of exclusive classes, others may stand for none."""

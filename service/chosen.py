@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.cascades import Chain, chain_of
-from service.mapping import misspelt, require_mapped, unasked, unreadable
+from service.mapping import misspelt, require_mapped, unasked, unflagging, unreadable
 from splinellm.backbone.builtin import BUILTIN_MODELS, require_available
 from splinellm.conversations import read_template
 from splinellm.errors import (
@@ -86,6 +86,7 @@ def choose(settings: Settings) -> Chosen:
     told = misspelt(classifiers.values(), settings)
     heads = {one.names[0]: one for one in chains}
     told += unreadable(classifiers, heads)
+    told += unflagging(classifiers, heads, settings)
     # Of those that were asked for: nobody has chosen the boxed ones.
     if settings.classifiers is not None and (left := unasked(classifiers, heads, settings)):
         told.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from codecs import BOM_UTF8
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -20,15 +21,18 @@ LARGE_BODY_BYTES = 65_536
 
 
 def loads(body: bytes) -> Any:
-    """Parse JSON as RFC 8259 has it: no NaN, no infinities, no byte order mark, nesting bounded.
+    """Parse JSON as RFC 8259 has it: no NaN, no infinities, nesting bounded.
 
-    Lone surrogates in strings pass, so that a route can say which input has one.
+    A byte order mark at the beginning is ignored, as the RFC allows: some tools of Windows write
+    one. Lone surrogates in strings pass, so that a route can say which input has one.
 
     Raises
     ------
     InvalidJSONError
         Says nothing of the body but the position.
     """
+    begin = len(BOM_UTF8) if body.startswith(BOM_UTF8) else 0
+    body = body[begin:] if begin else body
     try:
         try:
             value = orjson.loads(body)
@@ -36,7 +40,9 @@ def loads(body: bytes) -> Any:
             if "depth limit" in error.msg:
                 raise RecursionError from None
             if b"\\u" not in body:
-                raise InvalidJSONError(f"the body is not {_what_is_wrong(body, error)}") from None
+                wrong, position = _what_is_wrong(body, error)
+                message = f"the body is not {wrong}: at byte {begin + position}"
+                raise InvalidJSONError(message) from None
             # orjson takes no lone surrogates.
             return strict_json.loads(body.decode("utf-8"), max_depth=MAX_DEPTH)
         strict_json.check_depth(value, body.count(b"[") + body.count(b"{"), MAX_DEPTH)
@@ -47,13 +53,13 @@ def loads(body: bytes) -> Any:
     return value
 
 
-def _what_is_wrong(body: bytes, error: orjson.JSONDecodeError) -> str:
+def _what_is_wrong(body: bytes, error: orjson.JSONDecodeError) -> tuple[str, int]:
     """Say what a body is not, and from which byte on."""
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as wrong:  # orjson does not tell where
-        return f"valid UTF-8: at byte {wrong.start}"
-    return f"valid JSON: at byte {len(text[: error.pos].encode())}"  # orjson counts characters
+        return "valid UTF-8", wrong.start
+    return "valid JSON", len(text[: error.pos].encode())  # orjson counts characters
 
 
 def dumps(content: Any) -> bytes:

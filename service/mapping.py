@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Protocol
 
 from service.cascades import Named, head_of
-from service.categories import LABEL_OF_ATTRIBUTE, OPENAI_CATEGORIES
+from service.categories import HARMFUL, LABEL_OF_ATTRIBUTE, OPENAI_CATEGORIES
 from splinellm.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -103,11 +103,14 @@ def _classes(
             )
         if not card.reads_texts:
             raise ConfigurationError(
-                f"{setting}: '{name}' judges conversations (it was trained on count "
-                f"{card.provenance.count}), and {category} is asked of texts",
+                f"{setting}: {_of_conversations(card)}, and {category} is asked of texts",
                 hint="map another one; /v1/classify asks it of conversations",
             )
         yield category, name, label
+
+
+def _of_conversations(card: Card) -> str:
+    return f"'{card.name}' judges conversations (it was trained on count {card.provenance.count})"
 
 
 def misspelt(served: Iterable[HasCard], settings: Settings) -> list[str]:
@@ -172,8 +175,7 @@ def unreadable(served: Mapping[str, HasCard], cascades: Mapping[str, Named]) -> 
         steps = cascades[head].names if head in cascades else (head,)
         cards = [served[name].card for name in steps if name in served]
         found += [
-            f"'{card.name}' judges conversations (it was trained on count "
-            f"{card.provenance.count}), and /v1/moderations and Perspective's format ask "
+            f"{_of_conversations(card)}, and /v1/moderations and Perspective's format ask "
             f"{'it' if card.name == head else repr(head)} of texts: each such request is refused; "
             "give it another name (classifiers: NAME=FOLDER), by which /v1/classify asks it, and "
             "let one of texts have this one"
@@ -181,6 +183,30 @@ def unreadable(served: Mapping[str, HasCard], cascades: Mapping[str, Named]) -> 
             if not card.reads_texts
         ]
     return found
+
+
+def unflagging(
+    served: Mapping[str, HasCard], cascades: Mapping[str, Named], settings: Settings
+) -> list[str]:
+    """Warn of classifiers that moderations ask, and of whose exclusive classes none is flagged.
+
+    Parameters
+    ----------
+    served : mapping of str to HasCard
+        By name.
+    cascades : mapping of str to Named
+        By the name of their first steps.
+    settings : Settings
+        With the mappings.
+    """
+    mapped = {name for _, name, _ in settings.categories}
+    return [
+        f"/v1/moderations flags nothing that '{name}' says: its classes exclude each other, and "
+        "none is known to be harmful; say which are, as in moderation_categories "
+        f"CATEGORY={name}:CLASS (it has {', '.join(card.classes)})"
+        for name in sorted(own_names(cascades) & set(served) - mapped)
+        if (card := served[name].card).kind == "multiclass" and HARMFUL.isdisjoint(card.classes)
+    ]
 
 
 def attribute_sources(

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
-    JsonConfigSettingsSource,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
-    TomlConfigSettingsSource,
 )
 
 from splinellm.errors import ConfigurationError
+
+_ENCODING = "utf-8-sig"  # editors of Windows begin a file with a byte order mark
+_READERS: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": json.loads}
 
 
 def file_source(settings_cls: type[BaseSettings], path: Path) -> PydanticBaseSettingsSource:
@@ -29,12 +33,12 @@ def file_source(settings_cls: type[BaseSettings], path: Path) -> PydanticBaseSet
     if not path.is_file():
         raise ConfigurationError(f"the settings file '{path}' does not exist")
     try:
-        if path.suffix == ".toml":
-            values: Mapping[str, Any] = TomlConfigSettingsSource(settings_cls, path).toml_data
-        elif path.suffix == ".json":
-            values = JsonConfigSettingsSource(settings_cls, path).json_data
-        else:
-            return DotEnvSettingsSource(settings_cls, env_file=path)
+        if path.suffix not in _READERS:
+            return DotEnvSettingsSource(settings_cls, env_file=path, env_file_encoding=_ENCODING)
+        text = path.read_text(encoding=_ENCODING)
+        values: Any = _READERS[path.suffix](text) if text.strip() else {}
+        if not isinstance(values, dict):
+            raise TypeError
     except (OSError, ValueError, TypeError) as error:
         # No more of the content than where: a line may hold a key.
         line = re.search(r"\bline (\d+)\b", str(error)) if isinstance(error, ValueError) else None
@@ -43,5 +47,4 @@ def file_source(settings_cls: type[BaseSettings], path: Path) -> PydanticBaseSet
     unknown = sorted(set(values) - set(settings_cls.model_fields))
     if unknown:
         raise ConfigurationError(f"'{path}': there is no setting '{unknown[0]}'")
-    source = TomlConfigSettingsSource if path.suffix == ".toml" else JsonConfigSettingsSource
-    return source(settings_cls, path)
+    return InitSettingsSource(settings_cls, values)

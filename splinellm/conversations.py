@@ -62,7 +62,7 @@ def is_conversation(value: object) -> bool:
 
 def require_count(count: str) -> None:
     """Refuse what is no :data:`Count`."""
-    if count not in COUNTS:
+    if not isinstance(count, str) or count not in COUNTS:
         raise ConfigurationError(
             f"unknown count '{str(count)[:40]}'", hint=f"use {', '.join(COUNTS)}"
         )
@@ -159,7 +159,7 @@ def read_template(path: Path) -> str:
         The file cannot be read, or there is nothing in it.
     """
     try:
-        template = path.read_text(encoding="utf-8")
+        template = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"the chat template '{path}' cannot be read") from error
     if not template.strip():

@@ -6,13 +6,18 @@ from collections.abc import Collection
 from numbers import Integral, Real
 from typing import Any
 
-import numpy as np
-
 from splinellm.errors import ConfigurationError
+
+
+def plain(value: Any) -> Any:
+    """Unwrap NumPy's and torch's scalars, and arrays without dimensions: known by what they can."""
+    is_scalar = getattr(value, "shape", None) == () and hasattr(value, "tolist")
+    return value.tolist() if is_scalar else value
 
 
 def listed(name: str, value: Any) -> str | tuple[Any, ...]:
     """Check a parameter that is a string or a collection (an iterator would be used up once)."""
+    value = plain(value)
     if isinstance(value, str):
         return str.__str__(value)  # of enumerations, too, what they are equal to
     if not isinstance(value, Collection):
@@ -24,6 +29,7 @@ def listed(name: str, value: Any) -> str | tuple[Any, ...]:
 
 def text(name: str, value: Any, *, hint: str | None = None) -> str:
     """Check a parameter that is a string."""
+    value = plain(value)
     if not isinstance(value, str):
         raise ConfigurationError(
             f"{name} is of type {type(value).__name__}, not a string", hint=hint
@@ -33,6 +39,7 @@ def text(name: str, value: Any, *, hint: str | None = None) -> str:
 
 def whole(name: str, value: Any) -> int | None:
     """Check a parameter that is a whole number or None."""
+    value = plain(value)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, Integral):
@@ -52,6 +59,7 @@ def whole_from(least: int, name: str, value: Any) -> int:
 
 def number(name: str, value: Any) -> float:
     """Check a parameter that is a number."""
+    value = plain(value)
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ConfigurationError(f"{name} is of type {type(value).__name__}, not a number")
     return float(value)
@@ -59,8 +67,24 @@ def number(name: str, value: Any) -> float:
 
 def flag(name: str, value: Any) -> bool:
     """Check a parameter that is True or False: any text but the empty one would be True."""
-    if not isinstance(value, bool | np.bool_):
+    value = plain(value)
+    if not isinstance(value, bool):
         raise ConfigurationError(
             f"{name} is of type {type(value).__name__}", hint="give True or False"
         )
     return bool(value)
+
+
+def device_name(value: Any) -> str:
+    """Check a parameter that is a device: its name, an object of torch's, or a number of CUDA's."""
+    value = plain(value)
+    if not isinstance(value, bool) and isinstance(value, Integral):
+        if value < 0:
+            raise ConfigurationError(
+                f"device is {value}, but devices are counted from 0", hint="use 'cpu' for none"
+            )
+        return f"cuda:{int(value)}"
+    kind = type(value)
+    if (kind.__module__, kind.__name__) == ("torch", "device"):  # torch need not be there
+        return str(value)
+    return text("device", value, hint="give a name such as 'cpu', or the number of a CUDA device")

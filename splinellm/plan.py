@@ -10,9 +10,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 from splinellm.conversations import Count, require_count
 from splinellm.errors import ConfigurationError, PrecisionWarning, SchemaError
-from splinellm.parameters import flag, number, whole_from
+from splinellm.parameters import flag, number, text, whole_from
 from splinellm.provenance import Provenance, distance_precision
-from splinellm.schema import FeatureSchema, FeatureSelection, Granularity, parse_layers
+from splinellm.schema import (
+    FeatureSchema,
+    FeatureSelection,
+    Granularity,
+    parse_layers,
+    require_granularity,
+)
 
 if TYPE_CHECKING:
     from splinellm.backbone.decoder import Decoder
@@ -105,10 +111,10 @@ class Plan:
             parse_layers(layers, decoder.n_layers),
             FeatureSelection.parse(features),
             whole_from(1, "max_tokens", max_tokens),
-            dimension_rule,
+            text("dimension_rule", dimension_rule),
             number("dimension_threshold", dimension_threshold),
             flag("allow_special_tokens", allow_special_tokens),
-            count=count,
+            count=cast(Count, text("count", count)),
         )
         return plan.checked(decoder)
 
@@ -169,9 +175,12 @@ class Plan:
 
         Raises
         ------
+        SchemaError
+            There is no such granularity.
         ConfigurationError
             They stand for prefixes, whose first ones may have no token that counts.
         """
+        require_granularity(granularity)
         if granularity == "prefix" and self.count != "all":
             raise ConfigurationError(
                 f"rows of prefixes count all tokens, not '{self.count}' alone",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from splinellm.conversations import Count
-from splinellm.errors import TableFormatError
+from splinellm.errors import LATER, TableFormatError
 from splinellm.precision import PRECISIONS, Precision
 from splinellm.schema import SCHEMA_VERSION, FeatureSchema, FeatureSelection, Granularity
 
@@ -158,7 +158,12 @@ class Provenance:
             if version != SCHEMA_VERSION:
                 raise TableFormatError(
                     f"schema version {version} is not {SCHEMA_VERSION}, this library's",
-                    hint="extract the features again",
+                    hint=f"extract the features again; {LATER}",
+                )
+            if more := sorted(set(record) - {field.name for field in dataclasses.fields(cls)}):
+                raise TableFormatError(
+                    f"the provenance record is unreadable: it holds something else: {more[0][:40]}",
+                    hint=LATER,
                 )
             for name in ("layers", "features", "tokenizer_probe"):
                 record[name] = tuple(record[name])

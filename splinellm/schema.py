@@ -14,10 +14,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from numbers import Integral
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from splinellm import statistics
 from splinellm.errors import SchemaError
+from splinellm.parameters import plain
 from splinellm.statistics import DEFAULT_SIGN_BLOCKS, ENTRIES, Statistic
 
 SCHEMA_VERSION = 1
@@ -44,6 +45,9 @@ KNOWN_FEATURES = (*FEATURE_SETS, *(name for entry in ENTRIES for name in entry.s
 FEATURE_PATTERN = f"({'|'.join(dict.fromkeys(item for entry in ENTRIES for item in entry.items))})"
 """The same as a regular expression."""
 
+Layers = str | int | Iterable[int] | None
+"""A layer list, see :func:`parse_layers`."""
+
 Granularity = Literal["prompt", "prefix", "token"]
 """What a row stands for: a whole prompt, its first k tokens, or its k-th token."""
 GRANULARITIES: tuple[Granularity, ...] = ("prompt", "prefix", "token")
@@ -60,6 +64,41 @@ def block_name(index: int) -> str:
 def is_sign_block(feature: str) -> bool:
     """Whether a feature, named without its layer, is a sign block."""
     return _BLOCK.fullmatch(feature) is not None
+
+
+def require_granularity(granularity: Granularity) -> None:
+    """Refuse what is no :data:`Granularity`.
+
+    Raises
+    ------
+    SchemaError
+        There is none of this name.
+    """
+    if not isinstance(granularity, str) or granularity not in GRANULARITIES:
+        raise SchemaError(
+            f"unknown granularity '{str(granularity)[:80]}'",
+            hint=f"use {', '.join(GRANULARITIES)}",
+        )
+
+
+def feature_items(features: str | Iterable[str]) -> list[str]:
+    """List the items of a feature list, known or not.
+
+    Raises
+    ------
+    SchemaError
+        It is no list of strings.
+    """
+    features = plain(features)
+    if not isinstance(features, Iterable):
+        raise SchemaError(
+            f"features is of type {type(features).__name__}", hint="give a string or a list"
+        )
+    items = features.split(",") if isinstance(features, str) else list(features)
+    for item in items:
+        if not isinstance(item, str):
+            raise SchemaError(f"a feature is of type {type(item).__name__}, not a string")
+    return [item.strip() for item in items]
 
 
 @dataclass(frozen=True)
@@ -100,17 +139,9 @@ class FeatureSelection:
         """
         if isinstance(features, FeatureSelection):
             return features
-        if not isinstance(features, Iterable):
-            raise SchemaError(
-                f"features is of type {type(features).__name__}", hint="give a string or a list"
-            )
-        items = features.split(",") if isinstance(features, str) else list(features)
-        for item in items:
-            if not isinstance(item, str):
-                raise SchemaError(f"a feature is of type {type(item).__name__}, not a string")
         wanted: set[str] = set()
         n_blocks: int | None = None
-        for item in (item.strip() for item in items):
+        for item in feature_items(features):
             if (number := statistics.SIGN_BLOCKS.number_in(item)) is not None:
                 # Not part of the blocks' names, so that a selection can have one number only.
                 if int(number) < 1 or n_blocks not in (None, int(number)):
@@ -229,9 +260,14 @@ def _token_columns(names: tuple[str, ...], n_blocks: int) -> tuple[str, ...]:
     return names if columns == names else columns  # the same object compares at once
 
 
-def parse_layers(
-    layers: str | int | Iterable[int] | None, n_layers: int, *, n_loaded: int | None = None
-) -> tuple[int, ...]:
+def kept_layers(layers: Layers) -> str | int | tuple[Any, ...] | None:
+    """Keep a layer list that is read more than once: an iterator would be used up."""
+    given: Any = plain(layers)
+    is_list = isinstance(given, Iterable) and not isinstance(given, str | bytes | bytearray)
+    return tuple(given) if is_list else given
+
+
+def parse_layers(layers: Layers, n_layers: int, *, n_loaded: int | None = None) -> tuple[int, ...]:
     """Read a layer list such as ``"0-2,29"``, ``[0, 1]``, ``3`` or None (all).
 
     Parameters
@@ -263,7 +299,8 @@ def parse_layers(
     return found
 
 
-def _read_layers(layers: str | int | Iterable[int] | None, n_layers: int) -> tuple[int, ...]:
+def _read_layers(layers: Layers, n_layers: int) -> tuple[int, ...]:
+    layers = plain(layers)
     if layers is None or (isinstance(layers, str) and layers == "all"):
         return tuple(range(n_layers))
     if isinstance(layers, Integral):  # one of any library
@@ -338,11 +375,7 @@ class FeatureSchema:
         SchemaError
             There is no such granularity.
         """
-        if granularity not in GRANULARITIES:
-            raise SchemaError(
-                f"unknown granularity '{str(granularity)[:80]}'",
-                hint=f"use {', '.join(GRANULARITIES)}",
-            )
+        require_granularity(granularity)
         if granularity not in self._at:
             selection = self.selection.at(granularity)
             self._at[granularity] = replace(self, selection=selection, granularity=granularity)

@@ -30,7 +30,7 @@ from splinellm.layout import (
 )
 from splinellm.precision import Precision, require_coarser, rounded
 from splinellm.provenance import Provenance
-from splinellm.schema import FeatureSchema, parse_layers
+from splinellm.schema import FeatureSchema, feature_items, kept_layers, parse_layers
 from splinellm.table_views import Aligned, aligned, as_html, described
 from splinellm.token_index import TokenIndex
 
@@ -162,16 +162,14 @@ class FeatureTable:
         Raises
         ------
         SchemaError
-            The model has no such layer.
+            The model has no such layer, or a list is of something else.
         TableFormatError
             The table lacks one of them.
         """
         mine = self.provenance
         if layers is not None:
             layers = _read_layers(layers, mine.n_layers)
-        if isinstance(features, str):
-            features = [name.strip() for name in features.split(",")]
-        wanted = set(mine.features if features is None else features)
+        wanted = set(mine.features if features is None else feature_items(features))
         provenance = mine.narrowed(layers, wanted)
         position = {name: i for i, name in enumerate(self.names)}
         names = schema_of(provenance).names
@@ -414,7 +412,5 @@ def _read(
 
 def _read_layers(layers: str | int | Iterable[int], n_layers: int) -> tuple[int, ...]:
     """Layers of a selection, of which there may be none: a table without columns."""
-    if not isinstance(layers, Iterable) or isinstance(layers, str):
-        return parse_layers(layers, n_layers)
-    layers = tuple(layers)
-    return parse_layers(layers, n_layers) if layers else ()
+    kept = kept_layers(layers)
+    return () if kept == () else parse_layers(kept, n_layers)

@@ -22,6 +22,7 @@ from service.settings import Settings
 from splinellm import SplineExtractor
 from splinellm.backbone.loading import Backbone
 from splinellm.cli import loading, run
+from splinellm.conversations import read_template
 from splinellm.errors import PromptError
 from splinellm.learn import shared_backbone
 from tests.chats import MISTRAL
@@ -168,3 +169,9 @@ def test_no_special_token_of_the_default_tokenizer_can_be_injected() -> None:
             over_http += map(n_controls, ids_of(part))
         assert over_http == counts
         assert not any(map(n_controls, ids_of([f"a {token} b" for token in special])))
+
+
+def test_a_template_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """Which would be a part of every prompt."""
+    (tmp_path / "chat.jinja").write_text("{{ messages }}", encoding="utf-8-sig")
+    assert read_template(tmp_path / "chat.jinja") == "{{ messages }}"

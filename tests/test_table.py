@@ -136,8 +136,15 @@ def test_select_reads_what_an_extractor_reads(layers: Any, features: Any) -> Non
     check_equal(make().select(layers, features), make().select([0, 2], ["sign_mean", "sign_std"]))
 
 
+@pytest.mark.parametrize("features", [5, np.array(5), ["sign_mean", 5], np.array([["sign_mean"]])])
+def test_select_reads_names_alone(features: Any) -> None:
+    with pytest.raises(SchemaError, match="is of type"):
+        make().select(features=features)
+
+
 def test_select_one_or_none() -> None:
     check_equal(make().select(np.int64(2), "sign_mean"), make().select([2], ["sign_mean"]))
+    check_equal(make().select(np.array(2), np.array("sign_mean")), make().select([2], "sign_mean"))
     assert make().select(layers=[]).array.shape == (5, 0, len(make().schema.features))
     with pytest.raises(SchemaError, match="layer 9 does not exist"):
         make().select(9)

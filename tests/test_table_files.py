@@ -91,6 +91,15 @@ def test_other_columns_do_not_matter(tmp_path: Path, suffix: str) -> None:
     check_equal(read(path), make(5))
 
 
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_a_byte_order_mark_does_not_matter(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"t.{suffix}"
+    write(make(5), path)
+    for file in (path, sidecar(path)):
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    check_equal(read(path), make(5))
+
+
 def test_csv_column_that_begins_with_whole_numbers(tmp_path: Path) -> None:
     # Guessed from its beginning, it would be one of integers, and the file unreadable.
     provenance = fake_provenance(layers=(0,), features=("sign_min",))

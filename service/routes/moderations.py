@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from service.cascades import head_of
-from service.categories import CATEGORY_OF_LABEL, OPENAI_CATEGORIES, TOXIC
+from service.categories import CATEGORY_OF_LABEL, HARMFUL, OPENAI_CATEGORIES, TOXIC
 from service.errors import ClassifierNotServedError, InvalidRequestError, ModelNotServedError
 from service.inputs import parse_moderation_input
 from service.json import StrictRoute
@@ -157,6 +157,7 @@ def _result(
     categories: dict[str, bool] = dict.fromkeys(OPENAI_CATEGORIES, False)
     scores: dict[str, float] = dict.fromkeys(OPENAI_CATEGORIES, 0.0)
     types: dict[str, list[str]] = {name: [] for name in OPENAI_CATEGORIES}
+    harmful: dict[str, bool] = {}
     # Backwards: 'toxic' is a label of both, and that of the first classifier is the better one.
     for classifier, verdict in reversed(list(zip(classifiers, verdicts, strict=True))):
         if classifier.name not in own:
@@ -164,21 +165,26 @@ def _result(
         for label, probability in verdict.probabilities.items():
             if label == classifier.harmless:
                 continue
+            # One of exclusive classes always holds, and may be what stands for nothing found.
+            is_harmful = classifier.card.kind != "multiclass" or label in HARMFUL
             for name in (label, CATEGORY_OF_LABEL.get(label, label)):
                 categories[name] = verdict.flags[label]
                 scores[name] = probability
                 types[name] = ["text"]
+                harmful[name] = is_harmful
     by_name = {one.name: verdict for one, verdict in zip(classifiers, verdicts, strict=True)}
     for name, source in mapped.items():
         verdict = by_name[source.classifier.name]
-        # Exclusive classes have no threshold: the most probable one holds.
+        # Of what is left to a person, no label holds.
         categories[name] = source.label in verdict.labels
         scores[name] = verdict.probabilities[source.label]
         types[name] = ["text"]
+        harmful[name] = True
     # The first classifier's; what nobody has decided must be looked at.
     decided_by = verdicts[0].decided_by
     return {
-        "flagged": any(categories.values()) or decided_by == PERSON,
+        "flagged": any(categories[name] for name, it in harmful.items() if it)
+        or decided_by == PERSON,
         "categories": categories,
         "category_scores": scores,
         "category_applied_input_types": types,

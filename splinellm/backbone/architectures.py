@@ -22,7 +22,7 @@ from splinellm.errors import (
     PrefixUnavailableError,
     UnsupportedArchitectureError,
 )
-from splinellm.schema import Granularity
+from splinellm.schema import Granularity, require_granularity
 
 Positions = Literal["relative", "columns", "mask", "ids"]
 """See :class:`Architecture`."""
@@ -165,9 +165,12 @@ class Architecture:
 
         Raises
         ------
+        SchemaError
+            There is no such granularity.
         PrefixUnavailableError
             Names the architecture and what to ask for instead.
         """
+        require_granularity(granularity)
         if self.is_encoder and granularity == "prefix":
             raise PrefixUnavailableError(
                 f"architecture '{self.model_type}' has no features of prefixes: its tokens attend "

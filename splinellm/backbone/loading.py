@@ -6,7 +6,7 @@ import difflib
 import logging
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -38,7 +38,7 @@ from splinellm.errors import (
 )
 from splinellm.files import file_sha256, is_offline
 from splinellm.parameters import text
-from splinellm.schema import parse_layers
+from splinellm.schema import Layers, parse_layers
 
 _HUB_S = 10.0
 """So long the hub may take to say that there is a model."""
@@ -128,9 +128,9 @@ def load_backbone(
     spec: str | os.PathLike[str],
     *,
     dtype: str = "auto",
-    device: str = "auto",
+    device: str | int | torch.device = "auto",
     device_map: str | None = None,
-    layers: str | Iterable[int] | None = None,
+    layers: Layers = None,
 ) -> Backbone:
     """Load a model for reading.
 
@@ -141,11 +141,11 @@ def load_backbone(
         Face id. Weights are read from safetensors or GGUF; no code from a checkpoint is run.
     dtype : {"auto", "float32", "bfloat16", "float16"}
         ``auto`` is float32 on a CPU and the checkpoint's own dtype elsewhere.
-    device : str
-        ``auto`` (CUDA, then MPS, then CPU) or a torch device.
+    device : str, int or torch.device
+        ``auto`` (CUDA, then MPS, then CPU) or a torch device; a number is that of a CUDA device.
     device_map : str, optional
         For models that do not fit one device, as in transformers.
-    layers : str, iterable of int, or None
+    layers : str, int, iterable of int, or None
         Layers that will be asked for: of a checkpoint, later ones are not loaded.
 
     Returns
@@ -161,8 +161,10 @@ def load_backbone(
     """
     spec = text("model", os.fspath(spec) if isinstance(spec, os.PathLike) else spec)
     target = require_device(device)
+    known = f"use auto, {', '.join(DTYPES)}"
+    dtype = text("dtype", dtype, hint=known)
     if dtype != "auto" and dtype not in DTYPES:
-        raise ConfigurationError(f"unknown dtype '{dtype}'", hint=f"use auto, {', '.join(DTYPES)}")
+        raise ConfigurationError(f"unknown dtype '{dtype[:80]}'", hint=known)
     wanted = DTYPES.get(dtype, torch.float32 if target.type == "cpu" else "auto")
     with _quiet_transformers(), _own_errors(spec):
         backbone = _load(spec, wanted, device_map, layers)
@@ -172,7 +174,7 @@ def load_backbone(
     return backbone
 
 
-def require_loadable(spec: str, *, device: str = "auto") -> None:
+def require_loadable(spec: str, *, device: str | int | torch.device = "auto") -> None:
     """Refuse what :func:`load_backbone` refuses before it reads or fetches weights.
 
     Raises
@@ -206,7 +208,7 @@ def _load(
     spec: str,
     dtype: torch.dtype | str,
     device_map: str | None,
-    layers: str | Iterable[int] | None,
+    layers: Layers,
 ) -> Backbone:
     path = Path(spec).expanduser()
     if spec in BUILTIN_MODELS:
@@ -255,7 +257,7 @@ def _load_checkpoint(
     spec: str,
     dtype: torch.dtype | str,
     device_map: str | None,
-    layers: str | Iterable[int] | None,
+    layers: Layers,
     weights_sha256: str | None = None,
 ) -> Backbone:
     common = _common(source)
@@ -288,7 +290,7 @@ def _load_checkpoint(
     return Backbone(model, tokenizer, spec, weights_sha256, n_layers)
 
 
-def _cut(config: Any, layers: str | Iterable[int] | None) -> int:
+def _cut(config: Any, layers: Layers) -> int:
     """Leave out the layers after the last wanted one; returns how many there were."""
     text = config.get_text_config(decoder=True)
     n_layers = int(text.num_hidden_layers)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,14 +35,16 @@ from splinellm.classifiers.workshop import Reading, Workshop
 from splinellm.learn.artifact import BOXED_FOLDER, load_classifier, save_classifier
 from splinellm.learn.composing import COMPOSED
 from splinellm.learn.identity_terms import identity_members
-from splinellm.learn.lengths import BY_LENGTH, TRIED_UP_TO
+from splinellm.learn.labels import Labels
 from splinellm.learn.out_of_fold import OutOfFold
 from splinellm.learn.pooled import Pooled
 from splinellm.learn.pooled_material import PooledSettings
 from splinellm.learn.pooled_training import train_windows
 from splinellm.learn.pooling import Pooling
 from splinellm.learn.splits import merged_groups, near_duplicates
+from splinellm.learn.windows import Windows
 from splinellm.normalisation import VERSION
+from splinellm.provenance import Provenance
 
 ENCODER = Reading("minilm-l6", (1, 5), "blocks:1536")
 """Signs of every hyperplane of two of six layers: near the words, and of what they say together."""
@@ -144,7 +146,7 @@ def build_toxicity(shop: Workshop, data: Path, name: str) -> Pooled:
     left_out = lesson.judged(variant.settings)
     learned = lesson.to_learn()
     rows = learned.rows
-    classifier = train_windows(
+    classifier = trained(
         learned.windows,
         rows.texts,
         rows.labels,
@@ -159,8 +161,6 @@ def build_toxicity(shop: Workshop, data: Path, name: str) -> Pooled:
         abstain=ABSTAIN.get(name),
         members=identity_members(rows.texts),
         data=described(learned),
-        weaknesses=WEAKNESSES[name],
-        normalisation=VERSION,
     )
     classifier = marked_anew(classifier, marked_rows(data))
     aside = everything[np.flatnonzero(is_aside(everything))]
@@ -171,6 +171,25 @@ def build_toxicity(shop: Workshop, data: Path, name: str) -> Pooled:
         "mean": _means(left_out),
     }
     return classifier
+
+
+def trained(
+    windows: Windows, texts: Sequence[str], labels: Labels, source: Provenance, **told: Any
+) -> Pooled:
+    """Train one of the boxed classifiers, and make its card.
+
+    Rows are cut at 256 tokens: of longer texts, which it reads whole, the trials tell.
+    """
+    return train_windows(
+        windows,
+        texts,
+        labels,
+        source,
+        weaknesses=WEAKNESSES[told["name"]],
+        normalisation=VERSION,
+        tried_longer=True,
+        **told,
+    )
 
 
 def marked_anew(classifier: Pooled, rows: Rows) -> Pooled:
@@ -202,7 +221,7 @@ def build_toxicity_types(shop: Workshop, data: Path, name: str) -> Pooled:
     """Jigsaw's six labels."""
     rows, labels = jigsaw_types(data)
     lesson = lesson_of(shop, ENCODER, rows, keep_aside=False)
-    classifier = train_windows(
+    classifier = trained(
         lesson.windows,
         lesson.rows.texts,
         labels[lesson.made_of],
@@ -213,8 +232,6 @@ def build_toxicity_types(shop: Workshop, data: Path, name: str) -> Pooled:
         groups=lesson.groups,
         measured=lesson.own,
         data=described(lesson),
-        weaknesses=WEAKNESSES[name],
-        normalisation=VERSION,
     )
     return marked_anew(classifier, marked_rows(data))
 
@@ -224,7 +241,7 @@ def build_domain(shop: Workshop, data: Path, name: str) -> Pooled:
     rows = domain_rows(data)
     windows, source = shop.windows(DOMAIN, rows.texts)
     kept = OutOfFold(len(rows))
-    classifier = train_windows(
+    classifier = trained(
         windows,
         rows.texts,
         rows.labels,
@@ -234,8 +251,6 @@ def build_domain(shop: Workshop, data: Path, name: str) -> Pooled:
         weights=rows.weights,
         groups=groups_of(rows),
         data=describe(rows),
-        weaknesses=WEAKNESSES[name],
-        normalisation=VERSION,
         kept=kept,
     )
     classifier.card.metrics.update(domain_trials(classifier, rows, kept))
@@ -312,9 +327,6 @@ def main() -> None:
                     print(f"{variant:<18} {source:<22} {figures}", flush=True)  # noqa: T201
             continue
         made = BUILDERS[name](shop, options.data, name)
-        # Rows are cut at 256 tokens; how it fares with longer texts, which it reads whole, the
-        # trials say.
-        made.card.metrics[BY_LENGTH].pop(TRIED_UP_TO, None)
         save_classifier(made, options.output / name)
         print(f"{name} written to {options.output / name}", flush=True)  # noqa: T201
 

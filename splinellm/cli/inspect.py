@@ -44,6 +44,7 @@ def inspect(
     layers: options.Layers = None,
     features: options.Features = "paper",
     max_tokens: options.MaxTokens = None,
+    chat_template: options.ChatTemplate = None,
     dtype: options.DtypeOption = options.Dtype.AUTO,
     device: options.Device = "auto",
     threads: options.Threads = None,  # noqa: ARG001 (its callback does it)
@@ -71,7 +72,7 @@ def inspect(
 
     prompt = _read(text)
     names = [name for name in classifier or ["toxicity", "domain"] if name != NO_CLASSIFIER]
-    judges: list[Judge] = [load_classifier(name) for name in names]
+    judges: list[Judge] = [load_classifier(name, chat_template=chat_template) for name in names]
     extractor = loading.load_extractor(
         model=model,
         layers=layers,
@@ -79,6 +80,7 @@ def inspect(
         max_tokens=max_tokens,
         dtype=dtype.value,
         device=device,
+        **({} if chat_template is None else {"chat_template": chat_template}),
     )
     found = extractor.inspect(prompt, judges)
     if html is not None:

@@ -350,10 +350,10 @@ def _require_able(classifier: Classifier, *, spans: bool, count: str) -> None:
         raise typer.BadParameter(
             f"--spans is for classifiers of train --pool; '{card.name}' is none"
         )
-    if card.pooling is None and count not in ("all", card.provenance.count):
-        raise typer.BadParameter(
-            f"'{card.name}' was trained on --count {card.provenance.count}, not on {count}"
-        )
+    try:
+        card.require_count(count, option="--count")
+    except ConfigurationError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def _require_texts(*classifiers: Classifier | None) -> None:
@@ -361,6 +361,5 @@ def _require_texts(*classifiers: Classifier | None) -> None:
     for one in classifiers:
         if one is not None and not one.card.reads_texts:
             raise typer.BadParameter(
-                f"'{one.card.name}' was trained on conversations (--count "
-                f"{one.card.provenance.count}): name their column with --messages-column"
+                f"{one.card.of_conversations('--count')}: name their column with --messages-column"
             )

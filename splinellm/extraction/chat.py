@@ -281,11 +281,13 @@ def require_template(template: str | None) -> None:
     ConfigurationError
         It is no text.
     """
-    if template is None or template == "":
+    if template is None:
         raise _no_template()
-    parameters.text(
+    template = parameters.text(
         "chat_template", template, hint="give the template itself, as in path.read_text()"
     )
+    if not template:
+        raise _no_template()
     try:
         # Of the extensions that transformers renders with; nothing is rendered here.
         Environment(extensions=["jinja2.ext.loopcontrols", _Generation]).compile(template)  # noqa: S701

@@ -9,6 +9,7 @@ from os import PathLike
 from typing import Any, Literal, Self
 
 import numpy as np
+import torch
 from torch import nn
 
 from splinellm.backbone.builtin import DEFAULT_MODEL
@@ -25,11 +26,11 @@ from splinellm.extraction.reading import BatchReader
 from splinellm.extraction.rows import Rows
 from splinellm.extraction.tokens import TokenizedPrompt, Tokenizer
 from splinellm.extraction.verification import PROMPTS, VerificationReport, compare_with_slow
-from splinellm.parameters import whole_from
+from splinellm.parameters import plain, whole, whole_from
 from splinellm.plan import Plan
 from splinellm.prompts import Prompt, as_prompts
 from splinellm.provenance import Provenance
-from splinellm.schema import FeatureSelection, Granularity
+from splinellm.schema import FeatureSelection, Granularity, Layers, kept_layers
 from splinellm.token_index import TokenIndex
 
 BATCH_TOKENS_CPU = 512
@@ -46,7 +47,7 @@ class SplineExtractor(Extractor):
         :meth:`from_pretrained` for the usual way. It is put into evaluation mode.
     tokenizer : PreTrainedTokenizerBase, optional
         Of a transformers model; a fast one. Prompts that are token ids need none.
-    layers : str, iterable of int, or None
+    layers : str, int, iterable of int, or None
         Layers counted from 0, such as ``"0-2,29"``; None is all.
     features : str, iterable of str, or FeatureSelection
         ``paper`` (the seven spline features and the intrinsic dimension), ``blocks``, ``spline``,
@@ -92,7 +93,7 @@ class SplineExtractor(Extractor):
         model: Backbone | nn.Module,
         tokenizer: Any = None,
         *,
-        layers: str | Iterable[int] | None = None,
+        layers: Layers = None,
         features: str | Iterable[str] | FeatureSelection = "paper",
         max_tokens: int | None = None,
         batch_tokens: int | None = None,
@@ -105,6 +106,7 @@ class SplineExtractor(Extractor):
         prefix_cache: PrefixCache | None = None,
     ) -> None:
         self.backbone = backbone = backbone_of(model, tokenizer)
+        chat_template = plain(chat_template)
         self.plan = Plan.resolve(
             backbone,
             layers=layers,
@@ -120,17 +122,18 @@ class SplineExtractor(Extractor):
             backbone.tokenizer,
             backbone.n_vocabulary,
             self.plan.max_tokens,
-            allow_special_tokens=allow_special_tokens,
+            allow_special_tokens=self.plan.allow_special_tokens,
             keeps_end=backbone.architecture.is_encoder,
-            count=count,
+            count=self.plan.count,
             chat_template=chat_template,
         )
         if batch_tokens is None:
             on_cpu = backbone.device.type == "cpu"
             batch_tokens = BATCH_TOKENS_CPU if on_cpu else BATCH_TOKENS_ACCELERATOR
         batch_tokens = whole_from(1, "batch_tokens", batch_tokens)
-        if prefix_cache is None and prefix_cache_bytes:
-            prefix_cache = PrefixCache(prefix_cache_bytes)
+        n_bytes = whole("prefix_cache_bytes", prefix_cache_bytes)
+        if prefix_cache is None and n_bytes:
+            prefix_cache = PrefixCache(n_bytes)
         self.prefix_cache = prefix_cache
         self.reader = (
             BatchReader(backbone, self.plan.rule, batch_tokens)
@@ -148,9 +151,9 @@ class SplineExtractor(Extractor):
         model: str | PathLike[str] = DEFAULT_MODEL,
         *,
         dtype: str = "auto",
-        device: str = "auto",
+        device: str | int | torch.device = "auto",
         device_map: str | None = None,
-        layers: str | Iterable[int] | None = None,
+        layers: Layers = None,
         features: str | Iterable[str] | FeatureSelection = "paper",
         max_tokens: int | None = None,
         batch_tokens: int | None = None,
@@ -167,7 +170,7 @@ class SplineExtractor(Extractor):
         Parameters
         ----------
         model : str or path
-        dtype, device, device_map : str
+        dtype, device, device_map
             See :func:`splinellm.backbone.loading.load_backbone`.
         layers, features, max_tokens, batch_tokens, dimension_rule, dimension_threshold, \
 allow_special_tokens, count, chat_template, prefix_cache_bytes, prefix_cache
@@ -182,8 +185,7 @@ allow_special_tokens, count, chat_template, prefix_cache_bytes, prefix_cache
         features = FeatureSelection.parse(features)  # a typo must not cost the loading of a model
         if chat_template is not None:
             require_template(chat_template)
-        if isinstance(layers, Iterable) and not isinstance(layers, str):
-            layers = tuple(layers)  # it is read twice
+        layers = kept_layers(layers)
         return cls(
             load_backbone(model, dtype=dtype, device=device, device_map=device_map, layers=layers),
             layers=layers,
@@ -315,9 +317,7 @@ allow_special_tokens, count, chat_template, prefix_cache_bytes, prefix_cache
                     on_progress(len(done), sum(len(prompts[key].ids) for key in done))
         return {key: found[key] for key in prompts}
 
-    def layer_inputs(
-        self, prompt: Prompt, layers: str | int | Iterable[int] | None = None
-    ) -> dict[int, np.ndarray]:
+    def layer_inputs(self, prompt: Prompt, layers: Layers = None) -> dict[int, np.ndarray]:
         """What the MLPs of some layers read at each token of a prompt.
 
         Parameters

@@ -183,7 +183,7 @@ def read_jsonl(path: Path, provenance: Provenance) -> FeatureTable:
     """Read the feature columns of JSON lines."""
     opener = gzip.open if is_gzipped(fspath(path)) else open
     try:
-        with opener(path, "rt", encoding="utf-8") as file:
+        with opener(path, "rt", encoding="utf-8-sig") as file:
             rows = [json.loads(line) for line in file]
         if not rows:
             return FeatureTable.from_columns(arrow_schema(provenance).empty_table(), provenance)

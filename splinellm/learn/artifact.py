@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
 
-from splinellm.errors import ArtifactError, ClassifierNotFoundError, OutputError
+from splinellm.errors import LATER, ArtifactError, ClassifierNotFoundError, OutputError
 from splinellm.learn.card import Card
 from splinellm.learn.classifier import Classifier
 from splinellm.learn.readme import readme_of
@@ -95,7 +95,7 @@ def load_classifier(
     name: str | PathLike[str],
     *,
     model: str | None = None,
-    device: str = "auto",
+    device: str | int = "auto",
     chat_template: str | None = None,
 ) -> Classifier:
     """Load a classifier folder, or a boxed classifier by name; its model only when it is needed.
@@ -106,7 +106,7 @@ def load_classifier(
     ----------
     name : str or path
         A folder, or a name that :func:`boxed_names` lists.
-    model, device : str, optional
+    model, device
         Where the classifier's model is by now, and where it is to compute. Classifiers of one model
         share it.
     chat_template : str, optional
@@ -224,7 +224,10 @@ def _require_trusted(data: bytes) -> None:
     except Exception as error:  # whatever a damaged file makes skops raise
         raise ArtifactError(f"{ESTIMATORS_FILE} is damaged: {error}") from error
     if foreign:
-        raise ArtifactError(f"{ESTIMATORS_FILE} holds a type that is not trusted: {foreign[0]}")
+        raise ArtifactError(
+            f"{ESTIMATORS_FILE} holds a type that is not trusted: {foreign[0]}",
+            hint=LATER if foreign[0].startswith("splinellm.") else None,
+        )
 
 
 def _require_fit(estimators: Any, card: Card) -> None:

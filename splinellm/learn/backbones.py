@@ -9,6 +9,7 @@ from __future__ import annotations
 from threading import RLock
 from typing import TYPE_CHECKING
 
+from splinellm import parameters
 from splinellm.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _loaded: dict[tuple[str, str, str], Backbone] = {}
 _registered: dict[str, Backbone] = {}
 
 
-def shared_backbone(model: str, dtype: str = "auto", device: str = "auto") -> Backbone:
+def shared_backbone(model: str, dtype: str = "auto", device: str | int = "auto") -> Backbone:
     """Return this process's one copy of a model; load it if it is not there yet.
 
     Parameters
@@ -29,7 +30,7 @@ def shared_backbone(model: str, dtype: str = "auto", device: str = "auto") -> Ba
     model : str
         A name given to :func:`register_backbone`, or whatever
         :func:`splinellm.backbone.loading.load_backbone` takes.
-    dtype, device : str
+    dtype, device
         See :func:`splinellm.backbone.loading.load_backbone`.
 
     Returns
@@ -43,6 +44,7 @@ def shared_backbone(model: str, dtype: str = "auto", device: str = "auto") -> Ba
     SplineLLMError
         The model cannot be loaded.
     """
+    device = parameters.device_name(device)
     # Held while loading: of two threads that ask for a model at once, one waits for the other.
     with _lock:
         if model in _registered:

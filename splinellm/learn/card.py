@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from splinellm.conversations import is_conversation, with_texts
-from splinellm.errors import ArtifactError, ChatTemplateError, ConfigurationError
+from splinellm.errors import LATER, ArtifactError, ChatTemplateError, ConfigurationError
 from splinellm.learn.labels import Kind
 from splinellm.learn.pooling import POOLING, Pooling
 from splinellm.learn.predictions import scored_classes
@@ -17,6 +17,10 @@ from splinellm.normalisation import normalised, require_known
 from splinellm.provenance import Provenance
 
 CARD_VERSION = 1
+"""Raised when a setting comes that changes verdicts: who does not know it would judge without it.
+
+Arrays and fields that are not known are refused whatever the version.
+"""
 NORMALISATION = "normalisation"
 """Of a card's settings: the version of what texts are normalised by; without it, they are not."""
 
@@ -89,8 +93,19 @@ class Card:
         """Whether it judges what is no conversation: of that there is only `all` to count."""
         return self.pooling is not None or self.provenance.count == "all"
 
-    def require_count(self, count: str | None) -> None:
+    def of_conversations(self, option: str = "count") -> str:
+        """Say why it reads no texts, for whoever refuses them; `option` is what users call it."""
+        return f"'{self.name}' was trained on conversations ({option} {self.provenance.count})"
+
+    def require_count(self, count: str | None, *, option: str = "count") -> None:
         """Refuse to count anything of conversations but what was counted when it was trained.
+
+        Parameters
+        ----------
+        count : str, optional
+            What is to be counted.
+        option : str
+            What users call it.
 
         Raises
         ------
@@ -99,8 +114,8 @@ class Card:
         """
         if self.pooling is None and count not in (None, "all", self.provenance.count):
             raise ConfigurationError(
-                f"'{self.name}' was trained on count {self.provenance.count}, not on {count}",
-                hint="leave count out: the card says what counts",
+                f"'{self.name}' was trained on {option} {self.provenance.count}, not on {count}",
+                hint=f"leave {option} out: the card says what counts",
             )
 
     def require_prompts(
@@ -127,7 +142,7 @@ class Card:
         self.require_count(count)
         if not are_messages and not self.reads_texts:
             raise ConfigurationError(
-                f"'{self.name}' was trained on conversations (count {self.provenance.count})",
+                self.of_conversations(),
                 hint="name their column: messages_column, or --messages-column",
             )
         trained_with = self.provenance.chat_template_sha256
@@ -174,8 +189,12 @@ class Card:
             record = json.loads(text)
             if record["card_version"] != CARD_VERSION:
                 raise ArtifactError(
-                    f"card version {record['card_version']} is not {CARD_VERSION}, this library's"
+                    f"card version {record['card_version']} is not {CARD_VERSION}, this library's",
+                    hint=LATER,
                 )
+            known = {field.name for field in dataclasses.fields(cls)}
+            if more := sorted(set(record) - known):
+                raise ArtifactError(f"the card holds something else: {more[0][:40]}", hint=LATER)
             record["provenance"] = Provenance.from_json(json.dumps(record["provenance"]))
             record["classes"] = tuple(record["classes"])
             record["weaknesses"] = tuple(record["weaknesses"])

@@ -45,7 +45,7 @@ class Classifier(FrozenClassifier):
         Everything about them.
     model : str, optional
         Where the card's model is, if not where it was when the classifier was trained.
-    device : str
+    device : str, int or torch.device
         Where it computes; see :func:`splinellm.learn.backbones.shared_backbone`.
     chat_template : str, optional
         Renders conversations, in place of the model's own. One that was trained on conversations
@@ -60,7 +60,7 @@ class Classifier(FrozenClassifier):
         card: Card,
         *,
         model: str | None = None,
-        device: str = "auto",
+        device: str | int = "auto",
         chat_template: str | None = None,
     ) -> None:
         self.estimators = estimators

@@ -19,7 +19,7 @@ from scipy.sparse import csr_matrix, hstack
 from sklearn.base import BaseEstimator
 from sklearn.feature_extraction.text import CountVectorizer
 
-from splinellm.errors import ArtifactError, LabelError
+from splinellm.errors import LATER, ArtifactError, LabelError
 from splinellm.learn.kept_scores import KeptScores
 from splinellm.token_index import text_lines
 
@@ -183,7 +183,7 @@ class Lexicon(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
                     raise ArtifactError(f"the lexicon's {name} is damaged")
             # Nothing that a file put there may stand in for a method, or for what is made later.
             if more := sorted(set(vars(self)) - {"words_", "pairs_", "letters_", *shapes}):
-                raise ArtifactError(f"the lexicon holds something else: {more[0][:40]}")
+                raise ArtifactError(f"the lexicon holds something else: {more[0][:40]}", hint=LATER)
         except (AttributeError, TypeError, ValueError) as error:
             raise ArtifactError(f"the lexicon is damaged: {error}") from error
 

@@ -11,7 +11,7 @@ from scipy.special import expit
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 
-from splinellm.errors import ArtifactError
+from splinellm.errors import LATER, ArtifactError
 from splinellm.learn.lexicon import Lexicon, words_at, words_of
 
 STRENGTH = 0.01
@@ -79,7 +79,7 @@ class Marker(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
             raise ArtifactError("the marker's around_ holds something else than numbers")
         # Nothing that a file put there may stand in for a method.
         if more := sorted(set(vars(self)) - {"lexicon_", "around_"}):
-            raise ArtifactError(f"the marker holds something else: {more[0][:40]}")
+            raise ArtifactError(f"the marker holds something else: {more[0][:40]}", hint=LATER)
 
 
 def neighbours(lexicon: Lexicon, words: Sequence[str]) -> np.ndarray:

@@ -75,7 +75,7 @@ class PooledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         model: str = "smollm2-135m",
         *,
         dtype: str = "auto",
-        device: str = "auto",
+        device: str | int = "auto",
         layers: str | Collection[int] | None = None,
         features: str | Collection[str] = "blocks",
         max_tokens: int | None = None,
@@ -235,9 +235,9 @@ class PooledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
 
         features = listed("features", self.features)
         FeatureSelection.parse(features)  # a typo must not cost the loading of a model
-        names = (text(name, getattr(self, name)) for name in ("model", "dtype", "device"))
+        model, dtype = text("model", self.model), text("dtype", self.dtype)
         return SplineExtractor(
-            shared_backbone(*names),
+            shared_backbone(model, dtype, self.device),
             layers=None if self.layers is None else listed("layers", self.layers),
             features=features,
             max_tokens=whole("max_tokens", self.max_tokens),

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from splinellm.learn.fairness import Members
-from splinellm.learn.lengths import BY_LENGTH, reliability_by_length, tried_up_to
+from splinellm.learn.lengths import BY_LENGTH, TRIED_UP_TO, reliability_by_length, tried_up_to
 from splinellm.learn.metrics import recall_at_fpr
 from splinellm.learn.out_of_fold import OutOfFold
 from splinellm.learn.pooled import probabilities_of
@@ -51,6 +51,7 @@ def pooled_figures(
     kept: OutOfFold | None = None,
     *,
     n_rows: int | None = None,
+    tried_longer: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Measure scorers: held out, by group of people, and the first by channel and by length.
 
@@ -68,10 +69,14 @@ def pooled_figures(
         Gets the probabilities of the rows that were measured.
     n_rows : int, optional
         Of how many figures could be; of all without.
+    tried_longer : bool
+        Whether texts beyond the length of the rows are tried by whoever calls.
     """
     first, *others = trials
     labels = material.labels
     logits, channels, lengths = _measured(material, first)
+    if tried_longer:
+        lengths.pop(TRIED_UP_TO, None)  # which would end with these rows
     of_trials = [logits, *(_measured(material, one)[0] for one in others)]
     measured = trial_figures(
         [

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from splinellm.errors import ArtifactError, ConfigurationError
+from splinellm.errors import LATER, ArtifactError, ConfigurationError
 from splinellm.learn.lexicon import Lexicon
 from splinellm.learn.marker import Marker
 from splinellm.learn.pooling import Pooling, PoolName, window_means
@@ -148,7 +148,7 @@ def require_pooled_fit(estimators: Any, card: Card, n_features: int) -> None:
         raise ArtifactError("the file pools otherwise than the card says")
     # Nothing that a file put there may stand in for a method.
     if more := sorted(set(vars(scorer)) - {*shapes, *pooling.settings(), "lexicon_", "marker_"}):
-        raise ArtifactError(f"the estimator holds something else: {more[0][:40]}")
+        raise ArtifactError(f"the estimator holds something else: {more[0][:40]}", hint=LATER)
     lexicon, marker = getattr(scorer, "lexicon_", None), getattr(scorer, "marker_", None)
     for channel, is_told in (
         (lexicon, "lexicon" in card.settings.get("channels", ())),

@@ -104,6 +104,7 @@ def train_windows(
     normalisation: str | None = None,
     members: Members | None = None,
     kept: OutOfFold | None = None,
+    tried_longer: bool = False,
 ) -> Pooled:
     """Train a pooled classifier, and measure it on a fifth of the rows kept aside.
 
@@ -129,6 +130,8 @@ def train_windows(
         groups, of which a few are no measure of chance.
     measured : ndarray of bool, shape (N,), optional
         Which texts thresholds are chosen on and figures are of; from the others is only learned.
+    tried_longer : bool
+        See :func:`splinellm.learn.pooled_figures.pooled_figures`.
     groups, tuning_groups, target, abstain, data, weaknesses, normalisation, members, kept
         See :func:`splinellm.learn.training.train`.
 
@@ -159,7 +162,9 @@ def train_windows(
         )
         trials.append(PooledTrial(tried.scorer, test[told_of[test]], chosen))
     decisions = trials[0].decisions
-    metrics = pooled_figures(material, trials, groups, members, kept, n_rows=n_told)
+    metrics = pooled_figures(
+        material, trials, groups, members, kept, n_rows=n_told, tried_longer=tried_longer
+    )
     final = material.fit(np.arange(len(labels)), inner)
     marker = None if marks is None else fit_marker(texts, marks, final.scorer.lexicon_)
     final.scorer.marker_ = marker

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from splinellm.errors import ConfigurationError
+from splinellm.errors import LATER, ConfigurationError
 
 PoolName = Literal["mean", "max", "log-sum-exp", "agreeing"]
 POOLS: tuple[PoolName, ...] = get_args(PoolName)
@@ -81,7 +81,7 @@ class Pooling:
         try:
             return cls(**record)
         except TypeError as error:
-            raise ConfigurationError(f"the pooling is unreadable: {error}") from error
+            raise ConfigurationError(f"the pooling is unreadable: {error}", hint=LATER) from error
 
     def bounds(self, n_tokens: int) -> np.ndarray:
         """First token of each window and the one after its last, shape (W, 2), int64.

@@ -50,8 +50,8 @@ class Predictions:
 
     @property
     def flags(self) -> np.ndarray:
-        """Whether each class' probability reaches its threshold, shape (N, C), bool."""
-        return _reached(self.classes, self.probabilities, self.thresholds)
+        """Whether each class is said to be there, shape (N, C), bool; see :func:`verdict_flags`."""
+        return verdict_flags(self.kind, self.classes, self.probabilities, self.thresholds)
 
     @property
     def predicted(self) -> list[str]:

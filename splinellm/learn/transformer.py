@@ -13,7 +13,7 @@ from splinellm.errors import ConfigurationError
 from splinellm.extraction.caching import CachedExtractor, shared_store
 from splinellm.learn.backbones import shared_backbone
 from splinellm.learn.inputs import listed, number, text, texts_of, whole
-from splinellm.parameters import flag
+from splinellm.parameters import device_name, flag
 from splinellm.schema import FeatureSchema, FeatureSelection
 from splinellm.table import schema_of
 
@@ -35,8 +35,8 @@ class SplineFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         :func:`splinellm.learn.register_backbone`.
     dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
         ``auto`` is float32 on a CPU and the checkpoint's own dtype elsewhere.
-    device : str, default="auto"
-        ``auto`` (CUDA, then MPS, then CPU) or a torch device.
+    device : str, int or torch.device, default="auto"
+        ``auto`` (CUDA, then MPS, then CPU) or a torch device; a number is that of a CUDA device.
     layers : str, collection of int, or None, default=None
         Decoder layers counted from 0, such as ``"0-2,29"``; None is all.
     features : str or collection of str, default="paper"
@@ -87,7 +87,7 @@ class SplineFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         model: str = "smollm2-135m",
         *,
         dtype: str = "auto",
-        device: str = "auto",
+        device: str | int = "auto",
         layers: str | Collection[int] | None = None,
         features: str | Collection[str] = "paper",
         max_tokens: int | None = None,
@@ -207,7 +207,9 @@ class SplineFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         A search sets NumPy scalars and arrays, which neither compare nor serialise like these.
         """
         return {
-            **{name: text(name, getattr(self, name)) for name in ("model", "dtype", "device")},
+            "model": text("model", self.model),
+            "dtype": text("dtype", self.dtype),
+            "device": device_name(self.device),
             "layers": None if self.layers is None else listed("layers", self.layers),
             "features": listed("features", self.features),
             "max_tokens": whole("max_tokens", self.max_tokens),

@@ -87,7 +87,7 @@ def attach(
     ...     recorder.table.array.shape
     (1, 30, 8)
     """
-    if granularity not in ("prompt", "token"):
+    if not isinstance(granularity, str) or granularity not in ("prompt", "token"):
         raise ConfigurationError(
             f"granularity '{str(granularity)[:40]}' cannot be watched",
             hint="prompt or token; the table of prompts after every step is that of a prefix",

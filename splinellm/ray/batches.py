@@ -27,7 +27,7 @@ from splinellm.ray.containers import (
     with_columns,
 )
 from splinellm.ray.filling import ERROR, filled, filled_schema
-from splinellm.schema import FeatureSelection, parse_layers
+from splinellm.schema import FeatureSelection, Layers, feature_items, kept_layers, parse_layers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -218,12 +218,12 @@ dimension_threshold, allow_special_tokens, count, chat_template
         *,
         text_column: str = "text",
         messages_column: str | None = None,
-        layers: str | Iterable[int] | None = None,
+        layers: Layers = None,
         features: str | Iterable[str] = "paper",
         layout: Literal["columns", "list"] = "columns",
         on_error: Literal["null", "raise"] = "null",
         dtype: str = "auto",
-        device: str = "auto",
+        device: str | int = "auto",
         device_map: str | None = None,
         max_tokens: int | None = None,
         batch_tokens: int | None = None,
@@ -236,14 +236,12 @@ dimension_threshold, allow_special_tokens, count, chat_template
         super().__init__(text_column, messages_column, on_error)
         if layout not in ("columns", "list"):
             raise ConfigurationError(f"layout is '{layout}'", hint="it is columns or list")
-        if layers is not None:
-            layers = layers if isinstance(layers, str) else tuple(layers)
-            parse_layers(layers, _MANY_LAYERS)
+        self.layers = kept_layers(layers)
+        parse_layers(self.layers, _MANY_LAYERS)
         _require_conversations(count, chat_template, messages_column)
-        given = features if isinstance(features, str) else tuple(features)
+        given = features if isinstance(features, str) else tuple(feature_items(features))
         FeatureSelection.parse(given)  # a typo must not cost the start of a cluster
         self.model = model
-        self.layers = layers
         self.features = given
         self.layout: Literal["columns", "list"] = layout
         self.settings: dict[str, Any] = {
@@ -296,7 +294,7 @@ class PredictBatch(_Batch):
     chat_template : str, optional
         Renders conversations, in place of the model's own: the one that the classifier was trained
         with. Who pools reads what is said, and needs none.
-    model, device : str, optional
+    model, device
         Where the classifier's model is by now, and where it is to compute.
     batch_tokens : int, optional
         Padded tokens of a batch of the model's.
@@ -330,7 +328,7 @@ class PredictBatch(_Batch):
         count: Count = "all",
         chat_template: str | None = None,
         model: str | None = None,
-        device: str = "auto",
+        device: str | int = "auto",
         batch_tokens: int | None = None,
     ) -> None:
         from splinellm.learn.artifact import load_card  # scikit-learn is slow to import

@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from huggingface_hub.errors import RepositoryNotFoundError
@@ -274,7 +275,33 @@ def test_absent_device(device: str) -> None:
         load_backbone("smollm2-135m", device=device)
 
 
-@pytest.mark.parametrize("device", [None, 0])
+@pytest.mark.parametrize("layers", [1, np.array(1), iter([1])])
+def test_one_layer(folder: Path, layers: Any) -> None:
+    extractor = SplineExtractor.from_pretrained(folder, device="cpu", layers=layers)
+    assert extractor.plan.layers == (1,)
+    assert extractor.backbone.n_loaded_layers == 2
+
+
+def test_a_device_of_torchs(folder: Path) -> None:
+    assert load_backbone(folder, device=torch.device("cpu")).device.type == "cpu"
+
+
+@pytest.mark.parametrize("device", [99, np.int64(99), torch.device("cuda", 99), "hpu"])
+def test_an_absent_device_is_told_with_those_that_are_there(device: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"is not there \(use auto, cpu"):
+        load_backbone("smollm2-135m", device=device)
+
+
+@pytest.mark.parametrize("dtype", [["float32"], np.array(["auto", "float32"]), 32])
+def test_a_dtype_is_text(dtype: Any) -> None:
+    with pytest.raises(ConfigurationError, match="dtype is of type"):
+        load_backbone("smollm2-135m", device="cpu", dtype=dtype)
+
+
+_NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+
+
+@pytest.mark.parametrize("device", [None, pytest.param(0, marks=_NO_CUDA)])
 def test_a_device_is_text(device: Any) -> None:
     with pytest.raises(ConfigurationError, match="device is of type"):
         load_backbone("smollm2-135m", device=device)

@@ -13,7 +13,9 @@ from splinellm.classifiers import build, leaving_out
 from splinellm.classifiers.rows import OTHER, Rows, domain_rows, jigsaw_types, toxicity_rows
 from splinellm.classifiers.sources import JIGSAW_LABELS
 from splinellm.classifiers.workshop import Reading, Workshop, of_layers
+from splinellm.learn.lengths import BY_LENGTH, TRIED_UP_TO
 from splinellm.learn.pooled_material import Material, PooledSettings
+from splinellm.learn.pooled_training import train_windows
 from splinellm.learn.pooling import Pooling
 from splinellm.learn.windows import read_windows
 from tests.tiny import tiny_backbone
@@ -142,7 +144,7 @@ def test_fewer_layers_are_what_reading_them_gives(tmp_path: Path) -> None:
     assert source == told
 
 
-def test_a_source_left_out_is_judged_by_what_the_others_say(tmp_path: Path) -> None:
+def two_sources() -> Rows:
     random = np.random.default_rng(0)
     nouns = ["cook", "poet", "judge", "aunt", "coach"]
     label = np.array(["toxic", "clean"] * 40)
@@ -151,7 +153,27 @@ def test_a_source_left_out_is_judged_by_what_the_others_say(tmp_path: Path) -> N
         for one in label
     ]
     source = np.array(["jigsaw"] * 40 + ["surge"] * 40)
-    rows = Rows(texts, label, source, np.ones(80), [None] * 80)
+    return Rows(texts, label, source, np.ones(80), [None] * 80)
+
+
+@pytest.mark.parametrize("boxed", [True, False])
+def test_texts_longer_than_the_rows_of_a_boxed_classifier_are_tried_elsewhere(
+    tmp_path: Path, *, boxed: bool
+) -> None:
+    """So no card of one names a length from which users are warned."""
+    rows = two_sources()
+    windows, source = shop(tmp_path).windows(READING, rows.texts)
+    settings = PooledSettings(Pooling(window=4, stride=2), strengths=(0.01,))
+    make = build.trained if boxed else train_windows
+    card = make(windows, rows.texts, rows.labels, source, name="domain", settings=settings).card
+    assert (TRIED_UP_TO in card.metrics[BY_LENGTH]) is not boxed
+    assert bool(card.weaknesses) is boxed
+    assert (card.normalisation is not None) is boxed
+
+
+def test_a_source_left_out_is_judged_by_what_the_others_say(tmp_path: Path) -> None:
+    rows = two_sources()
+    texts = rows.texts
     windows, _ = shop(tmp_path).windows(READING, texts)
     settings = PooledSettings(Pooling(window=4, stride=2), hybrid=True, n_components=None)
     material = Material(windows, texts, rows.labels, None, settings, rows.weights)

@@ -250,6 +250,11 @@ def test_a_classifier_of_answers_refuses_texts_before_it_reads_any(tiny: Cli) ->
     assert "--count last): name their column with --messages-column" in " ".join(
         result.stderr.replace("\u2502", " ").split()
     )
+    result = tiny("predict", "mine", "texts.jsonl", "-o", "out.jsonl", "--count", "user")
+    assert result.code == 2
+    assert "'mine' was trained on --count last, not on user (leave --count out" in " ".join(
+        result.stderr.replace("\u2502", " ").split()
+    )
     # Features of conversations are none of texts.
     table.to_parquet("features.parquet")
     assert tiny("predict", "mine", "features.parquet", "-o", "out.jsonl", "-q").code == 0

@@ -224,6 +224,35 @@ def test_a_classifier_of_conversations_is_given_its_template_in_python(tmp_path:
         release_backbones("tiny")
 
 
+def test_inspect_renders_conversations_with_the_template_it_is_given(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        loading,
+        "load_extractor",
+        lambda *, chat_template=None, **_: SplineExtractor(
+            backbone(), features="blocks:8", chat_template=chat_template
+        ),
+    )
+    answers = train(extractor(count="last").extract(ROWS), LABELS, name="answers")
+    save_classifier(answers, "answers")
+    Path("chat.json").write_text(json.dumps(ROWS[0]))
+    Path("chatml.jinja").write_text(CHATML)
+    register_backbone("tiny", backbone())  # whose tokenizer has no template
+    told = ("inspect", "chat.json", "--json", "--classifier", "answers")
+    try:
+        assert "the model has no chat template" in cli(*told).stderr
+        result = cli(*told, "--chat-template", "chatml.jinja")
+        assert result.code == 0, result.stderr
+    finally:
+        release_backbones("tiny")
+    found = json.loads(result.stdout)
+    expected = answers.predict_texts(ROWS[:1], extractor(count="last")).probabilities[0]
+    np.testing.assert_allclose([*found["verdicts"][0]["probabilities"].values()], expected)
+    whole = extractor().extract(ROWS[:1])
+    np.testing.assert_allclose(found["values"], whole.array[0], rtol=1e-6)
+
+
 def test_what_a_card_can_be_asked_is_known_before_a_row_is_read(of_texts: Classifier) -> None:
     answers = train(extractor(count="last").extract(ROWS), LABELS, name="answers").card
     answers.require_prompts(are_messages=True, count="last", chat_template=CHATML)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +204,9 @@ def test_probe_tells_tokenizers_apart(llama: Backbone) -> None:
         ({"layers": slice(2)}, SchemaError, "layers is of type slice"),
         ({"layers": [True, False]}, SchemaError, "layer True is not a whole number"),
         ({"layers": b"01"}, SchemaError, "layers is of type bytes"),
+        ({"layers": np.array(1.5)}, SchemaError, "layers is of type float"),
         ({"features": 5}, SchemaError, "features is of type int"),
+        ({"features": np.array(5)}, SchemaError, "features is of type int"),
         ({"features": ["spline", 5]}, SchemaError, "a feature is of type int"),
         ({"layers": "3"}, SchemaError, "layer 3 does not exist"),
         ({"layers": ""}, SchemaError, "layer"),
@@ -212,6 +214,10 @@ def test_probe_tells_tokenizers_apart(llama: Backbone) -> None:
         ({"features": f"blocks:{N_HYPERPLANES + 1}"}, SchemaError, "72 hyperplanes"),
         ({"dimension_threshold": 1.5}, ConfigurationError, "between 0 and 1"),
         ({"dimension_rule": "median"}, ConfigurationError, "median"),
+        ({"dimension_rule": np.array(["relative"])}, ConfigurationError, "dimension_rule is of"),
+        ({"count": np.array(["all", "last"])}, ConfigurationError, "count is of type ndarray"),
+        ({"chat_template": np.array(["a", "b"])}, ConfigurationError, "chat_template is of type"),
+        ({"prefix_cache_bytes": np.ones(2)}, ConfigurationError, "prefix_cache_bytes is of type"),
     ],
     ids=str,
 )
@@ -286,3 +292,16 @@ def test_an_unknown_granularity_is_refused(extractor: SplineExtractor) -> None:
         extractor.extract(TEXTS, granularity="word")  # type: ignore[arg-type]
     with pytest.raises(SchemaError, match="unknown granularity"):
         extractor.provenance_at("word")  # type: ignore[arg-type]
+    with pytest.raises(SchemaError, match="unknown granularity"):
+        extractor.extract(TEXTS, granularity=np.array(["prompt", "token"]))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrap", [np.array, torch.tensor])
+def test_an_array_without_dimensions_is_its_value(
+    llama: Backbone, wrap: Callable[[int], Any]
+) -> None:
+    extractor = SplineExtractor(llama, layers=wrap(1), max_tokens=wrap(5), batch_tokens=wrap(7))
+    assert extractor.plan.layers == (1,)
+    assert extractor.plan.max_tokens == 5
+    table = SplineExtractor(llama).extract(TEXTS)
+    assert table.select(layers=wrap(-1)).names == table.select(layers=[2]).names

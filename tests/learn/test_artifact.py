@@ -8,6 +8,7 @@ import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,23 +100,57 @@ def test_another_schema_or_card_version_is_refused(folder: Path) -> None:
         load_classifier(folder)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda card: card.update(card_version=7), "card version 7"),
+        (lambda card: card.update(pace="slow"), "the card holds something else: pace"),
+        (lambda card: card["provenance"].update(schema_version=99), "schema version 99"),
+        (lambda card: card["provenance"].update(pace="slow"), "holds something else: pace"),
+        (
+            lambda card: card["settings"].update(pooling={"pool": "max", "pace": "slow"}),
+            "the pooling is unreadable: .*'pace'",
+        ),
+    ],
+)
+def test_what_a_later_version_may_have_written_is_refused_with_what_to_do(
+    folder: Path, change: Callable[[Any], object], message: str
+) -> None:
+    edit_card(folder, change)
+    with pytest.raises(SplineLLMError, match=f"{message}.*update this one"):
+        load_classifier(folder)
+
+
+def of_type(data: bytes, name: str) -> bytes:
+    """A file of skops whose first object says to be of another type."""
+    module, _, of_module = name.rpartition(".")
+    archive = zipfile.ZipFile(io.BytesIO(data))
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as changed:
+        for member in archive.namelist():
+            content = archive.read(member)
+            if member == "schema.json":
+                schema = json.loads(content)
+                schema["content"][0].update({"__class__": of_module, "__module__": module})
+                content = json.dumps(schema).encode()
+            changed.writestr(member, content)
+    return buffer.getvalue()
+
+
+def test_a_type_of_a_later_version_is_refused_with_what_to_do(folder: Path) -> None:
+    replace_skops(
+        folder, of_type(skops.io.dumps([LogisticRegression()]), "splinellm.learn.later.Later")
+    )
+    with pytest.raises(ArtifactError, match=r"not trusted: splinellm\.learn\.later.*update this"):
+        load_classifier(folder)
+
+
 def test_a_foreign_type_is_refused_by_name(folder: Path) -> None:
     class Payload:
         pass
 
     Payload.__module__, Payload.__qualname__ = "evil", "Payload"
-    data = skops.io.dumps([LogisticRegression()])
-    harmless = zipfile.ZipFile(io.BytesIO(data))
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name in harmless.namelist():
-            content = harmless.read(name)
-            if name == "schema.json":
-                schema = json.loads(content)
-                schema["content"][0].update({"__class__": "system", "__module__": "os"})
-                content = json.dumps(schema).encode()
-            archive.writestr(name, content)
-    replace_skops(folder, buffer.getvalue())
+    replace_skops(folder, of_type(skops.io.dumps([LogisticRegression()]), "os.system"))
     with pytest.raises(ArtifactError, match="not trusted"):
         load_classifier(folder)
 

@@ -110,6 +110,22 @@ def test_damaged_arrays_are_refused(name: str, value: Any, tmp_path: Path) -> No
         load_classifier(tmp_path / "p")
 
 
+def test_arrays_of_a_later_version_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    """Left out, they would change verdicts in silence."""
+    for part in ("estimator", "lexicon", "marker"):
+        classifier = trained(hybrid=True)
+        more = [text for text in TEXTS if "idiot" in text] * 30
+        scorer = copy(classifier.scorer)
+        scorer.lexicon_ = copy(scorer.lexicon_)
+        scorer.marker_ = fit_marker(more, [marked(text) for text in more])
+        owner = scorer if part == "estimator" else getattr(scorer, f"{part}_")
+        owner.later_ = np.zeros(1)
+        card = replace(classifier.card, settings={**classifier.card.settings, MARKED: 1})
+        save_classifier(Pooled([scorer], card), tmp_path / part)
+        with pytest.raises(ArtifactError, match=f"the {part} .*: later_ .*update this one"):
+            load_classifier(tmp_path / part)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -10,6 +10,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
@@ -124,6 +125,8 @@ def test_no_texts_make_no_rows():
         ({"model": 3}, ConfigurationError),
         ({"model": "tiny", "dtype": "bfloat16"}, ConfigurationError),
         ({"model": "tiny", "device": "cuda"}, ConfigurationError),
+        ({"model": "tiny", "device": 0}, ConfigurationError),
+        ({"model": "tiny", "device": 0.5}, ConfigurationError),
         ({"dtype": "int8"}, ConfigurationError),
         ({"model": "tiny", "cache": "ram"}, ConfigurationError),
         ({"model": "tiny", "layers": 3}, ConfigurationError),
@@ -167,6 +170,7 @@ def test_numpy_parameters_of_a_search_are_taken():
     plain = SplineFeatures("tiny", layers=[0], max_tokens=3, dimension_threshold=0.25)
     numpy = SplineFeatures(
         np.str_("tiny"),
+        device=torch.device("cpu"),
         layers=np.arange(1),
         features=np.array(["paper"]),
         max_tokens=np.int64(3),

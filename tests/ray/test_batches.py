@@ -74,6 +74,14 @@ def test_features_are_the_extractors_and_the_kind_stays(
         assert list(found.index) == list(given.index)
 
 
+@pytest.mark.parametrize("layers", [1, np.array(1), iter([1])])
+def test_one_layer(model: str, layers: Any) -> None:
+    batch = SplineBatch(model, layers=layers, features="sign_mean")
+    for _ in range(2):
+        found = [name for name in batch({"text": TEXTS[:1]}) if name.startswith("layer")]
+        assert found == ["layer_01.sign_mean"]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_verdicts_are_the_classifiers(kind: str, classifier: str) -> None:
     found = columns_of(PredictBatch(classifier)(batch_of(kind, text=TEXTS)))
@@ -210,6 +218,10 @@ def test_mistakes_are_told_before_any_model_is_loaded(model: str, classifier: st
         SplineBatch(model, features="sign_maen")
     with pytest.raises(SchemaError):
         SplineBatch(model, layers="a-b")
+    with pytest.raises(SchemaError, match="layers is of type float"):
+        SplineBatch(model, layers=np.array(0.5))  # type: ignore[arg-type]
+    with pytest.raises(SchemaError, match="features is of type int"):
+        SplineBatch(model, features=5)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="on_error is 'skip'"):
         SplineBatch(model, on_error="skip")  # type: ignore[arg-type]
     with pytest.raises(ClassifierNotFoundError):

@@ -122,14 +122,24 @@ def test_a_hundred_thousand_brackets(client: TestClient, route: str, bracket: st
         assert send(client, route, content) == (400, "invalid_json")
 
 
+def test_a_byte_order_mark_is_ignored_once_at_the_beginning(client: TestClient, route: str) -> None:
+    mark = b"\xef\xbb\xbf"
+    for text in ("x", "x" * 70_000, "\ufeffx"):  # large bodies are read elsewhere
+        content = json.dumps(body_of(route, text)).encode()
+        assert send(client, route, mark + content) == send(client, route, content)
+    assert send(client, route, mark + mark + content) == (400, "invalid_json")
+    assert send(client, route, mark) == (400, "invalid_json")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"[" * 100_000, "the body is nested more than 64 deep"),
         (b'{"input": "\xc3\xa9\xff"}', "the body is not valid UTF-8: at byte 13"),
         ('{"input": "éé" x}'.encode(), "the body is not valid JSON: at byte 17"),
+        ('\ufeff{"input": "éé" x}'.encode(), "the body is not valid JSON: at byte 20"),
     ],
-    ids=["nested", "not UTF-8", "bytes, not characters"],
+    ids=["nested", "not UTF-8", "bytes, not characters", "behind a mark"],
 )
 def test_what_is_wrong_with_a_body_is_told(
     client: TestClient, content: bytes, message: str

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
 from service.app import create_app
-from service.mapping import misspelt, require_mapped, unasked
-from service.models import ModelCatalog
+from service.mapping import misspelt, require_mapped, unasked, unflagging
+from service.models import ModelCatalog, attach
 from service.routes.discovery import document
 from service.settings import load_settings
 from splinellm.errors import ConfigurationError
-from tests.service.fakes import backbone_of, fake_catalog
+from splinellm.learn.classifier import Classifier
+from tests.service.fakes import WORDS, FakeEstimator, backbone_of, fake_catalog
 
 TEXTS = ["a toxic text about law", "a threat", "calm"]
 
@@ -140,6 +144,79 @@ def test_a_mapped_classifier_can_be_named_in_moderations(mapped: TestClient) -> 
     assert result["category_scores"]["illicit"] == pytest.approx(law["probabilities"]["law"])
     assert "code" not in result["categories"]
     assert {"hate", "harassment"} <= set(found["unscored_categories"])
+
+
+EXCLUSIVE = ("clean", "insult", "threat", "spam")
+
+
+def exclusive(*classes: str, name: str = "toxicity") -> ModelCatalog:
+    """A service whose `name` tells classes apart that exclude each other."""
+    catalog = fake_catalog()
+    model = catalog.default
+    binary = next(it.classifier for it in catalog.classifiers.values() if it.name == "toxicity")
+    card = replace(binary.card, name=name, kind="multiclass", classes=classes, thresholds={})
+    estimator = FakeEstimator(*(WORDS.index(word) for word in ("code", "insult", "threat", "law")))
+    return ModelCatalog([model], [attach(Classifier([estimator], card), [model])])
+
+
+@pytest.fixture
+def moderate() -> Iterator[Callable[..., dict[str, Any]]]:
+    with ExitStack() as stack:
+
+        def ask_for(text: str, **settings: Any) -> dict[str, Any]:
+            catalog = exclusive(*EXCLUSIVE)
+            stack.callback(catalog.stop, 30)
+            app = create_app(load_settings(**settings), load=lambda *_: catalog)
+            client = stack.enter_context(TestClient(app))
+            while client.get("/readyz").status_code != 200:
+                assert app.state.lifecycle.failure is None
+            (row,) = ask(client, input=text)["data"]
+            found = client.post("/v1/moderations", json={"input": text}).json()
+            (result,) = found["results"]
+            for name in EXCLUSIVE:
+                assert result["category_scores"][name] == row["probabilities"][name]
+                assert result["categories"][name] == (row["label"] == name)
+            return {"label": row["label"], "p": row["probabilities"], **result}
+
+        yield ask_for
+
+
+def test_of_exclusive_classes_the_most_probable_one_is_flagged(
+    moderate: Callable[..., dict[str, Any]],
+) -> None:
+    insult = moderate("insult")
+    assert (insult["label"], insult["flagged"]) == ("insult", True)
+    assert insult["p"]["insult"] < 0.5  # no threshold decides
+    assert insult["categories"]["harassment"]
+    assert not insult["categories"]["harassment/threatening"]
+
+
+def test_a_class_that_may_stand_for_nothing_found_is_flagged_if_it_is_mapped(
+    moderate: Callable[..., dict[str, Any]],
+) -> None:
+    calm, spam = moderate("code"), moderate("law")
+    assert (calm["label"], calm["flagged"]) == ("clean", False)
+    assert (spam["label"], spam["flagged"]) == ("spam", False)
+    told = {"moderation_categories": "illicit=toxicity:spam"}
+    assert moderate("law", **told)["flagged"]
+    assert not moderate("code", **told)["flagged"]
+
+
+def test_exclusive_classes_of_which_none_can_be_flagged_are_told_at_the_start() -> None:
+    told = load_settings(moderation_categories="illicit=toxicity:spam")
+    for classes, settings, n_warnings in (
+        (("ham", "spam"), load_settings(), 1),
+        (("ham", "spam"), told, 0),
+        (EXCLUSIVE, load_settings(), 0),
+        (("ham", "sexual"), load_settings(), 0),
+    ):
+        catalog = exclusive(*classes)
+        assert catalog.stop(30)
+        warnings = unflagging(catalog.classifiers, {}, settings)
+        assert len(warnings) == n_warnings
+    catalog = exclusive("ham", "spam", name="mail")  # whom nobody asks
+    assert catalog.stop(30)
+    assert unflagging(catalog.classifiers, {}, load_settings()) == []
 
 
 def test_who_is_asked_by_no_format_is_told_at_the_start(catalog: ModelCatalog) -> None:

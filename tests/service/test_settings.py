@@ -55,6 +55,15 @@ def test_options_win_over_environment_and_environment_over_file(
 
 
 @pytest.mark.parametrize(
+    ("name", "content"),
+    [("s.toml", "port = 1"), ("s.json", '{"port": 1}'), ("s.env", "SPLINELLM_PORT=1")],
+)
+def test_a_file_may_begin_with_a_byte_order_mark(name: str, content: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8-sig")
+    assert load_settings(config=tmp_path / name).port == 1
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"port": 65_536}, "port"),
@@ -122,6 +131,7 @@ def test_errors_of_files_never_show_a_secret(name: str, content: str, tmp_path: 
         ("s.toml", "port = 1\nhost = \n", "its line 2 is no TOML"),
         ("s.json", '{"port": 1,\n"host": }', "its line 2 is no JSON"),
         ("s.json", "[1]", r"s\.json' cannot be read"),
+        ("s.json", '[["port", 1]]', r"s\.json' cannot be read"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_told_with_its_line(

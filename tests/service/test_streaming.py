@@ -136,6 +136,7 @@ def test_an_empty_delta_costs_nothing(client: TestClient, catalog: Any) -> None:
 
 def test_blank_lines_and_a_missing_last_line_break_are_fine(client: TestClient) -> None:
     assert len(ask(client, {}, "", '{"delta": "a"}\r', "  ", {"delta": "b"})) == 3
+    assert len(ask(client, "\ufeff{}", {"delta": "a"})) == 2
 
 
 @pytest.mark.parametrize(
