@@ -30,6 +30,7 @@ from splinellm.plan import Plan
 from splinellm.prompts import Prompt, as_prompts
 from splinellm.provenance import Provenance
 from splinellm.schema import FeatureSelection, Granularity
+from splinellm.table_views import extent_of
 from splinellm.token_index import TokenIndex
 
 BATCH_TOKENS_CPU = 512
@@ -141,6 +142,9 @@ class SplineExtractor(Extractor):
             chat_template or chat_template_of(backbone.tokenizer)
         )
         self._provenance = self._current_provenance()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({extent_of(self._provenance)})"
 
     @classmethod
     def from_pretrained(
