@@ -46,7 +46,7 @@ def plot(
             envvar="SPLINELLM_PLOT_OUTPUT",
             metavar="FILE",
             callback=check_picture,
-            help=".html (needs no network), .png or .svg (need Chromium).",
+            help=".html (needs no network), .png, .svg or .pdf (need Chromium).",
         ),
     ],
     kind: Annotated[Kind, typer.Option(envvar="SPLINELLM_KIND", help="What is drawn; see below.")],

@@ -148,11 +148,14 @@ def add_band(
         legendgroup=name,
         **place,
     )
+    # The band at a single place has no width.
+    bars = {"array": (high - middle).tolist(), "arrayminus": (middle - low).tolist()}
     figure.add_scatter(
         x=x,
         y=middle.tolist(),
         name=name,
         mode="lines" if len(x) > 1 else "markers",
+        error_y=bars if len(x) == 1 and (high > low).any() else None,
         line={"color": colour, "width": 2},
         legendgroup=name,
         showlegend=shows_legend and bool(name),
@@ -162,6 +165,9 @@ def add_band(
 
 def colour_bar(low: float, high: float, name: str) -> dict[str, object]:
     """What to add as a scatter that draws nothing but its colour bar."""
+    bar: dict[str, object] = {"title": {"text": name}}
+    if high <= low:  # what is above the one number there is may be impossible, as a share over 1
+        bar |= {"tickmode": "array", "tickvals": [low], "ticktext": [f"{low:.4g}"]}
     marker = {
         "colorscale": SCALE,
         "cmin": low,
@@ -169,6 +175,6 @@ def colour_bar(low: float, high: float, name: str) -> dict[str, object]:
         "color": [low],
         "size": 0.1,
         "showscale": True,
-        "colorbar": {"title": {"text": name}},
+        "colorbar": bar,
     }
     return {"x": [None], "y": [None], "mode": "markers", "marker": marker}
