@@ -49,7 +49,7 @@ def plot(
             help=".html (needs no network), .png, .svg or .pdf (need Chromium).",
         ),
     ],
-    kind: Annotated[Kind, typer.Option(envvar="SPLINELLM_KIND", help="What is drawn; see below.")],
+    kind: Annotated[Kind, typer.Option(envvar="SPLINELLM_KIND", help="What is drawn; see above.")],
     color: Annotated[
         str | None,
         typer.Option(

@@ -77,6 +77,11 @@ def finish(figure: go.Figure, theme: Theme, title: str = "", **layout: object) -
     lines = textwrap.wrap(shown(title, _LINES * per_line - _REST), per_line)
     # "200 µ" would be read as a unit.
     figure.update_yaxes(exponentformat="power")
+    for trace in figure.data:
+        if trace.type == "heatmap":
+            trace.colorbar.exponentformat = "power"
+        elif trace.type == "scatter" and trace.marker.showscale:
+            trace.marker.colorbar.exponentformat = "power"
     return figure.update_layout(
         template=_TEMPLATES[theme],
         title={
@@ -149,7 +154,13 @@ def add_band(
         **place,
     )
     # The band at a single place has no width.
-    bars = {"array": (high - middle).tolist(), "arrayminus": (middle - low).tolist()}
+    bars = {
+        "type": "data",
+        "symmetric": False,
+        "array": (high - middle).tolist(),
+        "arrayminus": (middle - low).tolist(),
+        "thickness": 1.2,
+    }
     figure.add_scatter(
         x=x,
         y=middle.tolist(),
