@@ -61,6 +61,12 @@ def test_pictures_of_tokens(cli: Cli, kind: str) -> None:
     [
         (["-o", "p.gif", "--kind", "layers"], 2, "none of .html, .png, .svg"),
         (["-o", "p.html", "--kind", "effects"], 2, "--color"),
+        (
+            ["-o", "p.html", "--kind", "effects", "--color", "label", "--between", "b"],
+            2,
+            "--between takes two values, A,B, not 'b'",
+        ),
+        (["-o", "p.html", "--kind", "tokens", "--features", "a,b"], 2, "one feature, not 'a,b'"),
         (["-o", "p.html", "--kind", "tokens"], 1, "--granularity token"),
         (["-o", "p.html", "--kind", "layers", "--color", "x"], 1, "no column 'x'"),
         (["-o", "no/p.html", "--kind", "layers"], 1, "cannot write"),
