@@ -107,7 +107,7 @@ def plot(
     labels_between = None if between is None else [name.strip() for name in between.split(",")]
     if labels_between is not None and len(labels_between) != 2:
         raise typer.BadParameter(f"--between takes two values, A,B, not '{between}'")
-    if kind is Kind.TOKENS and names is not None and len(names) != 1:
+    if kind is Kind.TOKENS and names is not None and len(names) > 1:
         raise typer.BadParameter(f"--kind tokens shows one feature, not '{features}'")
     plots = load_plots()
     wanted = [] if color is None else [color]
