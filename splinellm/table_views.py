@@ -75,10 +75,10 @@ def described(table: FeatureTable) -> str:
     """One line about a table."""
     granularity = table.provenance.granularity
     rows = {"prompt": "prompts", "prefix": "prefixes", "token": "tokens"}[granularity]
-    return f"FeatureTable({len(table):,} {rows}, {extent_of(table.provenance)})"
+    return f"FeatureTable({len(table):,} {rows}, {reading_in_words(table.provenance)})"
 
 
-def extent_of(source: Provenance) -> str:
+def reading_in_words(source: Provenance) -> str:
     """What is read, and with which model, in some words."""
     features = list(source.features)
     return (

@@ -30,7 +30,7 @@ from splinellm.plan import Plan
 from splinellm.prompts import Prompt, as_prompts
 from splinellm.provenance import Provenance
 from splinellm.schema import FeatureSelection, Granularity
-from splinellm.table_views import extent_of
+from splinellm.table_views import reading_in_words
 from splinellm.token_index import TokenIndex
 
 BATCH_TOKENS_CPU = 512
@@ -144,7 +144,7 @@ class SplineExtractor(Extractor):
         self._provenance = self._current_provenance()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({extent_of(self._provenance)})"
+        return f"{type(self).__name__}({reading_in_words(self._provenance)})"
 
     @classmethod
     def from_pretrained(

@@ -27,7 +27,7 @@ from splinellm.plan import Plan
 from splinellm.provenance import Provenance, distance_precision
 from splinellm.schema import FeatureSchema, FeatureSelection, Granularity
 from splinellm.table import FeatureTable
-from splinellm.table_views import extent_of
+from splinellm.table_views import reading_in_words
 from splinellm.token_index import NOWHERE, TokenIndex
 
 
@@ -154,7 +154,7 @@ class LiveRecorder:
             self.score_tokens(self, self._table_plan, lambda features: features)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({extent_of(self.provenance)})"
+        return f"{type(self).__name__}({reading_in_words(self.provenance)})"
 
     def __enter__(self) -> Self:
         passes = Passes(self._decoder, self._reduction)
