@@ -162,7 +162,6 @@ def main() -> None:
     parser.add_argument("--grokking", type=Path)
     parser.add_argument("--data", type=Path)
     arguments = parser.parse_args()
-    arguments.folder.mkdir(parents=True, exist_ok=True)
     pictures: dict[str, Callable[[], go.Figure]] = {
         "layer": layer_slice,
         "toy": toy_regions,
@@ -178,6 +177,10 @@ def main() -> None:
         title = "1,000 digits: accuracy and local complexity"
         pictures["grokking"] = lambda: training_picture(rows, title=title)
     wanted = arguments.only.split(",") if arguments.only else [*pictures]
+    if unknown := [name for name in wanted if name not in pictures]:
+        needs = "; domains needs --data, grokking needs --grokking"
+        parser.error(f"no picture '{unknown[0]}': there are {', '.join(pictures)}{needs}")
+    arguments.folder.mkdir(parents=True, exist_ok=True)
     for name in wanted:
         path = write(pictures[name](), name, arguments.folder)
         print(f"{path}: {path.stat().st_size:,} bytes", flush=True)

@@ -13,6 +13,7 @@ from splinellm.schema import is_sign_block
 from splinellm.shown import shown
 
 if TYPE_CHECKING:
+    from splinellm.provenance import Provenance
     from splinellm.table import FeatureTable
 
 _ROWS = 5
@@ -72,12 +73,17 @@ def aligned(first: FeatureTable, second: FeatureTable) -> Aligned:
 
 def described(table: FeatureTable) -> str:
     """One line about a table."""
-    source = table.provenance
-    n_layers, n_features = table.schema.shape
-    rows = {"prompt": "prompts", "prefix": "prefixes", "token": "tokens"}[source.granularity]
+    granularity = table.provenance.granularity
+    rows = {"prompt": "prompts", "prefix": "prefixes", "token": "tokens"}[granularity]
+    return f"FeatureTable({len(table):,} {rows}, {reading_in_words(table.provenance)})"
+
+
+def reading_in_words(source: Provenance) -> str:
+    """What is read, and with which model, in some words."""
+    features = list(source.features)
     return (
-        f"FeatureTable({len(table):,} {rows}, {n_layers} layers x {n_features} features "
-        f"({_listed(list(table.schema.features))}), {_short(source.model)} in {source.dtype})"
+        f"{len(source.layers)} layers x {len(features)} features ({_listed(features)}), "
+        f"{_short(source.model)} in {source.dtype}"
     )
 
 

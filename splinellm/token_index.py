@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -68,7 +68,7 @@ class TokenIndex:
 
     row: np.ndarray
     position: np.ndarray
-    token: Sequence[str]
+    token: Sequence[str] = field(repr=False)  # a prompt, which logs and tracebacks must not show
     begin: np.ndarray
     end: np.ndarray
     role: Sequence[str | None] | None = None

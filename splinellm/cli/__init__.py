@@ -110,7 +110,8 @@ def run(arguments: list[str]) -> int:
         code = int(app(arguments, prog_name="splinellm", standalone_mode=False) or 0)
     except UsageError as error:
         format_message = getattr(error, "format_message", error.__str__)
-        say_error(_with_pipe(error, format_message()))
+        told = format_message().replace(": Value error, ", ": ")  # pydantic's, which checks choices
+        say_error(_with_pipe(error, told))
         code = int(getattr(error, "exit_code", 2))
     except SplineLLMError as error:
         say_error(error)

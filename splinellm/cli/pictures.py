@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 PAGES = (".html",)
-IMAGES = (".png", ".svg")
+IMAGES = (".png", ".svg", ".pdf")
 
 
 class Theme(StrEnum):

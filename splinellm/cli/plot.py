@@ -46,10 +46,10 @@ def plot(
             envvar="SPLINELLM_PLOT_OUTPUT",
             metavar="FILE",
             callback=check_picture,
-            help=".html (needs no network), .png or .svg (need Chromium).",
+            help=".html (needs no network), .png, .svg or .pdf (need Chromium).",
         ),
     ],
-    kind: Annotated[Kind, typer.Option(envvar="SPLINELLM_KIND", help="What is drawn; see below.")],
+    kind: Annotated[Kind, typer.Option(envvar="SPLINELLM_KIND", help="What is drawn; see above.")],
     color: Annotated[
         str | None,
         typer.Option(
@@ -103,6 +103,12 @@ def plot(
     """
     from splinellm.io.table_columns import read_with_columns
 
+    names = options.column_names(features)
+    labels_between = None if between is None else [name.strip() for name in between.split(",")]
+    if labels_between is not None and len(labels_between) != 2:
+        raise typer.BadParameter(f"--between takes two values, A,B, not '{between}'")
+    if kind is Kind.TOKENS and names is not None and len(names) > 1:
+        raise typer.BadParameter(f"--kind tokens shows one feature, not '{features}'")
     plots = load_plots()
     wanted = [] if color is None else [color]
     found, columns = read_with_columns(
@@ -122,8 +128,8 @@ def plot(
         labels=labels,
         label_name=color or "",
         texts=columns.get(text_column),
-        between=None if between is None else [name.strip() for name in between.split(",")],
-        features=options.column_names(features),
+        between=labels_between,
+        features=names,
         row=row,
         method=method.value,
         common={"title": title, "theme": theme.value},

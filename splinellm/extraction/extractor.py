@@ -31,6 +31,7 @@ from splinellm.plan import Plan
 from splinellm.prompts import Prompt, as_prompts
 from splinellm.provenance import Provenance
 from splinellm.schema import FeatureSelection, Granularity, Layers, kept_layers
+from splinellm.table_views import reading_in_words
 from splinellm.token_index import TokenIndex
 
 BATCH_TOKENS_CPU = 512
@@ -144,6 +145,9 @@ class SplineExtractor(Extractor):
             chat_template or chat_template_of(backbone.tokenizer)
         )
         self._provenance = self._current_provenance()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({reading_in_words(self._provenance)})"
 
     @classmethod
     def from_pretrained(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any, Protocol
 
@@ -117,7 +117,7 @@ class Inspection:
         Of the classifiers that were asked.
     """
 
-    texts: tuple[str, ...]
+    texts: tuple[str, ...] = field(repr=False)  # logs and tracebacks show what repr gives
     roles: tuple[str, ...] | None
     prompt: FeatureTable
     tokens: FeatureTable

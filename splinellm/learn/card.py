@@ -70,6 +70,15 @@ class Card:
     classifier_sha256: str = ""
     card_version: int = CARD_VERSION
 
+    def __repr__(self) -> str:  # all of it, with every feature's name, is what `to_json` gives
+        return f"Card({self.in_brief})"
+
+    @property
+    def in_brief(self) -> str:
+        """What it is the card of, in a line."""
+        classes = ", ".join(self.classes)
+        return f"'{self.name}', {self.kind}: {classes}; reads {self.provenance.model}"
+
     @property
     def deciding_thresholds(self) -> dict[str, float]:
         """Thresholds by class; none of exclusive classes: the most probable one is chosen."""

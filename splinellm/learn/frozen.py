@@ -258,8 +258,4 @@ class FrozenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         return tags
 
     def __repr__(self) -> str:  # scikit-learn's takes arguments, and shows parameters
-        card = self.card
-        return (
-            f"{type(self).__name__}('{card.name}', {card.kind}: {', '.join(card.classes)}; "
-            f"reads {card.provenance.model})"
-        )
+        return f"{type(self).__name__}({self.card.in_brief})"

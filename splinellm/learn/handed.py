@@ -55,6 +55,7 @@ def require_match(
     *,
     ignoring: Collection[str] = (),
     of_texts: bool = False,
+    hint: str = "extract them with the settings in its card.json, or give it the texts",
 ) -> None:
     """Refuse features that are not those a classifier was trained on.
 
@@ -68,6 +69,8 @@ def require_match(
         Fields that the caller answers for, such as the hash of weights that nobody has hashed.
     of_texts : bool
         Whether texts alone are judged: which template there is for conversations is all the same.
+    hint : str
+        How whoever hands the features over gets the right ones.
 
     Raises
     ------
@@ -84,7 +87,6 @@ def require_match(
             known[name] = wanted
     given = replace(given, **known) if known else given
     if difference := trained.first_difference(given):
-        hint = "extract them with the settings in its card.json, or give it the texts"
         if difference.startswith(_TEMPLATE):
             hint = (
                 "give the one it was trained with: chat_template of load_classifier, of "

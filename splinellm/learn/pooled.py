@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -64,7 +64,7 @@ class Judged:
     begin: np.ndarray
     end: np.ndarray
     truncated: bool
-    likely: Callable[[], np.ndarray] | None = None
+    likely: Callable[[], np.ndarray] | None = field(default=None, repr=False)  # it knows the text
 
 
 class Pooled(Classifier):

@@ -44,7 +44,7 @@ class Verdicts:
     n_tokens: np.ndarray
     truncated: np.ndarray
     errors: dict[int, PromptError] = field(default_factory=dict)
-    judged: Sequence[Judged] = ()
+    judged: Sequence[Judged] = field(default=(), repr=False)
 
     def complete(self) -> Verdicts:
         """Themselves, if there is one for every prompt.

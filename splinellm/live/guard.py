@@ -200,7 +200,12 @@ def _require_same_columns(
         if isinstance(classifier, Pooled):
             require_tokens_alone(classifier)
             given = given.at("token")
-        require_match(card.provenance, given, ignoring=UP_TO_THE_CALLER)
+        require_match(
+            card.provenance,
+            given,
+            ignoring=UP_TO_THE_CALLER,
+            hint="attach(model, classifier=…) records what it reads",
+        )
         return
     recorder.provenance.require_prompts("the recorder")
     names = recorder.schema.names

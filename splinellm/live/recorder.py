@@ -27,6 +27,7 @@ from splinellm.plan import Plan
 from splinellm.provenance import Provenance, distance_precision
 from splinellm.schema import FeatureSchema, FeatureSelection, Granularity
 from splinellm.table import FeatureTable
+from splinellm.table_views import reading_in_words
 from splinellm.token_index import NOWHERE, TokenIndex
 
 
@@ -151,6 +152,9 @@ class LiveRecorder:
         self._table_plan = replace(plan, granularity=granularity)
         if granularity == "token":  # features of tokens are their scores as they are
             self.score_tokens(self, self._table_plan, lambda features: features)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({reading_in_words(self.provenance)})"
 
     def __enter__(self) -> Self:
         passes = Passes(self._decoder, self._reduction)

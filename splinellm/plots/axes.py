@@ -25,6 +25,8 @@ def whole_ticks(values: Sequence[int], most: int = _MOST_TICKS) -> dict[str, obj
     reach = max(values) - min(values) if values else 0
     if reach >= most:
         return {}
+    if values and not reach:  # its neighbours are not there
+        return {"tickmode": "array", "tickvals": [values[0]]}
     return {"tickmode": "linear", "tick0": 0, "dtick": 1}
 
 

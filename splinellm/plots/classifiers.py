@@ -178,7 +178,8 @@ def coefficients_picture(
     figure = go.Figure(heat)
     figure.update_xaxes(title="feature or block", type="category", automargin=True)
     figure.update_yaxes(autorange="reversed", automargin=True)
-    height = max(300, 200 + 22 * len(layers))
+    # Names stand upright below, and the colour bar is as high as what they leave.
+    height = max(400, 230 + 22 * len(layers))
     return finish(figure, theme, title or "coefficients", height=height, width=1000)
 
 

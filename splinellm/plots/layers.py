@@ -84,7 +84,11 @@ def layers_picture(
                 figure, layers, low, middle, high, colour=colour, name=text_of(name),
                 shows_legend=place == 0, row=row + 1, col=col + 1,
             )  # fmt: skip
-        figure.update_yaxes(title=unit_of(feature), title_standoff=6, row=row + 1, col=col + 1)
+        # Around a single number plotly would put one unit, in which a distance is nothing.
+        around = "normal" if np.ptp(values) else "tozero"
+        figure.update_yaxes(
+            title=unit_of(feature), title_standoff=6, rangemode=around, row=row + 1, col=col + 1
+        )
         if place + n_columns >= len(chosen):
             figure.update_xaxes(title="layer", showticklabels=True, row=row + 1, col=col + 1)
     figure.update_xaxes(whole_ticks(layers))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
+from html import escape
 from importlib import import_module
 from typing import Any, Literal
 
@@ -14,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from splinellm.errors import ConfigurationError
 from splinellm.plots.style import PALETTE, SCALE, Theme, finish, groups, legend_of, text_of
+from splinellm.shown import shown
 from splinellm.table import FeatureTable
 
 Method = Literal["pca", "tsne", "umap"]
@@ -86,7 +89,8 @@ def map_picture(
             _add(figure, places, rows, hover, name, marker)
     figure.update_xaxes(title=axes[0], zeroline=False)
     figure.update_yaxes(title=axes[1], zeroline=False)
-    title = "; ".join(part for part in (title, f"{n_rows:,} prompts", note) if part)
+    same = "" if places.any() else "all with the same features"
+    title = "; ".join(part for part in (title, f"{n_rows:,} prompts", same, note) if part)
     names = [label_name] if numbers is not None else [label_name, *(name for name, _ in found)]
     legend = legend_of(
         names, title={"text": text_of(label_name), "side": "top"}, itemsizing="constant"
@@ -119,7 +123,11 @@ def _places(table: FeatureTable, method: str, seed: int) -> tuple[np.ndarray, li
         raise ConfigurationError(
             f"unknown method '{str(method)[:40]}'", hint=f"use {', '.join(METHODS)}"
         )
-    values = StandardScaler().fit_transform(table.values.astype(np.float64))
+    axes = [f"{_AXES[method]} {i} (no unit)" for i in (1, 2)]
+    sets_apart = (table.values != table.values[:1]).any(axis=0)
+    if not sets_apart.any():  # 0/0 to PCA, and the end of the process in t-SNE
+        return np.zeros((len(table), 2)), axes
+    values = StandardScaler().fit_transform(table.values[:, sets_apart].astype(np.float64))
     n_components = min(_COMPONENTS if method != "pca" else 2, *values.shape)
     pca = PCA(n_components, random_state=seed, svd_solver="full")
     reduced = pca.fit_transform(values)
@@ -128,7 +136,6 @@ def _places(table: FeatureTable, method: str, seed: int) -> tuple[np.ndarray, li
     if method == "pca":
         shares = [*pca.explained_variance_ratio_, 0.0]
         return reduced, [f"component {i + 1} ({shares[i]:.0%} of variance)" for i in (0, 1)]
-    axes = [f"{_AXES[method]} {i} (no unit)" for i in (1, 2)]
     if method == "umap":
         model = _umap()(n_components=2, random_state=seed, n_jobs=1)
     else:
@@ -159,12 +166,5 @@ def _numbers(labels: Sequence[object] | None, n_rows: int) -> list[float] | None
 
 
 def _lines(text: object) -> str:
-    whole = text_of(text, _HOVER * _HOVER_LINES)
-    # Cut between entities, which plotly reads.
-    parts, line = [], ""
-    for word in whole.split(" "):
-        if line and len(line) + len(word) > _HOVER:
-            parts.append(line)
-            line = ""
-        line = f"{line} {word}" if line else word
-    return "<br>".join([*parts, line])
+    lines = textwrap.wrap(shown(text, _HOVER * _HOVER_LINES), _HOVER)
+    return "<br>".join(escape(line, quote=False) for line in lines)

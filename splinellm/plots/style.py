@@ -77,6 +77,11 @@ def finish(figure: go.Figure, theme: Theme, title: str = "", **layout: object) -
     lines = textwrap.wrap(shown(title, _LINES * per_line - _REST), per_line)
     # "200 µ" would be read as a unit.
     figure.update_yaxes(exponentformat="power")
+    for trace in figure.data:
+        if trace.type == "heatmap":
+            trace.colorbar.exponentformat = "power"
+        elif trace.type == "scatter" and trace.marker.showscale:
+            trace.marker.colorbar.exponentformat = "power"
     return figure.update_layout(
         template=_TEMPLATES[theme],
         title={
@@ -148,11 +153,20 @@ def add_band(
         legendgroup=name,
         **place,
     )
+    # The band at a single place has no width.
+    bars = {
+        "type": "data",
+        "symmetric": False,
+        "array": (high - middle).tolist(),
+        "arrayminus": (middle - low).tolist(),
+        "thickness": 1.2,
+    }
     figure.add_scatter(
         x=x,
         y=middle.tolist(),
         name=name,
         mode="lines" if len(x) > 1 else "markers",
+        error_y=bars if len(x) == 1 and (high > low).any() else None,
         line={"color": colour, "width": 2},
         legendgroup=name,
         showlegend=shows_legend and bool(name),
@@ -162,6 +176,9 @@ def add_band(
 
 def colour_bar(low: float, high: float, name: str) -> dict[str, object]:
     """What to add as a scatter that draws nothing but its colour bar."""
+    bar: dict[str, object] = {"title": {"text": name}}
+    if high <= low:  # what is above the one number there is may be impossible, as a share over 1
+        bar |= {"tickmode": "array", "tickvals": [low], "ticktext": [f"{low:.4g}"]}
     marker = {
         "colorscale": SCALE,
         "cmin": low,
@@ -169,6 +186,6 @@ def colour_bar(low: float, high: float, name: str) -> dict[str, object]:
         "color": [low],
         "size": 0.1,
         "showscale": True,
-        "colorbar": {"title": {"text": name}},
+        "colorbar": bar,
     }
     return {"x": [None], "y": [None], "mode": "markers", "marker": marker}

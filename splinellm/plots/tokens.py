@@ -159,11 +159,11 @@ def dimension_picture(
         )
     n_prompts = len(np.unique(tokens.row))
     figure.update_xaxes(
-        title=place_of_tokens(table.provenance.architecture), **whole_ticks(lengths.tolist())
+        title=place_of_tokens(table.provenance.architecture), **whole_ticks((lengths + 1).tolist())
     )
     figure.update_yaxes(title="intrinsic dimension (attended tokens, sum over heads)")
     figure.update_yaxes(power_scale(means))
-    told = f"mean and 10 % to 90 % over {n_prompts:,} prompts"
+    told = f"mean and 10 % to 90 % over {n_prompts:,} prompt{'s' if n_prompts > 1 else ''}"
     title = "; ".join(part for part in (title, told) if part)
     return finish(figure, theme, title, height=560, width=1000)
 
@@ -236,7 +236,7 @@ def prefix_picture(
         figure.update_yaxes(title=f"{name}<br>({unit_of(name)})", row=place, col=1)
         if name == INTRINSIC_DIMENSION:
             figure.update_yaxes(power_scale(curves), row=place, col=1)
-    figure.update_xaxes(whole_ticks(tokens.position[rows].tolist()))
+    figure.update_xaxes(whole_ticks((tokens.position[rows] + 1).tolist()))
     figure.update_xaxes(title="tokens read", row=len(names), col=1)
     return finish(
         figure, theme, title or "features of a prompt as it is read",

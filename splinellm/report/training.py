@@ -185,7 +185,7 @@ def _others(card: Card) -> list[Section]:
         # Capitals stay, as in all headings.
         heading = title[:1].upper() + title[1:]
         told = [column.replace("_", " ") for column in columns]
-        found.append(Section(heading, "", [Table(["", *told], cells, caption)]))
+        found.append(Section(heading, "", [Table(["item", *told], cells, caption)]))
     return found
 
 

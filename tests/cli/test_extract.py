@@ -204,6 +204,7 @@ def test_bad_row_of_a_pipe(cli: Cli) -> None:
         (["in.txt", "-o", "out.csv", "--delimiter", "::"], "'::' is no character"),
         (["in.txt", "-o", "out.csv", "--encoding", "utf-9"], "no text encoding 'utf-9'"),
         (["in.txt", "-o", "out.csv", "--granularity", "word"], "'word'"),
+        (["in.txt", "-o", "out.csv", "--dtype", "x"], "'SPLINELLM_DTYPE'): 'x' is not one of"),
         (["in.txt", "-o", "out.csv", "--nonsense"], "--nonsense"),
         (["in.jsonl", "-o", "in.jsonl"], "would replace the input"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -60,6 +61,12 @@ def test_pictures_of_tokens(cli: Cli, kind: str) -> None:
     [
         (["-o", "p.gif", "--kind", "layers"], 2, "none of .html, .png, .svg"),
         (["-o", "p.html", "--kind", "effects"], 2, "--color"),
+        (
+            ["-o", "p.html", "--kind", "effects", "--color", "label", "--between", "b"],
+            2,
+            "--between takes two values, A,B, not 'b'",
+        ),
+        (["-o", "p.html", "--kind", "tokens", "--features", "a,b"], 2, "one feature, not 'a,b'"),
         (["-o", "p.html", "--kind", "tokens"], 1, "--granularity token"),
         (["-o", "p.html", "--kind", "layers", "--color", "x"], 1, "no column 'x'"),
         (["-o", "no/p.html", "--kind", "layers"], 1, "cannot write"),
@@ -102,6 +109,14 @@ def test_an_image_without_a_drawer_says_what_to_install(
     result = cli("plot", table, "-o", "p.png", "--kind", "layers")
     assert result.code == 1
     assert "Chromium" in result.stderr
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="Chromium draws it")
+def test_a_picture_for_a_paper(cli: Cli, table: str) -> None:
+    pytest.importorskip("kaleido")
+    result = cli("plot", table, "-o", "p.pdf", "--kind", "layers", "--color", "label")
+    assert result.code == 0, result.stderr
+    assert Path("p.pdf").read_bytes().startswith(b"%PDF-")
 
 
 def test_compare_prints_its_test_and_the_largest_effects(cli: Cli, table: str) -> None:

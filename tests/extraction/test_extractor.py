@@ -29,6 +29,13 @@ def extractor(llama: Backbone) -> SplineExtractor:
     return SplineExtractor(llama)
 
 
+def test_it_says_what_it_reads(extractor: SplineExtractor) -> None:
+    assert repr(extractor) == (
+        "SplineExtractor(3 layers x 8 features (sign_mean, sign_min, sign_max, sign_std and 4 "
+        "more), tiny in float32)"
+    )
+
+
 @pytest.mark.parametrize(
     "container",
     [

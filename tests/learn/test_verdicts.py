@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ from splinellm.learn import register_backbone, release_backbones
 from splinellm.learn.classifier import Classifier
 from splinellm.learn.labels import Labels
 from splinellm.learn.lengths import LengthWarning
-from splinellm.learn.pooled import Pooled
+from splinellm.learn.pooled import Judged, Pooled
 from splinellm.learn.pooled_training import PooledSettings, train_pooled
 from splinellm.learn.pooling import Pooling
 from splinellm.learn.training import train
@@ -184,6 +184,23 @@ def test_wrong_kinds_for_what_pools() -> None:
     found = hybrid._judged_as_read(None, [{"role": "user", "content": "x"}], 0)  # type: ignore[arg-type]
     assert isinstance(found, PromptError)
     assert "reads words, not conversations (give it texts)" in str(found)
+
+
+def test_representations_are_short_and_show_no_text() -> None:
+    """Whoever logs a variable, or reports it with a traceback, logs what ``repr`` gives."""
+    text = "somebody's secret, said once"
+    judged = Judged(*[np.zeros(1)] * 4, truncated=False, likely=partial(len, text))
+    found = [
+        *[classifier.verdicts([text]) for classifier in (plain(), pooled(), pooled(hybrid=True))],
+        judged,
+        extractor().inspect(text, [pooled()]),
+        extractor().extract([text], granularity="token").tokens,
+        plain().card,
+    ]
+    for value in found:
+        assert "secret" not in repr(value)
+        assert len(repr(value)) < 800
+    assert repr(plain().card) == "Card('plain', binary: clean, toxic; reads tiny)"
 
 
 def test_it_is_a_classifier_to_scikit_learn() -> None:

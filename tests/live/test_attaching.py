@@ -61,6 +61,11 @@ def test_base_models_and_other_heads() -> None:
             check(recorder.table, extractor, PROMPTS)
 
 
+def test_a_recorder_says_what_it_records() -> None:
+    recorder = attach(causal_lm(), layers="1", features="sign_mean")
+    assert repr(recorder).startswith("LiveRecorder(1 layers x 1 features (sign_mean), ")
+
+
 def test_one_recorder_at_a_time() -> None:
     model = causal_lm()
     with nothing_left_behind(model), attach(model) as recorder:

@@ -209,8 +209,13 @@ def test_classifiers_of_this_library(model: PreTrainedModel, data: tuple[Any, np
     guard, _, _ = run(model, trained, features="paper,blocks", threshold=0.7, label="bad")
     assert list(guard.stops) == [1]
     for settings in ({"features": "spline"}, {"features": "blocks", "layers": "0-1"}):
-        with attach(model, **settings) as recorder, pytest.raises(ArtifactError):
+        with (
+            attach(model, **settings) as recorder,
+            pytest.raises(ArtifactError, match=r"attach\(model, classifier=…\)"),
+        ):
             Guard(recorder, trained)
+    with attach(model, classifier=trained) as recorder:  # what the error says
+        Guard(recorder, trained)
 
 
 def pooled_classifier(features: str = "blocks", **options: Any) -> Pooled:

@@ -110,6 +110,29 @@ def test_a_map_has_a_point_for_every_row(method: Any) -> None:
         plots.map_picture(table, method="x")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("method", ["pca", "tsne"])
+def test_a_map_of_equal_rows_is_one_point(method: str) -> None:
+    """T-SNE divides by the spread of its first component, and then reads where no memory is."""
+    program = (
+        "import sys, splinellm.plots as plots\n"
+        "from tests.plots.test_tables import table_of\n"
+        "import numpy as np\n"
+        "figure = plots.map_picture(table_of(9)[np.zeros(9, int)], method=sys.argv[1])\n"
+        "print({*figure.data[0].x, *figure.data[0].y}, figure.layout.title.text)"
+    )
+    command = [sys.executable, "-W", "error", "-c", program, method]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout == "{0.0} 9 prompts; all with the same features\n", done.stderr
+
+
+def test_texts_without_spaces_are_wrapped() -> None:
+    figure = plots.map_picture(table_of(3), texts=["&" * 100, "x" * 500, "short"])
+    lines = [text.split("<br>") for text in figure.data[0].hovertext]
+    assert lines[0] == ["&amp;" * 60, "&amp;" * 40]
+    assert max(map(len, lines[1])) == 60
+    assert lines[2] == ["short"]
+
+
 @pytest.mark.skipif(importlib.util.find_spec("umap") is not None, reason="it is installed")
 def test_umap_says_what_to_install() -> None:
     with pytest.raises(ConfigurationError, match="not installed") as caught:
@@ -190,6 +213,41 @@ def test_axes_that_count_have_no_halves() -> None:
     tokens = tokens_of("one two", granularity="prefix")
     assert plots.dimension_picture(tokens).layout.xaxis.dtick == 1
     assert plots.prefix_picture(tokens).layout.xaxis.dtick == 1
+
+
+def test_a_single_layer_or_token_has_no_neighbours() -> None:
+    table = table_of(8)
+    layer = table.schema.layers[-1]
+    table = table.select(layers=[layer])
+    figure = plots.layers_picture(table)
+    assert list(figure.layout.xaxis.tickvals) == [layer]
+    (line,) = [trace for trace in figure.data if trace.mode == "markers"][:1]
+    low, middle, high = np.quantile(table.array[:, 0, 0], [0.25, 0.5, 0.75])
+    np.testing.assert_allclose(line.error_y.array, [high - middle], rtol=1e-5)
+    np.testing.assert_allclose(line.error_y.arrayminus, [middle - low], rtol=1e-5)
+    # A distance of 1e-5 is nothing between -1 and 1, which are plotly's own limits around a point.
+    assert {axis.rangemode for axis in plots.layers_picture(table[:1]).select_yaxes()} == {"tozero"}
+    assert {axis.rangemode for axis in figure.select_yaxes()} == {"normal"}
+    one = tokens_of("a", granularity="prefix")
+    assert list(plots.dimension_picture(one).layout.xaxis.tickvals) == [1]
+    assert "over 1 prompt" in plots.dimension_picture(one).layout.title.text
+    assert "prompts" not in plots.dimension_picture(one).layout.title.text
+
+
+def test_a_scale_of_one_number_has_no_others() -> None:
+    tokens = tokens_of("a b")
+    bar = plots.tokens_picture(tokens, scores=np.full(len(tokens), 0.75)).data[-1].marker.colorbar
+    assert (list(bar.tickvals), list(bar.ticktext)) == ([0.75], ["0.75"])
+
+
+def test_no_letter_that_could_be_a_unit_stands_beside_a_number() -> None:
+    table, small = tokens_of("a b"), np.full((1, 2), 2e-4)
+    for bar in (
+        plots.tokens_picture(table).data[-1].marker.colorbar,
+        plots.coefficients_picture(small, [0], ["a", "b"]).data[0].colorbar,
+        plots.map_picture(table_of(9), [*range(9)]).data[0].marker.colorbar,
+    ):
+        assert bar.exponentformat == "power"
 
 
 def test_no_button_sends_a_figure_away() -> None:

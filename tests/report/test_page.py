@@ -147,6 +147,8 @@ def test_thresholds_are_marked_only_where_they_decide(kind: Any) -> None:
     kept = OutOfFold(90)
     classifier = train(make(90), labels, name="mine", kept=kept)
     page = training_page(classifier, made_of={}, labels=labels, kept=kept)
+    assert all(all(table.columns) for one in page.sections for table in one.tables)  # to sort by
+    assert any("length" in one.name for one in page.sections)
     held_out, curves = page.sections[:2]
     marked = "threshold" in str(curves.figures[0].figure.to_dict())
     terminal = card_tables(classifier.card)[0]

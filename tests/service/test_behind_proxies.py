@@ -157,6 +157,7 @@ def test_the_example_of_a_proxy_agrees_with_the_defaults() -> None:
     (idle_s,) = re.findall(r"keepalive_timeout (\d+)s;  # upstream", text)
     assert int(idle_s) < 75  # who closes last never loses a request
     assert "proxy_buffering off;" in text
+    assert "proxy_request_buffering off;" in text  # a stream sends and receives by turns
     for header in ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Prefix", "X-Request-Id"):
         assert re.search(rf"proxy_set_header {header}\s", text, re.IGNORECASE), header
     (log,) = re.findall(r"log_format \w+ (.*?);\n", text, re.DOTALL)

@@ -1,4 +1,7 @@
-"""What deploy/ asks Prometheus for is what /metrics exports; docs/service.md lists all of it."""
+"""What deploy/ asks Prometheus for is what /metrics exports; docs/service.md lists all of it.
+
+Its files agree with each other, with the image and with the settings.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
@@ -24,6 +28,8 @@ from tests.service.fakes import fake_catalog
 ROOT = Path(__file__).parents[2]
 PANELS = json.loads((ROOT / "deploy/grafana-dashboard.json").read_text())["panels"]
 ALERTS = (ROOT / "deploy/alerts.yml").read_text()
+COMPOSE = yaml.safe_load((ROOT / "deploy/docker-compose.yml").read_text())
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
 OWN = {"instance", "job"}
 """Labels that Prometheus itself puts on what it scrapes."""
 
@@ -133,6 +139,55 @@ def test_the_alert_asks_for_what_there_is(exported: Labels) -> None:
         for name, chosen in selectors(query):
             shown = set(re.findall(r"\$labels\.(\w+)", ALERTS))
             assert chosen | shown <= exported[name] | OWN
+
+
+def test_variables_are_those_that_there_are() -> None:
+    known = {f"SPLINELLM_{name.upper()}" for name in Settings.model_fields}
+    known |= {"SPLINELLM_CACHE", "SPLINELLM_OFFLINE"}  # the library's own
+    for path in [ROOT / "Dockerfile", *(ROOT / "deploy").iterdir()]:
+        named = set(re.findall(r"SPLINELLM_[A-Z_]+", path.read_text(encoding="utf-8")))
+        assert named <= known, path.name
+
+
+def test_ports_are_those_of_the_image() -> None:
+    (port,) = re.findall(r"SPLINELLM_PORT=(\d+)", DOCKERFILE)
+    assert re.findall(r"^EXPOSE (\d+)$", DOCKERFILE, re.MULTILINE) == [port]
+    (service, prometheus, grafana) = (
+        COMPOSE["services"][name]["ports"] for name in ("splinellm", "prometheus", "grafana")
+    )
+    assert (service, prometheus, grafana) == (
+        [f"127.0.0.1:{port}:{port}"],
+        ["127.0.0.1:9090:9090"],
+        ["127.0.0.1:3000:3000"],
+    )
+    (scraped,) = yaml.safe_load((ROOT / "deploy/prometheus.yml").read_text())["scrape_configs"]
+    assert scraped["static_configs"] == [{"targets": [f"splinellm:{port}"]}]
+    assert "metrics_path" not in scraped  # /metrics, which is where they are
+    assert f"server 127.0.0.1:{Settings().port};" in (ROOT / "deploy/nginx.conf").read_text()
+
+
+def test_what_is_mounted_is_there_and_where_it_is_looked_for() -> None:
+    services, configs = COMPOSE["services"], COMPOSE["configs"]
+    mounted = {}
+    for service in ("prometheus", "grafana"):
+        for volume in services[service]["volumes"]:
+            source, target, mode = volume.split(":")
+            assert mode == "ro"
+            assert (ROOT / "deploy" / source).is_file(), source
+            mounted[target] = source
+    rules = yaml.safe_load((ROOT / "deploy/prometheus.yml").read_text())["rule_files"]
+    for name in ("prometheus.yml", *rules):  # looked for beside the configuration
+        assert mounted[f"/etc/prometheus/{name}"] == f"./{name}"
+    assert {config["source"] for config in services["grafana"]["configs"]} == {*configs}
+    (source,) = yaml.safe_load(configs["datasource"]["content"])["datasources"]
+    assert (source["type"], source["url"]) == ("prometheus", "http://prometheus:9090")
+    (provider,) = yaml.safe_load(configs["dashboards"]["content"])["providers"]
+    assert any(path.startswith(provider["options"]["path"] + "/") for path in mounted)
+
+
+def test_a_container_has_the_time_to_drain() -> None:
+    grace = COMPOSE["services"]["splinellm"]["stop_grace_period"]
+    assert float(grace.removesuffix("s")) > Settings().drain_timeout_s
 
 
 def test_the_document_lists_every_metric_with_its_labels(exported: Labels) -> None:
