@@ -182,7 +182,11 @@ class DiskStore:
     def _connect(self) -> sqlite3.Connection:
         # One for each operation, which moves many rows: none is carried into a thread or a fork.
         connection = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
-        connection.execute("PRAGMA synchronous = NORMAL")  # a lost row is only computed again
+        try:
+            connection.execute("PRAGMA synchronous = NORMAL")  # a lost row is only computed again
+        except sqlite3.Error:  # of a damaged file, which is put aside: nobody else closes it
+            connection.close()
+            raise
         return connection
 
     def _prepare(self, *, check: bool = False) -> None:
