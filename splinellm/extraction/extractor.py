@@ -131,6 +131,11 @@ class SplineExtractor(Extractor):
         batch_tokens = whole_from(1, "batch_tokens", batch_tokens)
         if prefix_cache is None and prefix_cache_bytes:
             prefix_cache = PrefixCache(prefix_cache_bytes)
+        if not isinstance(prefix_cache, PrefixCache | None):
+            raise ConfigurationError(
+                f"prefix_cache is of type {type(prefix_cache).__name__}",
+                hint="give a PrefixCache, or its size as prefix_cache_bytes",
+            )
         self.prefix_cache = prefix_cache
         self.reader = (
             BatchReader(backbone, self.plan.rule, batch_tokens)
