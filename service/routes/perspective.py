@@ -76,9 +76,8 @@ async def analyze(body: AnalyzeRequest, call: CallOf) -> Response:
     if not attributes:
         return await call.answer(lambda: content)
     classifiers = list(dict.fromkeys(scorers[attribute].classifier for attribute in attributes))
-    verdicts, sentences = await _judged(
-        call, classifiers, inputs, text, in_parts=body.span_annotations or False
-    )
+    in_parts = body.span_annotations or False
+    verdicts, sentences = await _judged(call, classifiers, inputs, text, in_parts=in_parts)
 
     def place(begin: int, end: int) -> tuple[int, int]:
         if (begin, end) == (0, len(text)):
@@ -88,9 +87,9 @@ async def analyze(body: AnalyzeRequest, call: CallOf) -> Response:
     for attribute in attributes:
         label = scorers[attribute].label
         of_classifier = verdicts[scorers[attribute].classifier.name]
-        parts = _parts(of_classifier, label, sentences) or [
-            (0, len(text), of_classifier[0].probabilities[label])
-        ]
+        # Classifiers that tell spans tell them always, whether anybody has asked for them or not.
+        parts = _parts(of_classifier, label, sentences) if in_parts else []
+        parts = parts or [(0, len(text), of_classifier[0].probabilities[label])]
         threshold = body.requested_attributes[attribute].score_threshold or 0.0
         scores = _scores(of_classifier[0], label, parts, threshold, place)
         if scores is not None:

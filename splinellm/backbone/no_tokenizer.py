@@ -19,4 +19,8 @@ class NoTokenizer:
             hint="SplineExtractor(model, AutoTokenizer.from_pretrained(...)), or give token ids",
         )
 
-    apply_chat_template = decode = convert_ids_to_tokens = __call__
+    apply_chat_template = convert_ids_to_tokens = __call__
+
+    def decode(self, _ids: Any, **_told: Any) -> str:
+        """Give no text: rows of tokens have none then, as those of a model that is watched."""
+        return ""

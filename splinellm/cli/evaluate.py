@@ -147,6 +147,7 @@ def evaluate(
     for name, part in splits.items():
         if name:
             typer.echo(wrapped(f"left out: {name} ({len(part[0][1]):,} rows)"))
+        n_before = len(scores)
         for score in measure(
             table,
             labels,
@@ -160,6 +161,8 @@ def evaluate(
         ):
             scores.append(score)
             typer.echo(wrapped(_line(score)))
+        if name and len(scores) == n_before:
+            say(f"warning: '{name}' has no figure: it, or all the rest, are rows of one class")
     found = out_of_fold_subgroups(kept, labels, members)
     if found:
         typer.echo(fairness.subgroups_table(found))

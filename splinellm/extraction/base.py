@@ -15,11 +15,12 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from splinellm.errors import ConfigurationError, PromptError
+from splinellm.errors import PromptError
 from splinellm.extraction.inspection import Inspection, Judge, inspection_of
 from splinellm.extraction.rows import Rows, assemble
 from splinellm.extraction.tokens import TokenizedPrompt
 from splinellm.extraction.windows import Overflow, WindowedTable, require_overflow, windows_of
+from splinellm.parameters import whole_from
 from splinellm.prompts import Prompt, as_prompts, iter_prompts
 from splinellm.provenance import Provenance
 from splinellm.schema import FeatureSchema, Granularity
@@ -191,8 +192,7 @@ class Extractor(ABC):
         PromptError
             A prompt cannot be read; the windows before its own have been yielded.
         """
-        if window < 1:
-            raise ConfigurationError(f"window is {window}; it must be at least 1")
+        window = whole_from(1, "window", window)
         iterator = iter_prompts(prompts)
         start = 0
         while part := list(islice(iterator, window)):

@@ -135,6 +135,11 @@ class SplineExtractor(Extractor):
         n_bytes = whole("prefix_cache_bytes", prefix_cache_bytes)
         if prefix_cache is None and n_bytes:
             prefix_cache = PrefixCache(n_bytes)
+        if not isinstance(prefix_cache, PrefixCache | None):
+            raise ConfigurationError(
+                f"prefix_cache is of type {type(prefix_cache).__name__}",
+                hint="give a PrefixCache, or its size as prefix_cache_bytes",
+            )
         self.prefix_cache = prefix_cache
         self.reader = (
             BatchReader(backbone, self.plan.rule, batch_tokens)

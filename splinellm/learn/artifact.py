@@ -199,7 +199,11 @@ def _read(path: Path, limit: int) -> bytes:
             raise ArtifactError(f"{path.name} is larger than {limit >> 20} MB")
         return path.read_bytes()
     except OSError as error:
-        raise ArtifactError(f"'{path}' cannot be read: {error.strerror or error}") from error
+        is_foreign = isinstance(error, FileNotFoundError)
+        raise ArtifactError(
+            f"'{path}' cannot be read: {error.strerror or error}",
+            hint="name the folder that splinellm train wrote" if is_foreign else None,
+        ) from error
 
 
 def _require_harmless(data: bytes) -> None:

@@ -122,12 +122,23 @@ def stratified_splits(
     -------
     list of (ndarray, ndarray)
         ``n_splits * n_repeats`` pairs of training and test rows.
+
+    Raises
+    ------
+    ConfigurationError
+        There are more folds than groups, or than rows of any one stratum.
     """
     strata = labels.strata()
     if groups is not None and (n_groups := len(set(groups.tolist()))) < n_splits:
         raise ConfigurationError(
             f"fewer groups than the {n_splits} folds: the {len(labels):,} rows are of {n_groups}",
             hint="add rows of others; rows that say nearly the same are one group, too",
+        )
+    n_most = int(np.unique(strata, return_counts=True)[1].max(initial=0))
+    if n_most < n_splits:
+        raise ConfigurationError(
+            f"no class has a row for each of {n_splits} folds: the largest has {n_most:,}",
+            hint=f"{n_most:,} folds at most, or more rows",
         )
     splits: list[Split] = []
     for repeat in range(n_repeats):

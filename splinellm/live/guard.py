@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import StoppingCriteria
 
-from splinellm.errors import ConfigurationError
+from splinellm.errors import ArtifactError, ConfigurationError
 from splinellm.learn.artifact import as_classifier
 from splinellm.learn.classifier import Classifier
 from splinellm.learn.growing import probabilities_so_far, require_tokens_alone
@@ -84,7 +84,7 @@ class Guard(StoppingCriteria):
         The recorder has a row for every token.
     ArtifactError
         One of this library's classifiers needs other layers or features, or what only an encoder
-        or a text has.
+        or a text has; in ``generate``: a probability is not finite.
 
     Attributes
     ----------
@@ -163,6 +163,12 @@ class Guard(StoppingCriteria):
     def _look(self, n_generated: int) -> None:
         n_tokens = self._recorder.n_tokens
         found = self._probabilities()[:, self._column]
+        if not np.isfinite(found).all():  # which reaches no threshold: it would guard nothing
+            row = int(np.flatnonzero(~np.isfinite(found))[0])
+            raise ArtifactError(
+                f"the classifier's probability of row {row} is not finite",
+                hint="look at its predict_proba on recorder.table.values",
+            )
         over = np.flatnonzero((found >= self._threshold) & ~self._recorder.is_finished).tolist()
         for row in over:
             self.stops[row] = Stop(int(n_tokens[row]), n_generated, float(found[row]))

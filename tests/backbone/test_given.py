@@ -54,6 +54,22 @@ def test_token_ids_need_no_tokenizer() -> None:
     assert "tokenizer_probe" in str(table.provenance.first_difference(expected.provenance))
 
 
+def test_tokens_of_ids_have_no_text_without_a_tokenizer() -> None:
+    model = causal_lm()
+    bare, whole = SplineExtractor(model), SplineExtractor(model, tiny_tokenizer())
+    ids = whole.tokenize(TEXTS)[0][0].ids
+    for granularity in ("token", "prefix"):
+        found = bare.extract([ids], granularity=granularity)
+        np.testing.assert_array_equal(
+            found.values, whole.extract([ids], granularity=granularity).values
+        )
+        assert found.tokens is not None
+        assert list(found.tokens.token) == [""] * len(ids)
+        assert found.tokens.position.tolist() == [*range(len(ids))]
+    looked_at = bare.inspect(ids).to_dict()
+    assert [token["token"] for token in looked_at["tokens"]] == [""] * len(ids)
+
+
 def test_token_ids_of_an_encoder_need_a_tokenizer_where_they_are_cut() -> None:
     backbone = case_backbone("bert")
     ids = backbone.tokenizer(TEXTS[0])["input_ids"]

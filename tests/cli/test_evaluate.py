@@ -66,6 +66,14 @@ def test_leaving_out_each_source(cli: Cli) -> None:
     assert "±" not in result.stdout.decode()
 
 
+def test_what_is_left_out_and_has_no_figure_is_told(cli: Cli) -> None:
+    write_rows("in.csv", labelled_rows())
+    result = cli("evaluate", "in.csv", "--label", "label", "--leave-out", "label", *QUICK)
+    assert result.code == 0
+    assert figures(result) == {}
+    assert "warning: 'toxic' has no figure" in result.stderr
+
+
 @pytest.mark.parametrize("suffix", ["csv", "json", "html"])
 def test_report(cli: Cli, suffix: str) -> None:
     write_rows("in.jsonl", labelled_rows(60))

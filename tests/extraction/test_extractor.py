@@ -131,8 +131,8 @@ def test_error_in_a_stream_has_its_place_in_the_whole(extractor: SplineExtractor
     assert caught.value.index == 7
 
 
-@pytest.mark.parametrize("window", [0, -1])
-def test_impossible_window(extractor: SplineExtractor, window: int) -> None:
+@pytest.mark.parametrize("window", [0, -1, 1.5, "3", True, None])
+def test_impossible_window(extractor: SplineExtractor, window: Any) -> None:
     with pytest.raises(ConfigurationError, match="window"):
         next(extractor.iter_extract(TEXTS, window=window))
 

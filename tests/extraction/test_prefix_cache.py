@@ -232,3 +232,5 @@ def test_an_overflow_does_not_spoil_what_stands_before_it() -> None:
 def test_a_budget_must_be_possible() -> None:
     with pytest.raises(ConfigurationError, match="a prefix cache of -5 bytes"):
         SplineExtractor(tiny_backbone(), prefix_cache_bytes=-5)
+    with pytest.raises(ConfigurationError, match="prefix_cache is of type int"):
+        SplineExtractor(tiny_backbone(), prefix_cache=PLENTY)  # type: ignore[arg-type]

@@ -202,6 +202,11 @@ def test_an_unreadable_card_is_refused(folder: Path, text: str) -> None:
         load_classifier(folder)
 
 
+def test_a_folder_of_something_else_is_told_with_what_to_name(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"card\.json' cannot be read: .*train wrote"):
+        load_classifier(tmp_path)
+
+
 def test_a_missing_file_is_named(folder: Path) -> None:
     (folder / "classifier.skops").unlink()
     with pytest.raises(ArtifactError, match=r"classifier\.skops"):

@@ -78,6 +78,17 @@ def test_fewer_groups_than_folds_are_refused() -> None:
     )
 
 
+@pytest.mark.parametrize("n_splits", [22, 500])  # more than of a class; more than all rows
+@pytest.mark.parametrize("groups", [None, np.arange(40)])
+def test_more_folds_than_rows_of_a_class_are_refused(
+    groups: np.ndarray | None, n_splits: int
+) -> None:
+    labels = labels_of((np.arange(40) < 21).astype(np.int64))
+    assert len(stratified_splits(labels, None, n_splits=19)) == 19
+    with pytest.raises(ConfigurationError, match="folds"):
+        stratified_splits(labels, groups, n_splits=n_splits)
+
+
 def test_leaving_out_tests_each_source_on_the_others() -> None:
     splits = leave_one_out(["x", "y", "x"])
     assert list(splits) == ["x", "y"]

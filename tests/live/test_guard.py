@@ -349,6 +349,21 @@ def test_what_cannot_be_guarded_is_refused(model: PreTrainedModel, classifier: A
         Guard(recorder, classifier)
 
 
+def test_a_probability_that_is_not_finite_stops_nothing_in_silence(
+    model: PreTrainedModel, classifier: Any
+) -> None:
+    class Overflowing:
+        classes_ = classifier.classes_
+
+        def predict_proba(self, values: np.ndarray) -> np.ndarray:
+            found = np.full((len(values), 2), 0.1)
+            found[1] = np.nan
+            return found
+
+    with pytest.raises(ArtifactError, match="probability of row 1 is not finite"):
+        run(model, Overflowing(), threshold=0.8)
+
+
 def test_beams_are_refused(model: PreTrainedModel, classifier: Any) -> None:
     with attach(model, features="blocks") as recorder:
         guard = Guard(recorder, classifier)

@@ -251,6 +251,17 @@ def test_perspectives_spans_are_the_classifiers(client: TestClient) -> None:
     ]
 
 
+def test_perspectives_span_is_the_text_where_none_are_asked_for(client: TestClient) -> None:
+    body = {"comment": {"text": HIDDEN}, "requestedAttributes": {"TOXICITY": {}}}
+    (row,) = ask(client, input=HIDDEN, classifier="toxicity", spans=True)
+    assert row["spans"]
+    for told in ({}, {"spanAnnotations": False}, {"spanAnnotations": None}):
+        answer = client.post("/v1alpha1/comments:analyze", json=body | told)
+        found = answer.json()["attributeScores"]["TOXICITY"]
+        whole_text = {"begin": 0, "end": len(HIDDEN), "score": found["summaryScore"]}
+        assert found["spanScores"] == [whole_text]
+
+
 def test_a_cascade_lets_the_next_read_what_the_first_is_uncertain_of(client: TestClient) -> None:
     rows = ask(client, input=TEXTS, classifier="whole")
     first = whole().predict_texts(TEXTS, extractor(n_tokens=96))
